@@ -1,0 +1,29 @@
+"""Lilliput: pretrain small vision networks without labels, and measure what they learn while they learn it."""
+
+from typing import TYPE_CHECKING
+
+from lilliput._version import version as __version__
+
+if TYPE_CHECKING:
+    from lilliput.api import open_data, pretrain, probe, study
+    from lilliput.checkpoint import load_encoder
+    from lilliput.report import report as make_report
+
+__all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain", "probe", "study"]
+
+
+def __getattr__(name: str):
+    """Import what is asked for only when it is: torch takes seconds."""
+    if name in ("open_data", "pretrain", "probe", "study"):
+        from lilliput import api
+
+        return getattr(api, name)
+    if name == "load_encoder":
+        from lilliput.checkpoint import load_encoder
+
+        return load_encoder
+    if name == "make_report":
+        from lilliput.report import report
+
+        return report
+    raise AttributeError(f"module 'lilliput' has no attribute {name!r}")

@@ -1,0 +1,213 @@
+"""The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lilliput import catalog, run
+from lilliput.errors import BadData, BadSetting, UnknownName
+from lilliput.files import read_json
+from lilliput.store import Data
+
+# What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
+EMBEDDED = {"image_size": 32, "limit": 1000, "epochs": 5}
+
+
+def open_data(
+    data: str | os.PathLike,
+    *,
+    pool: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    limit: int | None = None,
+    folder: str | os.PathLike | None = None,
+) -> Data:
+    """A named data set or a folder of images, prepared once: the unlabelled pool, and labelled train and test.
+
+    `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
+    named data set's own files are. Raises UnknownName or BadData.
+    """
+    options: dict[str, Any] = {"image_size": image_size, "limit": limit}
+    name = os.fspath(data)
+    if name in catalog.names("datasets") and name != "folder":
+        if folder is not None:
+            if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
+                raise BadSetting(f"{name} takes no --folder")
+            options["folder"] = folder
+        prepared = catalog.dataset(name)(**options)
+        if pool is None:
+            return prepared
+        size = prepared.pool.image_size
+        other = catalog.dataset("folder")(path=pool, image_size=size, limit=limit)
+        return Data(f"{prepared.name}+{other.name}", other.pool, prepared.train, prepared.test)
+    if folder is not None:
+        raise BadSetting(f"--folder goes with a named data set; {name!r} is a folder itself")
+    if not Path(name).exists():
+        known = [known for known in catalog.names("datasets") if known != "folder"]
+        raise UnknownName(
+            f"no data set and no folder {name!r}{catalog.did_you_mean(name, known)}; "
+            f"there are {', '.join(known)}, or any folder of images"
+        )
+    return catalog.dataset("folder")(path=name, pool=pool, **options)
+
+
+def pretrain(
+    technique: str,
+    backbone: str,
+    data: str | os.PathLike | Data = "scenes",
+    out: str | os.PathLike | None = None,
+    *,
+    pool: str | os.PathLike | None = None,
+    folder: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    limit: int | None = None,
+    recipe: str = "small",
+    epochs: int | None = None,
+    batch: int | None = None,
+    every: int = 5,
+    seed: int = 0,
+    device: str | None = None,
+    precision: str | None = None,
+    country: str = "USA",
+    until_converged: int | None = None,
+    score: str | None = None,
+    **options: Any,
+) -> Path:
+    """Pretrain one backbone by one technique, or go on with an interrupted run; returns the run's folder.
+
+    `options`: any of the technique, the backbone or the recipe, by name. Encoders are saved every `every` epochs;
+    `load_encoder` reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
+    """
+    cell = run.make_cell(
+        technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options
+    )  # fmt: skip
+    run.choose(device, precision)
+    if not isinstance(data, Data):
+        data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
+    out = Path(out or Path("runs") / f"{cell.name}-{data.name}")
+    plan = None
+    if not (out / "run.json").exists():
+        plan = run.plan_for(cell, data.pool.image_size, device, precision)
+    return run.pretrain(
+        cell, data, out, every=every, plan=plan, country=country, until_converged=until_converged, score=score
+    )  # fmt: skip
+
+
+def probe(
+    folder: str | os.PathLike,
+    data: str | os.PathLike | Data = "scenes",
+    *,
+    probes: Sequence[str] = ("linear", "knn"),
+    at: Sequence[int] | None = None,
+    data_folder: str | os.PathLike | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+):
+    """Judge every saved encoder of a run (or those of the epochs `at`); rows are kept in its results.csv and returned.
+
+    Any labelled data set can be the judge, prepared at the image size of the run. Returns a pandas DataFrame.
+    """
+    from lilliput import results
+    from lilliput.judge import Judge, judge_run
+    from lilliput.plan import choose
+
+    folder = Path(folder)
+    if not (folder / "run.json").exists():
+        raise BadData(f"{folder} is not the folder of a run: it has no run.json")
+    for name in probes:
+        catalog.check("probes", name)
+    record = read_json(folder / "run.json")
+    plan = choose(device or record["plan"]["device"], precision or record["plan"]["precision"])
+    if not isinstance(data, Data):
+        data = open_data(data, image_size=record["image_size"], folder=data_folder, limit=2)
+    if data.train is None or data.test is None:
+        raise BadData(f"{data.name} has no labels to judge by: put images in train/<class>/ and test/<class>/")
+    judge = Judge(data.name, data.train, data.test, {name: {} for name in probes}, plan=plan, data=record["data"])
+    for rows in judge_run(folder, judge, at=list(at) if at else None):
+        results.append(folder, rows)
+    return results.read(folder)
+
+
+def study(
+    data: str | os.PathLike | Data = "scenes",
+    out: str | os.PathLike | None = None,
+    *,
+    pool: str | os.PathLike | None = None,
+    folder: str | os.PathLike | None = None,
+    judge: str | os.PathLike | None = None,
+    techniques: Sequence[str] = catalog.TECHNIQUES,
+    backbones: Sequence[str] = catalog.BACKBONES,
+    seeds: Sequence[int] = (0,),
+    probes: Sequence[str] = ("linear", "knn"),
+    image_size: int | None = None,
+    limit: int | None = None,
+    recipe: str = "small",
+    epochs: int | None = None,
+    batch: int | None = None,
+    every: int = 5,
+    device: str | None = None,
+    precision: str | None = None,
+    country: str = "USA",
+    **options: Any,
+) -> tuple[Path, list[str]]:
+    """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
+
+    Epochs, batch, image size and data are the same for all cells; an option goes to every technique, backbone or
+    recipe that takes it. On the embedded data, what is not given is chosen so that the whole grid takes minutes.
+    Returns the study's folder and the names of the cells that failed.
+    """
+    from lilliput.grid import Grid
+    from lilliput.grid import study as run_grid
+    from lilliput.report import report
+
+    if data == "scenes":
+        image_size, limit = image_size or EMBEDDED["image_size"], limit or EMBEDDED["limit"]
+        epochs = epochs or EMBEDDED["epochs"]
+    for name in probes:
+        catalog.check("probes", name)
+    cells = make_cells(techniques, backbones, seeds, recipe=recipe, epochs=epochs, batch=batch, options=options)
+    run.choose(device, precision)
+    if not isinstance(data, Data):
+        data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
+    judged = open_data(judge, image_size=data.pool.image_size, limit=2) if judge else data
+    out = Path(out or Path("runs") / f"study-{data.name}")
+    grid = Grid(cells, data, judged, {name: {} for name in probes}, every, device, precision, country)
+    failed = run_grid(grid, out)
+    report(out)
+    return out, failed
+
+
+def make_cells(
+    techniques: Sequence[str],
+    backbones: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    recipe: str,
+    epochs: int | None,
+    batch: int | None,
+    options: dict[str, Any],
+) -> list[run.Cell]:
+    """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
+    for kind, names in (("techniques", techniques), ("backbones", backbones)):
+        for name in names:
+            catalog.check(kind, name)
+    dealt = catalog.sort_options(options, techniques=list(techniques), backbones=list(backbones))
+    shared = {**dealt["recipe"], **dealt["backbone"]}
+    first = catalog.technique(techniques[0])
+    # uniform whatever the techniques' own recipes say: comparing needs one budget
+    epochs = epochs or getattr(first, recipe).epochs if recipe in ("small", "paper") else epochs
+    batch = batch or getattr(first, recipe).batch if recipe in ("small", "paper") else batch
+    return [
+        run.make_cell(
+            technique,
+            backbone,
+            seed=seed,
+            recipe=recipe,
+            epochs=epochs,
+            batch=batch,
+            options={**shared, **dealt[technique]},
+        )
+        for seed in seeds
+        for backbone in backbones
+        for technique in techniques
+    ]

@@ -1,0 +1,20 @@
+"""MobileNetV2: 1280 features.
+
+Sandler, Howard, Zhu, Zhmoginov, Chen, CVPR 2018, https://arxiv.org/abs/1801.04381; torchvision's.
+"""
+
+import torchvision
+from torch import nn
+
+from lilliput.backbone import Backbone
+
+
+def mobilenet_v2(*, channels=3, width=1.0) -> Backbone:
+    net = torchvision.models.mobilenet_v2(weights=None)
+    net.classifier = nn.Identity()  # the whole: its dropout would stay alive
+    return Backbone(net, stages, channels=channels, width=width, name="mobilenet_v2")
+
+
+def stages(net):
+    layers = list(net.features)
+    return [layers[:2], layers[2:4], layers[4:7], layers[7:14], layers[14:]]

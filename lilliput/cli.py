@@ -1,0 +1,257 @@
+"""The command line: study, pretrain, probe, report, prepare, list. The only file that knows argv."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from lilliput import catalog
+from lilliput._version import version
+from lilliput.errors import LilliputError, UnknownName
+
+RECIPES = ("small", "paper")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 when all went well, 1 on an error that the user can mend or a failed cell, 130 on Ctrl-C."""
+    parser = make_parser()
+    words = sys.argv[1:] if argv is None else argv
+    arguments, rest = parser.parse_known_args(words)
+    try:
+        options = _extra_options(rest) if arguments.takes_options else _none_left(rest, parser)
+        return arguments.run(arguments, options)
+    except LilliputError as error:
+        print(f"lilliput: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nlilliput: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `lilliput list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lilliput",
+        description="Pretrain small vision networks without labels, and measure what they learn while they learn it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lilliput {version}")
+    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    study = _verb(verbs, "study", _study, "a grid of techniques x backbones: pretrain, judge, table and figures", True)
+    _data_flags(study)
+    _training_flags(study)
+    study.add_argument("--judge", metavar="DATA", help="labelled data to judge by, if not --data")
+    study.add_argument("--techniques", nargs="+", metavar="NAME", help="default: the five")
+    study.add_argument(
+        "--backbones", nargs="+", metavar="NAME", help="default: the five; also timm/NAME, torchvision/NAME"
+    )
+    study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
+    study.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
+
+    pretrain = _verb(verbs, "pretrain", _pretrain, "one technique on one backbone", True)
+    pretrain.add_argument("technique")
+    pretrain.add_argument("backbone")
+    _data_flags(pretrain)
+    _training_flags(pretrain)
+    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument(
+        "--until-converged", type=_positive, metavar="N", help="stop once the score has not improved for N checkpoints"
+    )
+    pretrain.add_argument(
+        "--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)"
+    )
+
+    probe = _verb(verbs, "probe", _probe, "judge the saved encoders of a run", False)
+    probe.add_argument("run_folder", metavar="RUN")
+    probe.add_argument("--data", default="scenes", metavar="DATA", help="a labelled data set or folder")
+    probe.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
+    probe.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
+    probe.add_argument("--at", nargs="+", type=int, metavar="EPOCH", help="only the checkpoints of these epochs")
+    _machine_flags(probe)
+
+    report = _verb(verbs, "report", _report, "rebuild table and figures of a study from its folder", False)
+    report.add_argument("study_folder", metavar="STUDY")
+
+    prepare = _verb(verbs, "prepare", _prepare, "fetch, verify and decode a data set", False)
+    prepare.add_argument("data", metavar="DATA")
+    _data_flags(prepare, with_data=False)
+
+    listing = _verb(
+        verbs, "list", _list, "techniques, backbones, probes and data sets, with options and sources", False
+    )
+    listing.add_argument("kind", nargs="?", choices=catalog.KINDS, metavar="KIND", help=", ".join(catalog.KINDS))
+    return parser
+
+
+def _verb(verbs, name: str, run, text: str, takes_options: bool) -> argparse.ArgumentParser:
+    epilog = "Any option of the technique, backbone or recipe can be given as --name value: see `lilliput list`."
+    parser = verbs.add_parser(
+        name, help=text, description=text, epilog=epilog if takes_options else None, allow_abbrev=False
+    )
+    parser.set_defaults(run=run, takes_options=takes_options)
+    return parser
+
+
+def _data_flags(parser: argparse.ArgumentParser, *, with_data: bool = True) -> None:
+    if with_data:
+        parser.add_argument("--data", default="scenes", metavar="DATA", help="a data set's name or a folder of images")
+    parser.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images to learn from instead")
+    parser.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
+    parser.add_argument("--image-size", type=_positive, metavar="PX")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="use at most so many unlabelled images")
+
+
+def _training_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: under runs/)")
+    parser.add_argument("--recipe", choices=RECIPES, default="small")
+    parser.add_argument("--epochs", type=_positive, metavar="N")
+    parser.add_argument("--every", type=_positive, default=5, metavar="N", help="epochs between saved encoders")
+    parser.add_argument("--batch", type=_positive, metavar="N")
+    parser.add_argument(
+        "--country", default="USA", metavar="ISO", help="whose electricity, for the CO2 (three letters)"
+    )
+    _machine_flags(parser)
+
+
+def _machine_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], help="(default: what suits the machine)")
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.lstrip("-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return value
+
+
+def _extra_options(words: list[str]) -> dict[str, Any]:
+    """--name value pairs that argparse does not know: options of techniques, backbones and recipes."""
+    options: dict[str, Any] = {}
+    while words:
+        flag, *words = words
+        if not flag.startswith("--"):
+            raise UnknownName(f"what is {flag!r}? options are given as --name value")
+        name, equals, value = flag[2:].partition("=")
+        if not equals:
+            if not words or words[0].startswith("--"):
+                raise UnknownName(f"--{name} needs a value")
+            value, *words = words
+        name = name.replace("-", "_")
+        options[name] = catalog.parse_value(name, value)
+    return options
+
+
+def _none_left(words: list[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
+    if words:
+        raise UnknownName(f"unknown argument {words[0]!r}; see lilliput COMMAND --help")
+    return {}
+
+
+# What can be refused without torch is refused before it is imported: names and options.
+
+
+def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    techniques, backbones = a.techniques or catalog.TECHNIQUES, a.backbones or catalog.BACKBONES
+    _check_names(techniques, backbones, a.probes, options)
+    from lilliput import api
+
+    out, failed = api.study(
+        a.data, a.out, pool=a.pool, folder=a.folder, judge=a.judge, techniques=techniques, backbones=backbones,
+        seeds=a.seeds, probes=a.probes, **_training(a), **options,
+    )  # fmt: skip
+    print((out / "table.md").read_text())
+    print(f"Everything is in {out}: table.md, results.csv, figures, and cells/ with the encoders.")
+    for name in failed:
+        print(
+            f"lilliput: {name} failed: {(out / 'cells' / name / 'error.txt').read_text().splitlines()[0]}",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
+
+
+def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    _check_names([a.technique], [a.backbone], [], options)
+    from lilliput import api
+    from lilliput.run import summary
+
+    out = api.pretrain(
+        a.technique, a.backbone, a.data, a.out, pool=a.pool, folder=a.folder, seed=a.seed,
+        until_converged=a.until_converged, score=a.score, **_training(a), **options,
+    )  # fmt: skip
+    print(summary(out))
+    return 0
+
+
+def _training(a: argparse.Namespace) -> dict[str, Any]:
+    names = ("image_size", "limit", "recipe", "epochs", "every", "batch", "country", "device", "precision")
+    return {name: getattr(a, name) for name in names}
+
+
+def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    for name in a.probes:
+        catalog.check("probes", name)
+    from lilliput import api
+
+    rows = api.probe(
+        a.run_folder, a.data, probes=a.probes, at=a.at, data_folder=a.folder, device=a.device, precision=a.precision
+    )
+    rows = rows[~rows["metric"].str.contains("/")]
+    print(
+        rows.pivot_table(index="epoch", columns=["judge", "probe", "metric"], values="value").to_string(
+            float_format="%.3f"
+        )
+    )
+    print(f"All rows, with accuracies by class and confusions: {os.path.join(a.run_folder, 'results.csv')}")
+    return 0
+
+
+def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput.report import report
+
+    for path in report(a.study_folder):
+        print(path)
+    return 0
+
+
+def _prepare(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+
+    data = api.open_data(a.data, pool=a.pool, image_size=a.image_size, limit=a.limit, folder=a.folder)
+    for what, store in (("pool", data.pool), ("train", data.train), ("test", data.test)):
+        if store is not None:
+            classes = f" in {len(store.classes)} classes" if store.classes else ""
+            print(f"{what}: {len(store)} images of {store.image_size} px{classes}, {store.folder}")
+    return 0
+
+
+def _list(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    for kind in [a.kind] if a.kind else catalog.KINDS:
+        print(kind)
+        for name in catalog.names(kind):
+            entry = catalog.entry(kind, name)
+            print(f"  {name}: {entry.summary}")
+            if entry.source:
+                print(f"      {entry.source}")
+            shown = [f"--{o.name.replace('_', '-')} {o.default}" for o in entry.options if o.name != "channels"]
+            if shown and kind in ("techniques", "backbones"):
+                print(f"      options: {', '.join(shown)}")
+            elif shown:
+                print(f"      options in Python: {', '.join(s[2:].replace(' ', '=') for s in shown)}")
+        print()
+    if a.kind in (None, "backbones"):
+        print("backbones beyond these: timm/NAME and torchvision/NAME, any classification network of theirs")
+    if a.kind in (None, "techniques"):
+        settings = [f"--{name.replace('_', '-')}" for name in catalog.recipe_options()]
+        print(f"recipe (small or paper, per technique; each can be overridden): {', '.join(settings)}")
+    return 0
+
+
+def _check_names(techniques, backbones, probes, options: dict[str, Any]) -> None:
+    for kind, names in (("techniques", techniques), ("backbones", backbones), ("probes", probes)):
+        for name in names:
+            catalog.check(kind, name)
+    catalog.sort_options(options, techniques=list(techniques), backbones=list(backbones))

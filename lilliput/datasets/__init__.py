@@ -1,0 +1,1 @@
+"""Datasets: one file each, found by its file name, whose `prepare` gives stores."""

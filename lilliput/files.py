@@ -1,0 +1,34 @@
+"""Files written whole or not at all."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lilliput.errors import BadData, LilliputError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise LilliputError(f"cannot write {path}: {error.strerror}; what was saved before is whole") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_whole(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """The content; BadData naming the file if it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise BadData(f"{path} is damaged ({error}); remove it to start over") from None

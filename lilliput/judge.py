@@ -1,0 +1,125 @@
+"""A series of saved encoders x probes -> rows; and the baselines, judged alike."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from torch import nn
+
+from lilliput import catalog, checkpoint, cost
+from lilliput.errors import BadData
+from lilliput.features import Exam
+from lilliput.files import read_json
+from lilliput.plan import Plan
+from lilliput.run import commit
+from lilliput.store import Store
+
+Row = dict[str, Any]
+
+
+class Judge:
+    """Labelled images and probes; remembers what it has said of an encoder, so that equal ones are judged once."""
+
+    def __init__(
+        self, name: str, train: Store, test: Store, probes: dict[str, dict[str, Any]], *, plan: Plan, data: str = ""
+    ):
+        """`probes`: name -> options. `data`: what the encoders were pretrained on, for the rows."""
+        if not probes:
+            raise BadData("no probe to judge by")
+        self.name, self.train, self.test, self.probes, self.plan, self.data = name, train, test, probes, plan, data
+        self.said: dict[tuple[str, str, int], tuple[list[tuple[str, float]], float]] = {}
+        self.commit = commit()
+
+    def rows(self, encoder: nn.Module, about: Row, *, probes: list[str], seed: int, label: str) -> list[Row]:
+        """One row per metric of each probe, `about` (technique, backbone, epoch, costs ...) in all of them."""
+        exam = Exam(self.plan.place(encoder), self.train, self.test, plan=self.plan, seed=seed, label=label)
+        weights = _digest(encoder)
+        rows = []
+        for name in probes:
+            key = weights, name, seed
+            if key not in self.said:
+                began = time.perf_counter()
+                values = list(catalog.probe(name)(exam, **self.probes[name]))
+                self.said[key] = values, time.perf_counter() - began
+            values, seconds = self.said[key]
+            rows += [self.row(about, name, metric, value, seconds) for metric, value in values]
+        return rows
+
+    def row(self, about: Row, probe: str, metric: str, value: float, seconds: float) -> Row:
+        return {
+            **about,
+            "probe": probe,
+            "metric": metric,
+            "value": value,
+            "data": self.data,
+            "judge": self.name,
+            "image_size": self.train.image_size,
+            "probe_seconds": round(seconds, 3),
+            "commit": self.commit or "",
+        }
+
+
+def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=frozenset()) -> Iterator[list[Row]]:
+    """Rows of every saved encoder of a run (or of those of the epochs `at`), checkpoint by checkpoint.
+
+    `done`: pairs (epoch, probe) that need no judging. Probes that judge only the last checkpoint do so unless `at`.
+    """
+    record = read_json(folder / "run.json")
+    log = {row["epoch"]: row for row in checkpoint.read_log(folder)}
+    saved = checkpoint.encoders(folder)
+    if at and not set(at) <= set(saved):
+        raise BadData(f"{folder} has no encoder of epoch {min(set(at) - set(saved))}; it has {list(saved)}")
+    for epoch, path in saved.items():
+        wanted = [
+            probe
+            for probe in judge.probes
+            if (epoch, probe) not in done and (epoch in at if at else _all(probe) or epoch == max(saved))
+        ]
+        if not wanted:
+            continue
+        about = {
+            **{key: record[key] for key in ("technique", "backbone", "seed", "recipe")},
+            "epoch": epoch,
+            **costs(record, log.get(epoch)),
+        }
+        label = f"{record['technique']} {record['backbone']} epoch {epoch}"
+        yield judge.rows(checkpoint.load_encoder(path), about, probes=wanted, seed=record["seed"], label=label)
+
+
+def _all(probe: str) -> bool:
+    return getattr(catalog.module("probes", probe), "checkpoints", "all") == "all"
+
+
+def costs(record: dict, row: dict | None) -> Row:
+    """The cost columns of a run at an epoch; zero before the first."""
+    sizes = {key: record[key] for key in ("parameters", "multiply_adds", "multiply_adds_224")}
+    if row is None:
+        return {**sizes, "seconds": 0.0, "kwh": 0.0, "grams_co2": 0.0, "grams_co2_ml_impact": 0.0}
+    return {
+        **sizes,
+        "seconds": round(row["total_seconds"], 3),
+        "images_per_s": round(row["images_per_s"], 2),
+        "peak_memory_mib": round(row["peak_memory_mib"], 1),
+        "kwh": row["kwh"],
+        "grams_co2": row["grams_co2"],
+        "grams_co2_ml_impact": cost.ml_impact_grams(row["total_seconds"]),
+    }
+
+
+class Pixels(nn.Module):
+    """The baseline that has learned nothing: an image's 8 x 8 thumbnail as its features."""
+
+    dim = 3 * 8 * 8
+
+    def forward(self, images):
+        return F.interpolate(images, (8, 8), mode="area").flatten(1)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256(type(module).__name__.encode())
+    for key, value in module.state_dict().items():
+        digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

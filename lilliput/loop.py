@@ -1,0 +1,121 @@
+"""The one training loop: a generator of epochs. Saving, judging and logging are its caller's lines."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lilliput.errors import BadSetting
+from lilliput.plan import Plan
+from lilliput.progress import task
+from lilliput.recipe import Recipe
+from lilliput.store import Store
+from lilliput.technique import Technique
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the images gave; means over its steps."""
+
+    number: int  # 1, 2, ...
+    loss: float
+    learning_rate: float  # at the last step
+    gradient_norm: float
+    seconds: float
+    images: int
+    measures: dict[str, float]
+
+    @property
+    def images_per_s(self) -> float:
+        return self.images / self.seconds
+
+
+def train(
+    technique: Technique,
+    images: Store,
+    recipe: Recipe,
+    optimiser: Optimizer,
+    scaler: torch.amp.GradScaler,
+    *,
+    plan: Plan,
+    seed: int,
+    start: int = 0,
+    label: str = "",
+) -> Iterator[Epoch]:
+    """Train on and yield an Epoch after each, from epoch `start` + 1 to the recipe's last.
+
+    An epoch's randomness comes from (seed, epoch) alone, so a run that goes on repeats an uninterrupted one.
+    """
+    steps = len(images) // recipe.batch
+    if steps == 0:
+        raise BadSetting(
+            f"a batch of {recipe.batch} is larger than the {len(images)} images; use --batch {len(images)} or less"
+        )
+    for number in range(start + 1, recipe.epochs + 1):
+        rng = plan.generator(epoch_seed(seed, number))
+        order = torch.randperm(len(images), generator=rng, device=plan.device).cpu().numpy()
+        totals = _Totals()
+        technique.train()
+        began = time.perf_counter()
+        with task(f"{label} epoch {number}/{recipe.epochs}".strip(), steps) as advance:
+            for step in range(steps):
+                progress = ((number - 1) * steps + step) / (recipe.epochs * steps)
+                # towards a whole step: the first step of a warm-up from zero would otherwise be lost
+                rate = recipe.rate(progress + 0.5 / (recipe.epochs * steps))
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                batch = plan.images(images.batch(order[step * recipe.batch : (step + 1) * recipe.batch]))
+                loss, norm = _step(technique, batch, optimiser, scaler, plan, rng)
+                technique.after_step(progress)
+                totals.add({"loss": loss, "gradient_norm": norm, **technique.measures})
+                advance(1)
+        means = totals.means()
+        yield Epoch(
+            number,
+            loss=means.pop("loss"),
+            learning_rate=rate,
+            gradient_norm=means.pop("gradient_norm"),
+            seconds=time.perf_counter() - began,
+            images=steps * recipe.batch,
+            measures=means,
+        )
+
+
+def _step(technique, batch, optimiser, scaler, plan, rng):
+    views = technique.views(batch, rng)
+    with plan.autocast():
+        loss = technique.loss(*views)
+    optimiser.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimiser)
+    gradients = [p.grad for p in technique.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    scaler.step(optimiser)
+    scaler.update()
+    return loss.detach(), norm
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """One number from two, so that no two (seed, epoch) share a stream."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+
+
+class _Totals:
+    """Sums that stay on the device until the epoch ends."""
+
+    def __init__(self):
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def add(self, values):
+        self.count += 1
+        for name, value in values.items():
+            value = value.detach().double() if value.device.type != "mps" else value.detach()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def means(self) -> dict[str, float]:
+        return {name: (total / self.count).item() for name, total in self.sums.items()}

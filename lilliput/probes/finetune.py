@@ -1,0 +1,65 @@
+"""Fine-tuning: a copy of the whole network and a linear layer learn the labels; cross-entropy, Adam.
+
+The study that we follow; also its baseline trained from scratch, with an encoder that was never pretrained.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lilliput import augment
+from lilliput.features import Exam, extract, score
+from lilliput.loop import epoch_seed
+from lilliput.plan import seeded
+from lilliput.progress import task
+
+checkpoints = "last"  # dear, so only the last checkpoint unless others are asked for
+
+
+def finetune(exam: Exam, *, epochs: int = 10, lr: float = 1e-3, batch: int = 64):
+    """Train on nine tenths of the labelled images, report the last state on test and on the held-out tenth."""
+    yield from grade(exam, learn(exam, images_seen=epochs * len(exam.fit), lr=lr, batch=batch))
+
+
+def learn(exam: Exam, *, images_seen: int, lr: float = 1e-3, batch: int = 64) -> nn.Sequential:
+    """A copy of the encoder and a linear layer, trained together on so many labelled images (seen again and again)."""
+    with seeded(exam.seed):
+        model = nn.Sequential(copy.deepcopy(exam.encoder), nn.Linear(exam.encoder.dim, len(exam.classes)))
+    exam.plan.place(model).requires_grad_(True).train()
+    steps = max(2, images_seen // batch)
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.1)
+    batches = _batches(exam, batch)
+    with task(f"{exam.label} labels".strip(), steps) as advance:
+        for _ in range(steps):
+            images, labels = next(batches)
+            with exam.plan.autocast():
+                loss = F.cross_entropy(model(images).float(), labels)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            advance(1)
+    return model
+
+
+def grade(exam: Exam, model: nn.Module):
+    """The metrics of a trained classifier."""
+    predicted = extract(model, exam.test, plan=exam.plan, label=f"{exam.label} test".strip()).argmax(1)
+    train = extract(model, exam.train, plan=exam.plan, label=f"{exam.label} held out".strip()).argmax(1)
+    yield from score(predicted, exam, train[exam.held_out])
+
+
+def _batches(exam: Exam, batch: int):
+    """Endless shuffled batches of the images to fit on, cropped and mirrored; randomness from (seed, epoch)."""
+    epoch = 0
+    while True:
+        epoch += 1
+        rng = exam.plan.generator(epoch_seed(exam.seed, epoch))
+        order = torch.randperm(len(exam.fit), generator=rng, device=exam.plan.device).cpu().numpy()
+        for first in range(0, len(order) - batch + 1 if len(order) >= batch else 1, batch):
+            chosen = exam.fit[order[first : first + batch]]
+            images = augment.padded_crop(exam.plan.images(exam.train.batch(chosen)), rng)
+            yield images, exam.train_labels[chosen]

@@ -1,0 +1,118 @@
+"""A recipe: optimiser, learning rate, batch, schedule, epochs; and what it says at every step.
+
+LARS: You, Gitman, Ginsburg 2017, https://arxiv.org/abs/1708.03888, algorithm 1; its exclusion of biases and norms as in
+SimCLR and BYOL. Cosine: Loshchilov, Hutter, ICLR 2017, without restarts.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from lilliput.errors import BadSetting
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a technique is trained. Learning rate per 256 images of a batch, scaled linearly, where `lr_per_256`."""
+
+    optimiser: str  # sgd, lars, adamw
+    lr: float
+    batch: int
+    epochs: int
+    weight_decay: float
+    lr_per_256: bool = True
+    sgd_momentum: float = 0.9
+    nesterov: bool = False
+    schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
+    warmup: float = 0.0  # share of the training steps
+    options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
+
+    def __post_init__(self) -> None:
+        for name, known in (("optimiser", ("sgd", "lars", "adamw")), ("schedule", ("cosine", "steps", "constant"))):
+            if getattr(self, name) not in known:
+                raise BadSetting(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
+        for name, smallest in (("lr", 0), ("batch", 2), ("epochs", 1), ("weight_decay", 0)):
+            if not getattr(self, name) >= smallest:
+                raise BadSetting(f"{name} {getattr(self, name)} must be at least {smallest}")
+        if not 0 <= self.warmup < 1:
+            raise BadSetting(f"warmup {self.warmup} must be a share of training, 0 <= warmup < 1")
+
+    def replace(self, **changes) -> "Recipe":
+        """A copy with other settings; None leaves a setting as it is."""
+        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate at its highest, for this batch."""
+        return self.lr * self.batch / 256 if self.lr_per_256 else self.lr
+
+    def rate(self, progress: float) -> float:
+        """The learning rate when a share `progress` (0..1) of the steps is done."""
+        if progress < self.warmup:
+            return self.peak_rate * progress / self.warmup
+        if self.schedule == "steps":
+            return self.peak_rate * 0.2 ** sum(progress >= drop for drop in (0.3, 0.6, 0.8))
+        if self.schedule == "constant":
+            return self.peak_rate
+        done = (progress - self.warmup) / (1 - self.warmup)
+        return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
+    """The recipe's optimiser over all parameters that learn; biases and norms (one dimension) are not decayed."""
+    weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
+    rest = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
+    groups: Iterable[dict] = [
+        {"params": weights, "weight_decay": recipe.weight_decay},
+        {"params": rest, "weight_decay": 0.0, "adapt": False},
+    ]
+    if recipe.optimiser == "adamw":
+        return AdamW(groups, lr=recipe.peak_rate, fused=True)
+    if recipe.optimiser == "lars":
+        return LARS(groups, lr=recipe.peak_rate, momentum=recipe.sgd_momentum)
+    return SGD(groups, lr=recipe.peak_rate, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
+
+
+class LARS(Optimizer):
+    """Momentum SGD whose step is scaled, layer by layer, by trust * |weights| / |gradient + decay * weights|.
+
+    Groups with `adapt=False` are stepped as by plain SGD.
+    """
+
+    def __init__(self, params, *, lr: float, momentum: float = 0.9, weight_decay: float = 0.0, trust: float = 0.001):
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "adapt": True}
+        )
+
+    @torch.no_grad()
+    def step(self, closure=None):  # type: ignore[override]
+        for group in self.param_groups:
+            weights = [p for p in group["params"] if p.grad is not None]
+            if not weights:
+                continue
+            update = torch._foreach_add([p.grad for p in weights], weights, alpha=group["weight_decay"])
+            if group["adapt"]:
+                torch._foreach_mul_(update, self._trust_ratios(weights, update, group["trust"]))
+            # the rate is inside the velocity (algorithm 1), so a falling rate does not rescale past steps
+            torch._foreach_mul_(update, group["lr"])
+            velocities = [self._velocity(p) for p in weights]
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, update)
+            torch._foreach_sub_(weights, velocities)
+
+    def _velocity(self, parameter):
+        return self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
+
+    @staticmethod
+    def _trust_ratios(weights, update, trust):
+        sizes, steps = torch._foreach_norm(weights), torch._foreach_norm(update)
+        return [
+            torch.where((w > 0) & (u > 0), trust * w / u.clamp(min=1e-12), torch.ones_like(w))
+            for w, u in zip(sizes, steps, strict=True)
+        ]

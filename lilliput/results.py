@@ -1,0 +1,179 @@
+"""The tidy table at rest: one row for each measured value, in <study>/results.csv.
+
+Everything that a reader sees is computed from these rows: the intervals and the choice of a checkpoint are here too.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lilliput.errors import BadData
+from lilliput.files import write_whole
+
+_TEXT = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge", "commit")
+_WHOLE = ("seed", "epoch", "image_size", "parameters", "multiply_adds", "multiply_adds_224")
+_COST = ("seconds", "probe_seconds", "images_per_s", "peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact")
+_REAL = ("value", *_COST)
+COLUMNS = [
+    *("technique", "backbone", "seed", "epoch", "probe", "metric", "value", "recipe", "data", "judge", "image_size"),
+    *("seconds", "probe_seconds", "images_per_s", "parameters", "multiply_adds", "multiply_adds_224"),
+    *("peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact", "commit"),
+]
+KEY = ["technique", "backbone", "seed", "epoch", "probe", "metric", "judge"]
+CELL = ["technique", "backbone", "seed"]
+BASELINES = ("pixels", "random_init", "supervised")
+
+
+def read(folder: str | Path) -> pd.DataFrame:
+    """All rows of a study; absent text is "", an absent number NaN."""
+    path = Path(folder) / "results.csv"
+    if not path.exists():
+        return _typed(pd.DataFrame(columns=COLUMNS))
+    _check_ends(path)
+    try:
+        # As text first: the exact value of a number depends on pandas' version, that of float("...") does not.
+        return _typed(_checked(pd.read_csv(path, dtype=str, keep_default_na=False)))
+    except (ValueError, TypeError) as error:  # pandas' parser errors are ValueErrors, and so is bad UTF-8
+        why = " ".join(str(error).split())
+        raise BadData(f"{path} is not a whole results.csv ({why}); move it away and judge again") from error
+
+
+def append(folder: str | Path, rows: Sequence[dict]) -> None:
+    """Add rows, replacing those with the same key; the file is rewritten whole or not at all.
+
+    For one writer at a time: of two at once, the later keeps only what it had read.
+    """
+    if not rows:
+        return
+    new = _tidied(rows)
+    old = read(folder)
+    whole = new if old.empty else pd.concat([old, new], ignore_index=True)
+    whole = whole.drop_duplicates(KEY, keep="last")
+    # A column of numbers with gaps is real in memory; on disk a count of parameters is not "11689512.0".
+    whole = whole.astype(dict.fromkeys(_WHOLE, "Int64"))
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    write_whole(Path(folder) / "results.csv", whole.to_csv(index=False, lineterminator="\n").encode())
+
+
+def select(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
+    """For each technique, backbone and seed: the test value at three choices of a checkpoint.
+
+    best: the highest on the test images (the paper's choice; it selects on what it reports), last: the last checkpoint,
+    chosen: the checkpoint with the highest value on held-out training images, the earliest in a tie. Epoch 0 is a
+    starting point, no checkpoint, except for the baselines. Rows are those of one judge.
+    """
+    rows = rows[(rows.probe == probe) & ((rows.epoch > 0) | rows.technique.isin(BASELINES))].dropna(subset="value")
+    picked = []
+    for cell, group in rows[rows.metric.isin([metric, f"held_out_{metric}"])].groupby(CELL, sort=False):
+        test = _by_epoch(group, metric)
+        if len(test):
+            picked.append([*cell, *_pick(test, _by_epoch(group, f"held_out_{metric}"))])
+    choices = ["best", "best_epoch", "last", "last_epoch", "chosen", "chosen_epoch"]
+    return pd.DataFrame(picked, columns=CELL + choices)
+
+
+def finished(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the seeds that stopped before the furthest seed of their technique and backbone.
+
+    A mean over a finished run and one that crashed early is the figure of neither.
+    """
+    reached = rows.groupby(CELL).epoch.transform("max")
+    return rows[reached == rows.groupby(["technique", "backbone"]).epoch.transform("max")]
+
+
+def interval(values: Iterable[float]) -> tuple[float, float | None]:
+    """Mean over seeds and the half-width of its 95 % t-interval; None with one seed, which says nothing of spread."""
+    seeds = np.asarray(list(values), dtype=float)
+    if len(seeds) < 2:
+        return float(seeds.mean()), None
+    return float(seeds.mean()), float(_t_quantile(len(seeds) - 1) * seeds.std(ddof=1) / math.sqrt(len(seeds)))
+
+
+def wilson(successes: float, total: int) -> tuple[float, float]:
+    """95 % interval of a share of `total` test images: what the images alone leave open (Wilson, JASA 1927)."""
+    z = 1.959964
+    share = successes / total
+    centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    return centre - half, centre + half
+
+
+def _tidied(rows: Sequence[dict]) -> pd.DataFrame:
+    needed = [name for name in KEY if name != "judge"] + ["value"]
+    for row in rows:
+        if strange := sorted(set(row) - set(COLUMNS)):
+            raise BadData(f"a row of results has no column {strange[0]!r}; the columns are {', '.join(COLUMNS)}")
+        if absent := [name for name in needed if row.get(name) is None]:
+            raise BadData(f"a row of results lacks {absent[0]!r}: {row}")
+    frame = pd.DataFrame([[row.get(name) for name in COLUMNS] for row in rows], columns=COLUMNS, dtype=object)
+    for name in _TEXT:
+        frame[name] = [_printable(text) for text in frame[name]]
+    return _typed(frame)
+
+
+def _printable(text: object) -> str:
+    # A folder's name need not be UTF-8; Python then holds half characters that no file takes; two control
+    # characters survive no CSV.
+    whole = "" if text is None else str(text).encode("utf-8", "backslashreplace").decode()
+    return whole.replace("\0", r"\x00").replace("\r", r"\x0d")
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    numbers = list(_WHOLE + _REAL)
+    frame[numbers] = frame[numbers].mask(frame[numbers] == "")
+    types: dict[str, type] = dict.fromkeys(_TEXT, str) | dict.fromkeys(numbers, float)
+    return frame.astype(types | {"seed": int, "epoch": int})
+
+
+def _check_ends(path: Path) -> None:
+    # Every line that we write ends; a file that was cut does not, save in the one case of a cut between two lines.
+    with path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        file.seek(max(file.tell() - 1, 0))
+        if file.read() != b"\n":
+            raise BadData(f"{path} is torn: its last line has no end; move it away and judge again")
+
+
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    if list(frame.columns) != COLUMNS:
+        raise ValueError(f"its columns are {', '.join(map(str, frame.columns))[:200]}")
+    if not isinstance(frame.index, pd.RangeIndex) or frame.isna().any(axis=None):
+        raise ValueError(f"a line has not {len(COLUMNS)} fields")
+    return frame
+
+
+def _by_epoch(group: pd.DataFrame, metric: str) -> pd.Series:
+    return group[group.metric == metric].set_index("epoch").value.sort_index()
+
+
+def _pick(test: pd.Series, held_out: pd.Series) -> tuple:
+    held_out = held_out[held_out.index.isin(test.index)]
+    # One checkpoint is no choice: a baseline needs no held-out images.
+    at = held_out.idxmax() if len(held_out) else test.index[0] if len(test) == 1 else None
+    chosen = (test[at], at) if at is not None else (math.nan, math.nan)
+    return test.max(), test.idxmax(), test.iloc[-1], test.index[-1], *chosen
+
+
+def _t_quantile(degrees: int) -> float:
+    """Where Student's t leaves 2.5 % above it: bisection on the finite sums of Abramowitz and Stegun 26.7.3 and .4."""
+    low, high = 0.0, 20.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_within(middle, degrees) < 0.95 else (low, middle)
+    return high
+
+
+def _t_within(t: float, degrees: int) -> float:
+    angle = math.atan(t / math.sqrt(degrees))
+    odd = degrees % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0
+    for power in range(odd, degrees - 1, 2):  # the sum ends at cos^(degrees - 2)
+        total += term
+        term *= (power + 1) / (power + 2) * math.cos(angle) ** 2
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total

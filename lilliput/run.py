@@ -1,0 +1,360 @@
+"""One run: a technique pretrains a backbone, in a folder from which it can go on after any interruption.
+
+The folder holds run.json (every effective setting), log.jsonl (a row per epoch), the encoders, and the last state.
+"""
+
+import dataclasses
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lilliput import catalog, checkpoint, cost
+from lilliput._version import version
+from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.features import Exam, effective_rank, extract
+from lilliput.files import read_json, write_json
+from lilliput.loop import train
+from lilliput.plan import Plan, choose, seeded
+from lilliput.probes.knn import knn
+from lilliput.progress import duration, say
+from lilliput.recipe import Recipe, make_optimiser
+from lilliput.store import Data
+from lilliput.technique import Technique
+
+RANKED = 512  # images whose features' effective rank is logged
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a run is: the settings that determine its weights."""
+
+    technique: str
+    backbone: str
+    seed: int
+    recipe_name: str  # small or paper
+    recipe: Recipe
+    technique_options: dict[str, Any]
+    backbone_options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.technique}-{self.backbone.replace('/', '_')}-{self.seed}"
+
+    def build_encoder(self) -> Any:
+        """An untrained encoder of this cell, initialised by its seed."""
+        build = catalog.backbone_builder(self.backbone, **self.backbone_options)
+        with seeded(self.seed):
+            return catalog.technique(self.technique).build_encoder(build)
+
+    def build(self) -> Technique:
+        """The technique, initialised by the seed: its encoder's numbers are drawn first, the same for all."""
+        build = catalog.backbone_builder(self.backbone, **self.backbone_options)
+        with seeded(self.seed):
+            return catalog.technique(self.technique)(build, **self.technique_options)
+
+
+def make_cell(
+    technique: str,
+    backbone: str,
+    *,
+    seed: int = 0,
+    recipe: str = "small",
+    epochs: int | None = None,
+    batch: int | None = None,
+    options: dict[str, Any] | None = None,
+) -> Cell:
+    """A cell from names and overriding options; UnknownName or BadSetting before any work."""
+    catalog.check("techniques", technique)
+    catalog.check("backbones", backbone)
+    if recipe not in ("small", "paper"):
+        raise BadSetting(f"recipe {recipe!r} is neither small nor paper")
+    dealt = catalog.sort_options(options or {}, techniques=[technique], backbones=[backbone])
+    chosen: Recipe = getattr(catalog.technique(technique), recipe)
+    try:
+        chosen = chosen.replace(epochs=epochs, batch=batch, **dealt["recipe"])
+    except TypeError as error:
+        raise BadSetting(f"a recipe's setting has the wrong type: {error}") from None
+    technique_options = {**chosen.options, **dealt[technique]}
+    return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbone"])
+
+
+def pretrain(
+    cell: Cell,
+    data: Data,
+    out: str | Path,
+    *,
+    every: int = 5,
+    plan: Plan | None = None,
+    country: str = "USA",
+    until_converged: int | None = None,
+    score: str | None = None,
+) -> Path:
+    """Pretrain, or go on where an interrupted run of the same settings in `out` stopped; returns the folder.
+
+    Encoders are saved before the first epoch, after every `every` epochs and after the last. With `until_converged`,
+    training stops once `score` ("rank": effective rank of the features, without labels; "knn": held-out accuracy) has
+    not improved for so many checkpoints. Raises BadSetting if `out` holds a run of other settings.
+    """
+    out = Path(out)
+    images = data.pool
+    technique = _checked(cell, data, every)
+    score = score or ("knn" if data.train else "rank")
+    if score not in ("knn", "rank"):
+        raise BadSetting(f"score {score!r} is neither knn nor rank")
+    if until_converged and score == "knn" and not data.train:
+        raise BadSetting(f"{data.name} has no labels for a kNN score; use --score rank")
+    stop = {"after": until_converged, "score": score} if until_converged else None
+    settings = _settings(cell, data, every, stop)
+    record = _opened(out, settings)
+    plan = Plan(**record["plan"]) if record else plan or plan_for(cell, images.image_size)
+    plan = choose(plan.device, plan.precision) if record else plan
+    technique = plan.place(technique)
+    optimiser = make_optimiser(cell.recipe, technique)
+    scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")
+    about = {
+        "technique": cell.technique,
+        "backbone": cell.backbone,
+        "backbone_options": cell.backbone_options,
+        "image_size": images.image_size,
+        "seed": cell.seed,
+    }
+
+    start, rows = 0, []
+    if record and (out / checkpoint.STATE).exists():
+        header = checkpoint.load_state(out, technique, optimiser)
+        scaler.load_state_dict(header["scaler"])
+        start, rows = header["epoch"], checkpoint.read_log(out, header["epoch"])
+        if rows and rows[-1].get("stopped"):
+            return out
+        if 0 < start < cell.recipe.epochs:
+            say(f"{cell.name}: goes on after epoch {start}")
+    else:
+        record = {**settings, "plan": plan.as_dict(), **_circumstances(cell, images.image_size, country)}
+        write_json(out / "run.json", record)
+        checkpoint.save_encoder(checkpoint.encoder_path(out, 0), technique.encoder, {**about, "epoch": 0})
+        checkpoint.write_log(out, [])
+        checkpoint.save_state(out, 0, technique, optimiser, scaler.state_dict(), about)
+    if start == cell.recipe.epochs:
+        return out
+
+    few = images.batch(np.linspace(0, len(images) - 1, min(RANKED, len(images))).astype(int))
+    meter = cost.EnergyMeter(country)
+    before = {key: rows[-1][key] if rows else 0.0 for key in ("total_seconds", "kwh", "grams_co2")}
+    began = time.perf_counter()
+    cost.reset_peak_memory(plan.device)
+    try:
+        for epoch in train(
+            technique, images, cell.recipe, optimiser, scaler, plan=plan, seed=cell.seed, start=start, label=cell.name
+        ):
+            kwh, grams = meter.read()
+            rows.append(
+                {
+                    "epoch": epoch.number,
+                    "loss": epoch.loss,
+                    "learning_rate": epoch.learning_rate,
+                    "seconds": epoch.seconds,
+                    "images_per_s": epoch.images_per_s,
+                    "gradient_norm": epoch.gradient_norm,
+                    "effective_rank": effective_rank(_features(technique.encoder, few, plan)),
+                    **epoch.measures,
+                    "total_seconds": before["total_seconds"] + time.perf_counter() - began,
+                    "kwh": before["kwh"] + kwh,
+                    "grams_co2": before["grams_co2"] + grams,
+                    "peak_memory_mib": max([cost.peak_memory_mib(plan.device)] + [r["peak_memory_mib"] for r in rows]),
+                }
+            )
+            due = epoch.number % every == 0 or epoch.number == cell.recipe.epochs
+            reason = None
+            if due:
+                path = checkpoint.encoder_path(out, epoch.number)
+                checkpoint.save_encoder(path, technique.encoder, {**about, "epoch": epoch.number})
+                if stop:
+                    rows[-1]["score"] = _score(score, technique.encoder, data, plan, rows[-1])
+                    reason = _converged([r["score"] for r in rows if "score" in r], stop)
+                    if reason:
+                        rows[-1]["stopped"] = reason
+            checkpoint.write_log(out, rows)
+            # the state comes last: until it is there, the epoch before counts and this one is repeated
+            checkpoint.save_state(out, epoch.number, technique, optimiser, scaler.state_dict(), about)
+            if reason:
+                say(f"{cell.name}: stopped after epoch {epoch.number}: {reason}")
+                break
+    finally:
+        meter.stop()
+    return out
+
+
+def plan_for(cell: Cell, size: int, device: str | None = None, precision: str | None = None) -> Plan:
+    """The plan that suits the cell's network on this machine."""
+    return choose(
+        device, precision, network=catalog.backbone_builder(cell.backbone, **cell.backbone_options), size=size
+    )
+
+
+def _checked(cell: Cell, data: Data, every: int) -> Technique:
+    """The technique, after all that can be refused has been."""
+    from lilliput.backbone import check_image_size
+
+    images = data.pool
+    if len(images) < 2:
+        raise BadData(f"{data.name} has {len(images)} image to learn from; a batch needs at least 2")
+    if len(images) < cell.recipe.batch:
+        raise BadSetting(
+            f"a batch of {cell.recipe.batch} is larger than the {len(images)} images of {data.name}; "
+            f"use --batch {len(images)} or less"
+        )
+    if every < 1:
+        raise BadSetting(f"every {every} must be at least 1 epoch")
+    build = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
+    check_image_size(build(), images.image_size)
+    try:
+        return cell.build()
+    except TypeError as error:
+        raise BadSetting(f"{cell.technique} on {cell.backbone}: {error}") from None
+
+
+def _settings(cell: Cell, data: Data, every: int, stop: dict | None) -> dict[str, Any]:
+    """Everything that determines the weights and when they are saved."""
+    recipe = dataclasses.asdict(cell.recipe)
+    recipe.pop("options")
+    return {
+        "technique": cell.technique,
+        "backbone": cell.backbone,
+        "seed": cell.seed,
+        "recipe": cell.recipe_name,
+        "recipe_settings": recipe,
+        "technique_options": {**_defaults("techniques", cell.technique), **cell.technique_options},
+        "backbone_options": cell.backbone_options,
+        "data": data.name,
+        "data_digest": data.pool.digest,
+        "pool_images": len(data.pool),
+        "image_size": data.pool.image_size,
+        "every": every,
+        "until_converged": stop,
+    }
+
+
+def _defaults(kind: str, name: str) -> dict[str, Any]:
+    return {option.name: option.default for option in catalog.entry(kind, name).options}
+
+
+def _opened(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the run that the folder holds, or None after making the folder."""
+    if (out / "run.json").exists():
+        record = read_json(out / "run.json")
+        checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)
+        return record
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise LilliputError(f"cannot write in {out}: {error.strerror}; choose another --out") from None
+    if (out / "study.json").exists():
+        raise BadSetting(f"{out} is the folder of a study; choose another --out for a single run")
+    return None
+
+
+def _circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:
+    """What the run cannot choose, and what follows from its settings."""
+    encoder = cell.build_encoder()
+    return {
+        "format": checkpoint.FORMAT,
+        "parameters": cost.parameters(encoder),
+        "multiply_adds": cost.multiply_adds(encoder, size),
+        "multiply_adds_224": cost.multiply_adds(encoder, 224),
+        "dim": encoder.dim,
+        "country": country,
+        "versions": versions(),
+        "machine": machine(),
+        "commit": commit(),
+        "command": " ".join(sys.argv),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    import timm
+    import torchvision
+
+    return {
+        "lilliput": version,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Of what it computes on."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def commit() -> str | None:
+    """The commit of this checkout, "+" when it has changes; None for an installed package."""
+    if not shutil.which("git"):
+        return None
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=False).stdout.strip()
+
+    if not git("ls-files", "run.py"):
+        return None
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+@torch.inference_mode()
+def _features(encoder: torch.nn.Module, batch: torch.Tensor, plan: Plan) -> torch.Tensor:
+    encoder.eval()
+    with plan.autocast():
+        return torch.cat([encoder(plan.images(part)).float() for part in batch.split(128)])
+
+
+def _score(name: str, encoder: torch.nn.Module, data: Data, plan: Plan, row: dict) -> float:
+    if name == "rank":
+        return row["effective_rank"]
+    assert data.train
+    exam = Exam(encoder, data.train, data.train, plan=plan, label="score")
+    features = extract(encoder, data.train, plan=plan, label="score")
+    exam.train_features = exam.test_features = features
+    return dict(knn(exam))["held_out_accuracy_cosine"]
+
+
+def _converged(scores: list[float], stop: dict) -> str | None:
+    """Why training is over, or None: no score of the last `after` checkpoints beats the best before them."""
+    after = stop["after"]
+    if len(scores) <= after or max(scores[-after:]) > max(scores[:-after]):
+        return None
+    return f"{stop['score']} {max(scores[:-after]):.4g} has not improved for {after} checkpoints"
+
+
+def summary(folder: Path) -> str:
+    """One line on a finished run."""
+    rows = checkpoint.read_log(folder)
+    last = rows[-1]
+    return f"{folder}: {last['epoch']} epochs, loss {last['loss']:.3f}, {duration(last['total_seconds'])}"

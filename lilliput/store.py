@@ -1,0 +1,346 @@
+"""A dataset at rest: square uint8 images in a memory map, labels, masks, and a manifest with their digest.
+
+A store is a folder of images.npy [N, 3, H, H], labels.npy [N], masks.npy [N, H, H] and manifest.json. It is written
+whole or not at all, and never changed afterwards.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.progress import say, task
+
+if TYPE_CHECKING:
+    import torch
+
+format_version = 1
+default_size = 96
+smallest_size, largest_size = 8, 2048
+chunk_bytes = 1 << 24
+seconds_until_abandoned = 24 * 3600
+
+Fill = Callable[[np.ndarray, np.ndarray | None], dict[int, dict[str, str]] | None]
+
+
+class Store:
+    """A dataset at rest, opened read-only by `open_store`."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]):
+        self.folder = folder
+        self.manifest = manifest
+        self.images: np.ndarray = arrays["images"]  # uint8 [N, 3, H, H], a memory map
+        self.labels: np.ndarray | None = arrays.get("labels")  # int64 [N]
+        self.masks: np.ndarray | None = arrays.get("masks")  # uint8 0 or 1 [N, H, H], a memory map
+        self.classes: list[str] | None = manifest["classes"]
+        self.digest: str = manifest["digest"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_size(self) -> int:
+        return self.images.shape[-1]
+
+    def batch(self, indices: Any) -> "torch.Tensor":
+        """A copy in memory, uint8 [B, 3, H, H], of the images at `indices`: a slice, list, array or tensor."""
+        import torch  # here, so that listing datasets stays quick
+
+        if isinstance(indices, slice):
+            return torch.from_numpy(np.array(self.images[indices]))
+        if isinstance(indices, torch.Tensor):
+            indices = indices.cpu().numpy()
+        indices = np.asarray(indices)
+        if indices.dtype == bool:
+            indices = np.flatnonzero(indices)
+        elif not len(indices):
+            indices = indices.astype(np.int64)  # numpy takes an empty list for floats
+        return torch.from_numpy(np.take(self.images, indices, axis=0))
+
+    def __reduce__(self):
+        return open_store, (self.folder,)  # a pickled memory map would carry every pixel
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r}, {len(self)} images of {self.image_size} px)"
+
+
+class Data(NamedTuple):
+    """What a dataset's `prepare` gives: images to learn from, and labelled ones to judge with."""
+
+    name: str
+    pool: Store
+    train: Store | None
+    test: Store | None
+
+
+def home() -> Path:
+    """Where stores and downloads live."""
+    if own := os.environ.get("LILLIPUT_HOME"):
+        return Path(own).expanduser()
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache).expanduser() / "lilliput"
+    return Path("~/.cache/lilliput").expanduser()
+
+
+def open_store(folder: str | os.PathLike) -> Store:
+    """The store in `folder`; BadData when it is missing, torn or of another format."""
+    folder = Path(folder)
+    manifest = _read_manifest(folder)
+    try:
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["shapes"]}
+    except (OSError, ValueError, EOFError) as error:
+        raise BadData(f"the store {folder} is torn ({error}); remove it and prepare the data again") from error
+    for name, array in arrays.items():
+        if list(array.shape) != manifest["shapes"][name]:
+            raise BadData(f"the store {folder} is torn: {name}.npy is {list(array.shape)}; prepare the data again")
+    if "labels" in arrays:
+        arrays["labels"] = np.array(arrays["labels"])  # small, and every probe reads all of them
+    return Store(folder, manifest, arrays)
+
+
+def write_store(
+    folder: str | os.PathLike,
+    *,
+    name: str,
+    split: str,
+    source: str,
+    image_size: int,
+    count: int,
+    fill: Fill,
+    labels: Sequence[int] | np.ndarray | None = None,
+    classes: Sequence[str] | None = None,
+    masks: bool = False,
+) -> Store:
+    """Write a store whole, or leave nothing.
+
+    `fill(images, masks)` writes all rows of two arrays of zeros, [count, 3, H, H] and [count, H, H] (None without
+    masks). It may return the rows it had to give up, {row: {"file": ..., "reason": ...}}: those are left out.
+    """
+    if count < 1:
+        raise BadData(f"no images in {source}")
+    if labels is not None and len(labels) != count:
+        raise BadData(f"{len(labels)} labels for {count} images in {source}")
+    folder = Path(folder)
+    shapes: dict[str, tuple[int, ...]] = {"images": (count, 3, image_size, image_size)}
+    if masks:
+        shapes["masks"] = (count, image_size, image_size)
+    with _whole_or_nothing(folder) as draft:
+        arrays = {array: _zeros(draft / f"{array}.npy", shape) for array, shape in shapes.items()}
+        try:
+            skipped = fill(arrays["images"], arrays.get("masks")) or {}
+        except OSError as error:
+            raise BadData(f"cannot read {source}: {error}") from error
+        kept = np.setdiff1d(np.arange(count), list(skipped))
+        _report(skipped, count, source)
+        if skipped:
+            arrays = {array: _only(draft / f"{array}.npy", rows, kept) for array, rows in arrays.items()}
+        if labels is not None:
+            arrays["labels"] = np.asarray(labels, dtype=np.int64)[kept]
+            np.save(draft / "labels.npy", arrays["labels"])
+        manifest = {
+            "format": format_version,
+            "name": name,
+            "split": split,
+            "source": source,
+            "image_size": image_size,
+            "count": len(kept),
+            "classes": None if classes is None else list(classes),
+            "digest": _digest(arrays, f"checking {name} {split}"),
+            "shapes": {array: list(rows.shape) for array, rows in arrays.items()},
+            "skipped": [skipped[row] for row in sorted(skipped)],
+        }
+        (draft / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        for rows in arrays.values():
+            if isinstance(rows, np.memmap):
+                rows.flush()
+    return open_store(folder)
+
+
+def prepared(*, name: str, split: str, key: Any, **contents: Any) -> Store:
+    """The store of this name, split and key: the one at rest, else written now by `write_store(**contents)`.
+
+    `key` is everything that determines the content, as JSON can write it.
+    """
+    store = at_rest(name=name, split=split, key=key)
+    return store or write_store(_place(name, split, key), name=name, split=split, **contents)
+
+
+def at_rest(*, name: str, split: str, key: Any) -> Store | None:
+    """The store that `prepared` wrote earlier; None when it has yet to."""
+    folder = _place(name, split, key)
+    if not folder.exists():
+        return None
+    try:
+        return open_store(folder)
+    except BadData:  # torn: to be written again
+        return None
+
+
+def fingerprint(key: Any) -> str:
+    """A short digest of anything that JSON can write; changes with the format of stores."""
+    text = json.dumps([format_version, key], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def spaced(count: int, limit: int | None) -> np.ndarray:
+    """At most `limit` of `count` rows, evenly spaced, so that every part of a sorted list is represented."""
+    if limit is not None and limit < 1:
+        raise BadSetting(f"limit {limit} leaves no image; give 1 or more, or leave it out for all")
+    if limit is None or limit >= count:
+        return np.arange(count)
+    return np.arange(limit) * count // limit
+
+
+def chosen_size(image_size: int | None, own: int) -> int:
+    """The side of the stored squares: as asked, else `default_size`, or the data's own when that is smaller."""
+    if image_size is None:
+        return max(smallest_size, min(default_size, own))
+    if not smallest_size <= image_size <= largest_size:
+        raise BadSetting(f"image size {image_size} is outside {smallest_size} to {largest_size} pixels")
+    return image_size
+
+
+def cannot_write(folder: Path, error: OSError) -> LilliputError:
+    """What to tell the user when the disk is full or closed to them."""
+    reason = error.strerror or str(error)
+    return LilliputError(
+        f"cannot write in {folder}: {reason}; make room there, or set $LILLIPUT_HOME to another folder"
+    )
+
+
+def _place(name: str, split: str, key: Any) -> Path:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60]
+    return home() / "stores" / f"{plain}-{split}-{fingerprint(key)}"
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadData(f"no store in {folder}: {error.strerror}; prepare the data first") from error
+    except ValueError as error:
+        raise BadData(f"the store {folder} is torn: its manifest is no JSON; remove it and prepare again") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != format_version:
+        raise BadData(f"the store {folder} has format {found!r}, this version reads {format_version}; prepare again")
+    missing = {"name", "split", "source", "image_size", "count", "classes", "digest", "shapes", "skipped"} - set(
+        manifest
+    )
+    if missing:
+        raise BadData(f"the store {folder} is torn: its manifest lacks {', '.join(sorted(missing))}; prepare again")
+    return manifest
+
+
+@contextmanager
+def _whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise."""
+    draft = folder.parent / f".{folder.name}.{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        _remove_abandoned(folder)
+        draft.mkdir(parents=True)
+        yield draft
+        for path in [*draft.iterdir(), draft]:
+            _to_disk(path)
+        _take_place(draft, folder)
+        _to_disk(folder.parent)
+    except OSError as error:
+        raise cannot_write(folder.parent, error) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _take_place(draft: Path, folder: Path) -> None:
+    """Rename `draft` to `folder`; another process's whole store there wins, a torn one makes way."""
+    if folder.exists():
+        try:
+            open_store(folder)
+            return
+        except BadData as error:
+            say(f"writing it anew, as {error}")
+            folder.rename(draft / "torn")
+    try:
+        draft.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        open_store(folder)  # somebody was quicker
+    shutil.rmtree(folder / "torn", ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed processes left behind; a live one touches its folder far more often than daily."""
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        if time.time() - left.stat().st_mtime > seconds_until_abandoned:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    if os.name == "nt":  # Windows opens no folders, and wants a writable handle for files
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _zeros(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new memory map whose room on the disk is really there: a full disk found later would kill the process."""
+    free = shutil.disk_usage(path.parent).free
+    wanted = int(np.prod(shape))
+    if wanted > free:
+        raise OSError(errno.ENOSPC, f"{wanted / 2**30:.1f} GiB wanted, {free / 2**30:.1f} GiB free")
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def _only(path: Path, rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Replace the memory map at `path` by one that holds the `kept` rows only."""
+    shorter = _zeros(path.with_suffix(".kept"), (len(kept), *rows.shape[1:]))
+    step = _rows_per_chunk(rows)
+    for start in range(0, len(kept), step):
+        shorter[start : start + step] = rows[kept[start : start + step]]
+    path.with_suffix(".kept").replace(path)
+    return shorter
+
+
+def _report(skipped: dict[int, dict[str, str]], count: int, source: str) -> None:
+    if not skipped:
+        return
+    first = skipped[min(skipped)]
+    named = f"{first['file']!r} ({first['reason']})"
+    if len(skipped) == count:
+        raise BadData(f"none of the {count} images in {source} can be read; the first, {named}")
+    say(f"skipped {len(skipped)} of {count} images in {source}: {named}{' ...' if len(skipped) > 1 else ''}")
+
+
+def _digest(arrays: dict[str, np.ndarray], what: str) -> str:
+    digest = hashlib.sha256()
+    with task(what, sum(len(rows) for rows in arrays.values())) as advance:
+        for name in sorted(arrays):
+            rows = arrays[name]
+            digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
+            step = _rows_per_chunk(rows)
+            for start in range(0, len(rows), step):
+                chunk = np.ascontiguousarray(rows[start : start + step])
+                digest.update(chunk.data)
+                advance(len(chunk))
+    return digest.hexdigest()
+
+
+def _rows_per_chunk(rows: np.ndarray) -> int:
+    return max(1, chunk_bytes // max(1, rows[:1].nbytes))

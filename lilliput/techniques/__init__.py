@@ -1,0 +1,1 @@
+"""The pretext techniques, one file each, found by file name."""

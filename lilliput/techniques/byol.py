@@ -1,0 +1,67 @@
+"""BYOL: predict what a slowly moving copy of the network says of another view; no negatives.
+
+Grill et al., NeurIPS 2020, https://arxiv.org/abs/2006.07733, section 3 and appendices A, B.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lilliput import augment
+from lilliput.recipe import Recipe
+from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards
+
+
+class BYOL(Technique):
+    """Online encoder, projector and predictor chase the target's projection of the other view, both ways round."""
+
+    contrastive = "joint-embedding"
+    paper = Recipe("lars", lr=0.2, batch=4096, epochs=1000, weight_decay=1.5e-6, warmup=0.01)
+    small = Recipe(
+        "adamw", lr=1e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
+        options={"tau": 0.97, "hidden": 1024},
+    )  # fmt: skip
+
+    def __init__(self, make_backbone, *, tau: float = 0.996, hidden: int = 4096, output: int = 256, area: float = 0.08):
+        super().__init__()
+        self.encoder = self.build_encoder(make_backbone)
+        self.projector = mlp(self.encoder.dim, hidden, output)
+        self.predictor = mlp(output, hidden, output)
+        self.target = frozen_copy(nn.Sequential(self.encoder, self.projector))
+        self.tau, self.area = tau, area
+
+    def views(self, images, rng):
+        return self._view(images, rng, blur=1.0, solarise=0.0), self._view(images, rng, blur=0.1, solarise=0.2)
+
+    def _view(self, images, rng, *, blur, solarise):
+        images = augment.resized_crop(images, rng, area=(self.area, 1.0))
+        images = augment.colour_jitter(images, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+        images = augment.grey(images, rng, p=0.2)
+        images = augment.blur(images, rng, p=blur)
+        return augment.solarise(images, rng, p=solarise)
+
+    def loss(self, one, two):
+        with torch.no_grad():
+            target_one, target_two = self.target(one), self.target(two)
+        return regression(self._predict(one), target_two) + regression(self._predict(two), target_one)
+
+    def _predict(self, view):
+        return self.predictor(self.projector(self.encoder(view)))
+
+    def after_step(self, progress):
+        tau = target_rate(progress, self.tau)
+        move_towards(self.target[0], self.encoder, 1 - tau)
+        move_towards(self.target[1], self.projector, 1 - tau)
+
+
+def target_rate(progress: float, base: float) -> float:
+    """tau of the paper's equation in section 3.3: from `base` to 1 by a cosine as `progress` goes from 0 to 1."""
+    return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
+
+
+@full_precision
+def regression(prediction: Tensor, target: Tensor) -> Tensor:
+    """[B, D] each -> mean squared distance of the normalised vectors: 2 - 2 cos, 0..4."""
+    return (2 - 2 * F.cosine_similarity(prediction, target)).mean()

@@ -1,0 +1,91 @@
+"""MoCo v2: tell the other view of an image from a queue of past images, seen by a slowly moving copy of the network.
+
+He, Fan, Wu, Xie, Girshick, CVPR 2020, https://arxiv.org/abs/1911.05722, section 3;
+Chen, Fan, Girshick, He 2020, https://arxiv.org/abs/2003.04297, for the head, the blur and the cosine.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lilliput import augment
+from lilliput.errors import BadSetting
+from lilliput.recipe import Recipe
+from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards, split_batch_norm
+
+
+class MoCoV2(Technique):
+    """Queries by the trained encoder, keys by its moving average; keys of past batches are the negatives."""
+
+    contrastive = "yes"
+    paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
+    small = Recipe(
+        "adamw", lr=1e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
+        options={"momentum": 0.99, "queue": 1024, "temperature": 0.2, "groups": 4},
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        make_backbone,
+        *,
+        temperature: float = 0.2,
+        momentum: float = 0.999,
+        queue: int = 65536,
+        output: int = 128,
+        groups: int = 8,
+        area: float = 0.2,
+        grey: float = 0.2,
+        blur: float = 0.5,
+    ):
+        super().__init__()
+        if queue < 1:
+            raise BadSetting(f"queue {queue} must hold at least one key")
+        self.encoder = self.build_encoder(make_backbone)
+        self.head = mlp(self.encoder.dim, self.encoder.dim, output, norm=False)
+        # Batch norm tells which keys belong to which queries. The authors shuffle keys between devices; on one
+        # device batch norm ignores order, so its statistics are split instead, and the keys' groups are shuffled.
+        split_batch_norm(self.encoder, groups)
+        self.key = frozen_copy(nn.Sequential(self.encoder, self.head))
+        self.temperature, self.momentum = temperature, momentum
+        self.area, self.grey, self.blur = area, grey, blur
+        self.register_buffer("queue", F.normalize(torch.randn(queue, output), dim=1))
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
+        self.queue: Tensor
+        self.oldest: Tensor
+
+    def views(self, images, rng):
+        order = torch.randperm(len(images), device=rng.device, generator=rng)
+        return self._view(images, rng), self._view(images, rng), order
+
+    def _view(self, images, rng):
+        images = augment.resized_crop(images, rng, area=(self.area, 1.0))
+        images = augment.colour_jitter(images, rng, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+        images = augment.grey(images, rng, p=self.grey)
+        return augment.blur(images, rng, p=self.blur)
+
+    def loss(self, one, two, order):
+        queries = self.head(self.encoder(one))
+        with torch.no_grad():
+            keys = self.key(two[order])[order.argsort()]
+            self.keys = F.normalize(keys.float(), dim=1)
+        logits = moco_logits(queries, self.keys, self.queue, temperature=self.temperature)
+        first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        self.measures["key_found"] = (logits.argmax(1) == 0).float().mean()
+        return F.cross_entropy(logits, first)
+
+    @torch.no_grad()
+    def after_step(self, progress):
+        move_towards(self.key[0], self.encoder, 1 - self.momentum)
+        move_towards(self.key[1], self.head, 1 - self.momentum)
+        newest = self.keys[-len(self.queue) :]  # a batch may be larger than the queue
+        places = (self.oldest + torch.arange(len(newest), device=newest.device)) % len(self.queue)
+        self.queue[places] = newest
+        self.oldest.add_(len(newest)).remainder_(len(self.queue))
+
+
+@full_precision
+def moco_logits(queries: Tensor, keys: Tensor, queue: Tensor, *, temperature: float) -> Tensor:
+    """[B, D], [B, D], [K, D] -> [B, 1 + K]: similarity of each query to its own key, then to the whole queue."""
+    queries = F.normalize(queries, dim=1)
+    own = (queries * keys).sum(1, keepdim=True)
+    return torch.cat([own, queries @ queue.T], dim=1) / temperature

@@ -1,0 +1,73 @@
+"""SimCLR: two views of an image should be nearer to each other than to any other image of the batch.
+
+Chen, Kornblith, Norouzi, Hinton, ICML 2020, https://arxiv.org/abs/2002.05709, section 2 and appendix A.
+Decoupled loss: Yeh et al., ECCV 2022, https://arxiv.org/abs/2110.06848, equation 6.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lilliput import augment
+from lilliput.recipe import Recipe
+from lilliput.technique import Technique, full_precision, mlp
+
+
+class SimCLR(Technique):
+    """Encoder and projector are trained by NT-Xent over the 2B views of a batch."""
+
+    contrastive = "yes"
+    paper = Recipe("lars", lr=0.3, batch=4096, epochs=100, weight_decay=1e-6, warmup=0.1)
+    small = Recipe(
+        "adamw", lr=1e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
+        options={"temperature": 0.2, "strength": 0.5, "decoupled": True},
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        make_backbone,
+        *,
+        temperature: float = 0.1,
+        strength: float = 1.0,
+        output: int = 128,
+        decoupled: bool = False,
+        area: float = 0.08,
+        grey: float = 0.2,
+        blur: float = 0.5,
+    ):
+        super().__init__()
+        self.encoder = self.build_encoder(make_backbone)
+        self.projector = mlp(self.encoder.dim, self.encoder.dim, output)
+        self.temperature, self.decoupled = temperature, decoupled
+        self.strength, self.area, self.grey, self.blur = strength, area, grey, blur
+
+    def views(self, images, rng):
+        return self._view(images, rng), self._view(images, rng)
+
+    def _view(self, images, rng):
+        s = self.strength
+        images = augment.resized_crop(images, rng, area=(self.area, 1.0))
+        images = augment.colour_jitter(
+            images, rng, brightness=0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=0.2 * s
+        )
+        images = augment.grey(images, rng, p=self.grey)
+        return augment.blur(images, rng, p=self.blur)
+
+    def loss(self, one, two):
+        one, two = self.projector(self.encoder(torch.cat([one, two]))).chunk(2)
+        return nt_xent(one, two, temperature=self.temperature, decoupled=self.decoupled)
+
+
+@full_precision
+def nt_xent(one: Tensor, two: Tensor, *, temperature: float, decoupled: bool = False) -> Tensor:
+    """Mean over the 2B views [B, D] of -log softmax of the partner's similarity among all other views.
+
+    Decoupled: the partner is left out of the softmax's denominator.
+    """
+    z = F.normalize(torch.cat([one, two]), dim=1)
+    similarity = (z @ z.T / temperature).fill_diagonal_(-torch.inf)  # [2B, 2B]
+    partner = torch.arange(len(z), device=z.device).roll(len(one))  # i <-> i + B
+    positive = similarity.gather(1, partner[:, None]).squeeze(1)
+    if decoupled:
+        similarity = similarity.scatter(1, partner[:, None], -torch.inf)
+    return (similarity.logsumexp(1) - positive).mean()

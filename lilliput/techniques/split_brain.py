@@ -1,0 +1,98 @@
+"""Split-Brain autoencoder: one half of the network paints an image's colours, the other its lightness.
+
+Zhang, Isola, Efros, CVPR 2017, https://arxiv.org/abs/1611.09842, section 3.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lilliput import augment, colour
+from lilliput.recipe import Recipe
+from lilliput.technique import Technique, full_precision
+
+HALF = 0.5  # one network split in two: each half has half the channels
+CELL = 8  # pixels a side of what is painted: 12 x 12 cells at 96 px
+UNIT = 25.0  # Lab steps to one unit of a backbone's input, about their spread in photographs
+
+
+class Halves(nn.Module):
+    """Two narrower backbones, one sees L and one ab; images [B, 3, H, W] in 0..1 -> both halves' features, joined."""
+
+    def __init__(self, make_backbone):
+        super().__init__()
+        self.lightness = make_backbone(channels=1, width=HALF)
+        self.colour = make_backbone(channels=2, width=HALF)
+        self.dim = self.lightness.dim + self.colour.dim
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The maps of every stage, the halves' channels side by side."""
+        lightness, ab = see(colour.rgb_to_lab(images))
+        pairs = zip(self.lightness.stages(lightness), self.colour.stages(ab), strict=True)
+        return [torch.cat(pair, dim=1) for pair in pairs]
+
+    def maps(self, images: Tensor) -> Tensor:
+        return self.stages(images)[-1]
+
+    def forward(self, images):
+        lightness, ab = see(colour.rgb_to_lab(images))
+        return torch.cat([self.lightness(lightness), self.colour(ab)], dim=1)
+
+
+class SplitBrain(Technique):
+    """Cross-entropy, cell by cell, over 313 bins of ab seen from L and 50 bins of L seen from ab."""
+
+    contrastive = "no"
+    paper = Recipe("sgd", lr=0.1, batch=256, epochs=100, weight_decay=1e-4, schedule="steps")
+    small = Recipe("adamw", lr=1e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1)
+
+    def __init__(self, make_backbone, *, hidden: int = 64, area: float = 0.3):
+        super().__init__()
+        self.encoder = self.build_encoder(make_backbone)
+        self.paint_colour = Painter(self.encoder.lightness.dim, hidden, len(colour.gamut_points()))
+        self.paint_lightness = Painter(self.encoder.colour.dim, hidden, colour.LIGHTNESS_BINS)
+        self.area = area
+
+    @staticmethod
+    def build_encoder(make_backbone):
+        return Halves(make_backbone)
+
+    def views(self, images, rng):
+        return (augment.resized_crop(images, rng, area=(self.area, 1.0)),)
+
+    def loss(self, images):
+        lab = colour.rgb_to_lab(images)
+        lightness, ab = see(lab)
+        cells = F.avg_pool2d(lab, CELL, ceil_mode=True)
+        ab_loss = self._score("colour", self.paint_colour(self.encoder.lightness.maps(lightness), cells), cells)
+        l_loss = self._score("lightness", self.paint_lightness(self.encoder.colour.maps(ab), cells), cells)
+        return ab_loss + l_loss
+
+    def _score(self, what, logits, cells):
+        bins = colour.colour_bins(cells[:, 1:]) if what == "colour" else colour.lightness_bins(cells[:, :1])
+        common = bins.flatten().mode().values
+        self.measures[f"{what}_told"] = (logits.argmax(1) == bins).float().mean()
+        # what always naming the batch's most common bin would reach: a network that sits on grey does no better
+        self.measures[f"{what}_told_by_majority"] = (bins == common).float().mean()
+        return full_precision(F.cross_entropy)(logits, bins)
+
+
+class Painter(nn.Module):
+    """Maps of stride 32 [B, dim, h, w] -> logits of the bins [B, bins, 4h, 4w], cut to the cells' size."""
+
+    def __init__(self, dim: int, hidden: int, bins: int):
+        super().__init__()
+        self.spread = nn.Conv2d(dim, hidden * 16, 1)
+        self.name = nn.Conv2d(hidden, bins, 1)
+
+    def forward(self, maps, cells):
+        size = cells.shape[-2:]
+        spread = F.relu(F.pixel_shuffle(self.spread(maps), 4))
+        if spread.shape[-2:] != size:  # a backbone of another stride, or a size that 32 does not divide
+            spread = F.interpolate(spread, size, mode="bilinear", align_corners=False)
+        return self.name(spread)
+
+
+def see(lab: Tensor) -> tuple[Tensor, Tensor]:
+    """Lab -> what the halves see: L centred and ab, in units that their backbones' normalisation turns into 25 Lab."""
+    return (lab[:, :1] - 50) / (4 * UNIT) + 0.5, lab[:, 1:] / (4 * UNIT) + 0.5

@@ -1,0 +1,176 @@
+import copy
+import importlib
+from itertools import pairwise
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torchvision.transforms.functional import normalize
+
+from lilliput.backbone import check_image_size, library_backbone
+from lilliput.errors import BadSetting
+
+# our name: (the library's own network, its width of features, the prefix of its classifier, its name in the library)
+STOCK = {
+    "resnet18": (torchvision.models.resnet18, 512, "fc.", "torchvision/resnet18"),
+    "mobilenet_v2": (torchvision.models.mobilenet_v2, 1280, "classifier.", "torchvision/mobilenet_v2"),
+    "shufflenet_v2": (torchvision.models.shufflenet_v2_x0_5, 1024, "fc.", "torchvision/shufflenet_v2_x0_5"),
+    "squeezenet": (torchvision.models.squeezenet1_1, 512, "classifier.", "torchvision/squeezenet1_1"),
+    "efficientnet_lite0": (
+        lambda: timm.create_model("efficientnet_lite0", pretrained=False),
+        1280,
+        "classifier.",
+        "timm/efficientnet_lite0",
+    ),
+}
+every_backbone = pytest.mark.parametrize("name", STOCK)
+
+
+@pytest.fixture(autouse=True)
+def one_seed_and_one_thread():
+    threads = torch.get_num_threads()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)  # on small images more only wait for each other
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(name, **options):
+    return getattr(importlib.import_module(f"lilliput.backbones.{name}"), name)(**options)
+
+
+def pictures(count=4, size=48, channels=3):
+    return torch.rand(count, channels, size, size)
+
+
+def what_the_classifier_sees(stock, images):
+    """The input of the layer that gives the classes, averaged over places where it is a convolution."""
+    classifier = [m for m in stock.modules() if isinstance(m, (nn.Conv2d, nn.Linear))][-1]
+    seen = []
+    classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    stock(images)
+    return seen[0] if seen[0].ndim == 2 else seen[0].mean((2, 3))
+
+
+@every_backbone
+def test_features_are_what_the_librarys_own_classifier_would_see(name):
+    make_stock, width, classifier, _ = STOCK[name]
+    backbone, stock = build(name), make_stock()
+    with torch.no_grad():  # statistics unlike the initial ones, so that their loading is tested too
+        backbone(pictures(8))
+    missing, unexpected = stock.load_state_dict(backbone.net.state_dict(), strict=False)
+    assert missing and all(key.startswith(classifier) for key in missing) and not unexpected
+
+    images = pictures(size=96)
+    with torch.no_grad():
+        features = backbone.eval()(images)
+        expected = what_the_classifier_sees(
+            stock.eval(), normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        )
+    assert features.shape == (4, width) and backbone.dim == width
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@every_backbone
+def test_the_same_seed_draws_the_librarys_own_initial_weights(name):
+    make_stock = STOCK[name][0]
+    torch.manual_seed(3)
+    ours = build(name).net.state_dict()
+    torch.manual_seed(3)
+    theirs = make_stock().state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
+@every_backbone
+def test_stages_halve_the_resolution_and_end_with_the_maps(name):
+    backbone, images = build(name).eval(), pictures(size=96)
+    with torch.no_grad():
+        stages, maps = backbone.stages(images), backbone.maps(images)
+    assert 4 <= len(stages) <= 5
+    assert torch.equal(stages[-1], maps) and maps.shape[1] == backbone.dim
+    for larger, smaller in pairwise(stages):
+        assert larger.shape[-1] / smaller.shape[-1] == pytest.approx(2, rel=0.15)  # SqueezeNet does not pad
+
+
+@every_backbone
+def test_stages_written_by_hand_are_those_found_by_running_the_network(name):
+    by_hand, found = build(name).eval(), library_backbone(STOCK[name][3]).eval()
+    found.load_state_dict(by_hand.state_dict())
+    images = pictures()
+    with torch.no_grad():
+        pairs = list(zip(by_hand.stages(images), found.stages(images), strict=True))
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+@every_backbone
+def test_a_gradient_reaches_every_parameter(name):
+    backbone = build(name).train()
+    backbone(pictures()).square().sum().backward()
+    assert [key for key, p in backbone.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@every_backbone
+def test_building_and_checking_leave_the_statistics_of_batch_norm_alone(name):
+    backbone = build(name)
+    check_image_size(backbone, 64)
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) > 10 or name == "squeezenet"
+    assert all(m.num_batches_tracked == 0 and not m.running_mean.any() and m.running_var.eq(1).all() for m in norms)
+    assert all(m.training for m in backbone.modules())
+
+
+@every_backbone
+def test_nothing_is_dropped_in_training(name):
+    backbone, images = build(name).train(), pictures()
+    with torch.no_grad():
+        assert torch.equal(backbone(images), backbone(images))
+
+
+@every_backbone
+def test_a_copy_is_independent(name):
+    backbone, images = build(name).eval(), pictures()
+    before = backbone(images).detach()
+    twin = copy.deepcopy(backbone)
+    with torch.no_grad():
+        for weight in twin.parameters():
+            weight.add_(0.1)
+    assert torch.equal(backbone(images), before)
+    assert not torch.allclose(twin(images), before)
+
+
+@every_backbone
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_half_the_width_and_other_channels_give_half_the_features(name, channels):
+    backbone = build(name, channels=channels, width=0.5)
+    features = backbone(pictures(channels=channels))
+    assert features.shape == (4, STOCK[name][1] // 2) and backbone.dim == STOCK[name][1] // 2
+    assert 0.05 < features.std() < 10
+    features.square().sum().backward()
+    assert all(weight.grad is not None for weight in backbone.parameters())
+
+
+@every_backbone
+def test_channels_last_and_bfloat16_give_nearly_the_same_features(name):
+    backbone, images = build(name), pictures()
+    with torch.no_grad():
+        plain = backbone(images)
+        backbone = backbone.to(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(backbone(images), plain, rtol=1e-3, atol=1e-3)
+        with torch.autocast("cpu", torch.bfloat16):
+            coarse = backbone(images)
+    assert torch.cosine_similarity(coarse.float(), plain).min() > 0.95
+
+
+def test_a_replaced_layer_is_used():
+    backbone, images = build("resnet18").eval(), pictures()
+    backbone.net.layer4 = nn.AvgPool2d(2)
+    assert backbone(images).shape == (4, 256)
+
+
+def test_squeezenet_says_which_size_it_can_take():
+    with pytest.raises(BadSetting, match=r"squeezenet cannot take images of 8 pixels; the next .* is 17"):
+        check_image_size(build("squeezenet"), 8)
+    check_image_size(build("squeezenet"), 17)

@@ -1,0 +1,194 @@
+"""The tidy table: it survives crashes, strange names and repeats, and its choices are those worked by hand."""
+
+import errno
+import math
+import os
+
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lilliput import results
+from lilliput.errors import BadData, LilliputError
+
+
+def row(*, epoch=5, metric="accuracy", value=0.5, technique="simclr", backbone="resnet18", seed=0, **others):
+    known = {"technique": technique, "backbone": backbone, "seed": seed, "epoch": epoch, "probe": "linear"}
+    return known | {"metric": metric, "value": value, "judge": "stl10"} | others
+
+
+def run(values, *, metric="accuracy", **others):
+    return [row(epoch=epoch, value=value, metric=metric, **others) for epoch, value in values.items()]
+
+
+def frame(*runs):
+    return pd.DataFrame([one for each in runs for one in each])
+
+
+def test_a_folder_without_results_reads_as_an_empty_table(tmp_path):
+    rows = results.read(tmp_path)
+    assert rows.empty and list(rows.columns) == results.COLUMNS
+
+
+def test_a_value_comes_back_to_the_last_bit(tmp_path):
+    values = {1: 0.1 + 0.2, 2: 1 / 3, 3: 5e-324, 4: 0.7123456789012345}
+    results.append(tmp_path, run(values))
+    assert results.read(tmp_path).value.tolist() == list(values.values())
+
+
+def test_numbers_that_count_are_written_whole_and_absent_ones_empty(tmp_path):
+    results.append(tmp_path, [row(parameters=11689512), row(technique="pixels", backbone="", epoch=0)])
+    written = (tmp_path / "results.csv").read_text().splitlines()
+    assert written[0] == ",".join(results.COLUMNS)
+    assert ",11689512," in written[1] and "11689512.0" not in written[1]
+    rows = results.read(tmp_path)
+    assert rows.parameters[0] == 11689512 and math.isnan(rows.parameters[1])
+    assert rows.backbone.tolist() == ["resnet18", ""] and rows.commit.tolist() == ["", ""]
+
+
+def test_a_row_with_the_same_key_is_replaced_and_others_stay(tmp_path):
+    results.append(tmp_path, run({5: 0.5, 10: 0.6}))
+    results.append(tmp_path, [row(epoch=5, value=0.7), row(epoch=5, value=0.1, seed=1), row(epoch=5, judge="own")])
+    rows = results.read(tmp_path)
+    assert len(rows) == 4
+    mine = rows[(rows.seed == 0) & (rows.judge == "stl10")]
+    assert dict(zip(mine.epoch, mine.value, strict=True)) == {5: 0.7, 10: 0.6}
+
+
+@pytest.mark.parametrize("name", ["NA", "", "nan", 'a,"b"', "two\nlines", "café 猫", " spaced ", "-1"])
+def test_a_name_comes_back_as_it_was(tmp_path, name):
+    results.append(tmp_path, [row(metric=f"accuracy/{name}", data=name, backbone=name)])
+    back = results.read(tmp_path).iloc[0]
+    assert (back.metric, back.data, back.backbone) == (f"accuracy/{name}", name, name)
+
+
+def test_a_name_that_is_no_unicode_is_kept_readable_and_still_replaces(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    for value in (0.1, 0.2):
+        results.append(tmp_path, [row(data=name, metric=f"accuracy/{name}", value=value)])
+    rows = results.read(tmp_path)
+    assert len(rows) == 1 and rows.value[0] == 0.2 and rows.data[0].startswith("caf\\")
+
+
+def test_what_a_csv_cannot_hold_is_written_out(tmp_path):
+    results.append(tmp_path, [row(metric="accuracy/Icon\r", data="a\0b")])
+    back = results.read(tmp_path).iloc[0]
+    assert (back.metric, back.data) == (r"accuracy/Icon\x0d", r"a\x00b")
+
+
+def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    results.append(tmp_path, [row(value=0.5)])
+    before = (tmp_path / "results.csv").read_bytes()
+
+    def killed(*_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(LilliputError, match="no space"):
+        patch.setattr(os, "replace", killed)
+        results.append(tmp_path, [row(value=0.9)])
+    assert (tmp_path / "results.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_a_torn_file_is_refused_by_name_wherever_a_line_is_cut(tmp_path):
+    results.append(tmp_path, [row(metric="accuracy/two\nlines"), row(epoch=10, commit="abc")])
+    path = tmp_path / "results.csv"
+    whole = path.read_bytes()
+    ends = {index + 1 for index, byte in enumerate(whole) if byte == ord("\n")}
+    for length in range(0, len(whole), 7):
+        if length not in ends:
+            path.write_bytes(whole[:length])
+            with pytest.raises(BadData, match=r"results\.csv"):
+                results.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a,b\n1,2\n",
+        ",".join(results.COLUMNS) + "\nsimclr,resnet18\n",
+        ",".join(results.COLUMNS) + "\n" + "1," * 40 + "\n",
+        ",".join(results.COLUMNS) + "\nsimclr,resnet18,zero,5,linear,accuracy,.5,,,,,,,,,,,,,,,\n",
+        b"\xff\xfe\x00\n",
+    ],
+)
+def test_a_foreign_file_is_refused_and_not_overwritten(tmp_path, content):
+    path = tmp_path / "results.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = path.read_bytes()
+    for use in (lambda: results.read(tmp_path), lambda: results.append(tmp_path, [row()])):
+        with pytest.raises(BadData, match=r"results\.csv"):
+            use()
+    assert path.read_bytes() == before
+
+
+def test_a_row_with_a_strange_or_without_a_needed_column_is_refused(tmp_path):
+    with pytest.raises(BadData, match="acuracy"):
+        results.append(tmp_path, [row(acuracy=1)])
+    with pytest.raises(BadData, match="'seed'"):
+        results.append(tmp_path, [row(seed=None)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_best_last_and_chosen_are_those_worked_by_hand():
+    rows = frame(
+        run({0: 0.99, 5: 0.50, 10: 0.70, 15: 0.60, 20: 0.65}),
+        run({0: 0.99, 5: 0.40, 10: 0.55, 15: 0.58, 20: 0.58}, metric="held_out_accuracy"),
+    )
+    (picked,) = results.select(rows).to_dict("records")
+    assert (picked["best"], picked["best_epoch"]) == (0.70, 10)  # epoch 0 is no checkpoint
+    assert (picked["last"], picked["last_epoch"]) == (0.65, 20)
+    assert (picked["chosen"], picked["chosen_epoch"]) == (0.60, 15)  # the earlier of the tie
+
+
+def test_the_order_of_the_rows_does_not_matter_to_the_choice():
+    rows = frame(run({5: 0.5, 10: 0.6, 15: 0.6}), run({5: 0.9, 10: 0.9, 15: 0.1}, metric="held_out_accuracy"))
+    (picked,) = results.select(rows.iloc[::-1]).to_dict("records")
+    assert (picked["best_epoch"], picked["last_epoch"], picked["chosen_epoch"]) == (10, 15, 5)
+
+
+def test_without_held_out_values_no_checkpoint_is_chosen():
+    (picked,) = results.select(frame(run({5: 0.5, 10: 0.6}))).to_dict("records")
+    assert math.isnan(picked["chosen"]) and picked["best"] == 0.6
+
+
+def test_neighbours_are_chosen_by_their_own_held_out_metric():
+    rows = frame(
+        run({5: 0.3, 10: 0.4}, metric="accuracy_cosine", probe="knn"),
+        run({5: 0.9, 10: 0.1}, metric="held_out_accuracy_cosine", probe="knn"),
+        run({5: 0.1, 10: 0.9}, metric="held_out_accuracy_euclidean", probe="knn"),
+    )
+    (picked,) = results.select(rows, probe="knn", metric="accuracy_cosine").to_dict("records")
+    assert picked["chosen"] == 0.3
+
+
+def test_a_baseline_counts_at_epoch_0_and_is_its_own_choice():
+    rows = frame(run({0: 0.377}, technique="pixels", backbone=""), run({0: 0.3}, technique="random_init"))
+    picked = results.select(rows).set_index("technique")
+    assert picked.loc["pixels", ["best", "last", "chosen"]].tolist() == [0.377] * 3
+    assert picked.loc["random_init", "best"] == 0.3
+
+
+def test_a_seed_that_stopped_early_is_left_out():
+    rows = frame(run({5: 0.1, 10: 0.2}, seed=0), run({5: 0.1}, seed=1), run({5: 0.1}, seed=1, technique="byol"))
+    kept = results.finished(rows)
+    assert set(zip(kept.technique, kept.seed, strict=True)) == {("simclr", 0), ("byol", 1)}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 10, 31])
+def test_the_interval_is_that_of_scipy(count):
+    values = [0.5 + 0.01 * (7 * index % 5) for index in range(count)]
+    mean, half = results.interval(values)
+    low, high = stats.t.interval(0.95, count - 1, loc=mean, scale=stats.sem(values))
+    assert mean == pytest.approx(sum(values) / count)
+    assert half == pytest.approx((high - low) / 2, rel=1e-9)
+
+
+def test_one_seed_has_no_spread():
+    assert results.interval([0.4]) == (0.4, None)
+
+
+@pytest.mark.parametrize(("successes", "total"), [(0, 10), (3, 10), (4000, 8000), (10, 10)])
+def test_the_binomial_interval_is_that_of_scipy(successes, total):
+    expected = stats.binomtest(successes, total).proportion_ci(method="wilson")
+    assert results.wilson(successes, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
