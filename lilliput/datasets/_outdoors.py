@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ._silhouettes import Part, blob, chance, draw_parts, limb, oval, turned
+from ._silhouettes import Part, blob, chance, draw_parts, limb, oval, spot, turned
 
 canvas = 192
 least_area, most_area = 0.065, 0.36  # of the canvas, before anything hides a part
@@ -74,7 +74,7 @@ animals = {"bird", "cat", "deer", "dog", "horse", "monkey"}
 class Layer(NamedTuple):
     """Painted areas: 0 is unpainted, each other number has a colour."""
 
-    numbers: np.ndarray  # uint8 [C, C]
+    numbers: np.ndarray  # uint8 or uint16 [C, C]
     colours: np.ndarray  # float32 [K, 3] in 0..1
     factor: np.ndarray  # float32 [C, C]: texture, shading, shadow
 
@@ -101,16 +101,11 @@ def make_scene(label: str, rng: np.random.Generator, colour_tie: float) -> Scene
     lower, upper = bounds(parts)
     sky = tied(rng, colour_tie, habit.sky, least_value=0.35)
     ground = tied(rng, colour_tie, habit.ground, least_value=0.2)
-    horizon = horizon_for(rng, context, airborne, upper[1], lower[1])
+    horizon = horizon_for(rng, context, airborne, top=lower[1], feet=upper[1])
     behind = backdrop(rng, context, horizon, sky, ground)
     if label == "ship":
-        float_on_water(
-            rng,
-            behind,
-            lower,
-            upper,
-            ground if context == "sea" else tied(rng, colour_tie, habit.ground, least_value=0.2),
-        )
+        water = ground if context == "sea" else tied(rng, colour_tie, habit.ground, least_value=0.2)
+        float_on_water(rng, behind, lower, upper, water)
     elif context == "sea" and not airborne:
         beach(rng, behind, upper[1], tied(rng, colour_tie, sand, least_value=0.3))
     scenery = behind.layer(far=texture(rng, "cloud"), close=texture(rng, pick(rng, ground_textures[context])))
@@ -297,7 +292,8 @@ def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
 def posed(label: str, rng) -> tuple[list[Part], bool]:
     """Its parts in canvas pixels (y downwards), and whether it is off the ground."""
     parts = draw_parts(label, rng)
-    airborne = label == "airplane" or any(p.tone == "prop" for p in parts) or bounds(parts)[0][1] < -0.2
+    off = any(part.tone == "prop" for part in parts) or bounds(parts)[0][1] < -0.2  # on a branch, or centred on 0
+    airborne = label == "airplane" or (label in animals and off)
     squeeze = rng.uniform(0.72, 1.08) if label in animals else rng.uniform(0.92, 1.05)
     mirror = -1.0 if chance(rng, 0.5) else 1.0
     tilt = rng.normal(0, 9 if airborne else 4)
@@ -368,7 +364,7 @@ def painted_over(label: str, rng, parts: list[Part], layer: Layer, tones: dict) 
     mains = np.array([False, *(part.tone == "main" for part in parts)])
     shades = np.array([0.0, *(part.shade for part in parts)])[:, None]
     other = np.where(mains[:, None], 0.3 * layer.colours + 0.7 * shades * tones["second"], layer.colours)
-    numbers = layer.numbers + pattern.astype(np.uint8) * (layer.covers * np.uint8(len(parts) + 1))
+    numbers = layer.numbers + (pattern & layer.covers) * np.uint16(len(parts) + 1)
     return layer._replace(numbers=numbers, colours=np.concatenate([layer.colours, other]).astype(np.float32))
 
 
@@ -392,11 +388,9 @@ def tones_of(rng, main: np.ndarray, around: np.ndarray) -> dict:
 
 def rounded(rng, mask: np.ndarray) -> np.ndarray:
     """Shading as if the shape bulged: a factor [C, C], lighter towards the light."""
-    coarse = (
-        np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((20, 20), Image.Resampling.HAMMING), np.float32)
-        / 255
-    )
-    down, right = np.gradient(coarse)
+    coarse = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).reduce(8), np.float32) / 255
+    down, right = np.zeros_like(coarse), np.zeros_like(coarse)
+    down[1:-1], right[:, 1:-1] = (coarse[2:] - coarse[:-2]) / 2, (coarse[:, 2:] - coarse[:, :-2]) / 2
     angle = rng.uniform(0.15 * np.pi, 0.85 * np.pi)  # from above
     lit = (down * np.sin(angle) + right * np.cos(angle)).astype(np.float32)
     lit = np.asarray(Image.fromarray(lit).resize((canvas, canvas), Image.Resampling.BILINEAR))
@@ -412,7 +406,7 @@ def props(rng, parts: list[Part]) -> Layer:
         ends = np.vstack(branch)
         low, high = np.clip(ends.min(0), 0, canvas), np.clip(ends.max(0), 0, canvas)
         at = rng.uniform(low, high, (9, 2)) + rng.normal(0, 10, (9, 2))
-        leaves = [oval(*place, rng.uniform(4, 11), rng.uniform(3, 6), rng.uniform(0, 180)) for place in at]
+        leaves = [spot(place, rng.uniform(4, 11), rng.uniform(3, 6), rng.uniform(0, 180)) for place in at]
         plane.add(near(rng, (0.3, 0.5, 0.45), 2.5), leaves)
     return plane.layer()
 
@@ -431,7 +425,7 @@ def cast_shadow(rng, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
 # --- sky, ground and clutter -----------------------------------------------------------------------------
 
 
-def horizon_for(rng, context: str, airborne: bool, top: float, feet: float) -> float:
+def horizon_for(rng, context: str, airborne: bool, *, top: float, feet: float) -> float:
     if airborne:
         return canvas * (rng.uniform(0.75, 1.3) if context == "sky" else rng.uniform(0.3, 1.0))
     raised = rng.uniform(0.02, 0.12) if context == "sky" else rng.uniform(0.1, 0.9)
@@ -680,4 +674,4 @@ def twigs(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None
     end = np.array([x, start[1] + rng.uniform(-30, 60)])
     plane.add(near(rng, (0.08, 0.4, 0.3)), limb([start, (start + end) / 2 + (0, -8), end], 8, 3), close=0.2)
     along = rng.uniform(0, 1, 14)[:, None] * (end - start) + start + rng.normal(0, 8, (14, 2))
-    plane.add(clutter_colour(rng, ground), [oval(*leaf_at, 8, 4, rng.uniform(0, 180)) for leaf_at in along], close=0.2)
+    plane.add(clutter_colour(rng, ground), [spot(leaf_at, 8, 4, rng.uniform(0, 180)) for leaf_at in along], close=0.2)

@@ -58,6 +58,10 @@ def oval(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> np.n
     return np.add(turned(points, degrees) if degrees else points, (x, y))
 
 
+def spot(at, rx: float, ry: float, degrees: float = 0.0) -> np.ndarray:
+    return oval(at[0], at[1], rx, ry, degrees)
+
+
 def turned(points, degrees: float) -> np.ndarray:
     c, s = cos(radians(degrees)), sin(radians(degrees))
     return np.asarray(points, float) @ np.array([[c, s], [-s, c]])
@@ -107,7 +111,8 @@ def four_legs(
     """Trunk and legs of a walker that faces right: far legs, trunk, near legs. The trunk is one unit long."""
     stride = rng.choice([rng.uniform(0, 8), rng.uniform(12, 26), rng.uniform(30, 48)], p=[0.35, 0.4, 0.25])
     phase = rng.uniform(0, 2 * np.pi)
-    behind, before = [], []
+    behind: list[Part] = []
+    before: list[Part] = []
     for side, late in ((0, 0.0), (1, np.pi * rng.uniform(0.6, 1.1))):
         swing = stride * sin(phase + late)
         lift = stride * rng.uniform(0.2, 1.4) * max(0.0, cos(phase + late))
@@ -523,7 +528,7 @@ def monkey(rng) -> list[Part]:
         Part("skin", 0.9, limb(leg[2:], 0.1, 0.08)),
         *placed(monkey_head(rng), (0.12, 1.16), 0.31, rng.uniform(-15, 20)),
         Part("main", 0.95, limb(near, 0.17, 0.11)),
-        one("skin", oval(*near[-1], 0.07, 0.07), 0.9),
+        one("skin", spot(near[-1], 0.07, 0.07), 0.9),
     ]
 
 
@@ -538,7 +543,7 @@ def monkey_front(rng) -> list[Part]:
 
     def arm(s: float) -> list[Part]:
         chain = joints((s * 0.26, 0.82), (0.36, 0.34), (s * rng.uniform(10, 60), s * rng.choice([-40.0, 20.0, 130.0])))
-        return [Part("main", 0.95, limb(chain, 0.15, 0.1)), one("skin", oval(*chain[-1], 0.07, 0.07))]
+        return [Part("main", 0.95, limb(chain, 0.15, 0.1)), one("skin", spot(chain[-1], 0.07, 0.07))]
 
     body = [
         one(
@@ -560,11 +565,11 @@ def monkey_hanging(rng) -> list[Part]:
     body = [
         curly_tail(rng, (-0.1, 0.32)),
         Part("main", 0.7, limb(legs[0], 0.2, 0.11) + limb(other, 0.15, 0.1)),
-        one("skin", oval(*legs[0][-1], 0.09, 0.07), 0.8),
+        one("skin", spot(legs[0][-1], 0.09, 0.07), 0.8),
         one("main", blob((-0.2, 0.25), (-0.25, 0.65), (-0.16, 1.02), (0.12, 1.05), (0.22, 0.65), (0.16, 0.25))),
         one("second", oval(0.05, 0.62, 0.12, 0.26)),
         Part("main", 0.92, limb(legs[1], 0.22, 0.11) + limb(arm, 0.17, 0.1)),
-        Part("skin", 0.95, [oval(*legs[1][-1], 0.09, 0.07), oval(*arm[-1], 0.08, 0.08), oval(*other[-1], 0.07, 0.07)]),
+        Part("skin", 0.95, [spot(legs[1][-1], 0.09, 0.07), spot(arm[-1], 0.08, 0.08), spot(other[-1], 0.07, 0.07)]),
         *placed(
             monkey_face(rng) if chance(rng, 0.5) else monkey_head(rng),
             (-0.02 + 0.1 * rng.uniform(-1, 1), 1.2),
@@ -676,7 +681,7 @@ def bird_wading(rng) -> list[Part]:
         Part("main", 1.0, limb(neck, 0.16, 0.1)),
         one("second", blob((0.15, 0.95), (-0.25, 0.92), (-0.75, 0.64), (-0.3, 0.72), (0.1, 0.78)), 0.85),
         one("beak", np.add(top, [(0.05, 0.06), (0.48, -0.08), (0.05, -0.05)])),
-        one("main", oval(*top, 0.12, 0.1)),
+        one("main", spot(top, 0.12, 0.1)),
         one("dark", oval(top[0] + 0.03, top[1] + 0.03, 0.025, 0.025)),
     ]
 
@@ -1097,7 +1102,7 @@ def airplane(rng) -> list[Part]:
         blades = [(0.97, 0.33 * np.cos(a), 0.33 * np.sin(a)) for a in rng.uniform(0, np.pi) + np.array([0, np.pi])]
         parts += [
             Part("dark", 1.2, limb(view.flat(blades), 0.04, 0.04)),
-            one("dark", oval(*view.flat([(0.97, 0, 0)])[0], 0.05, 0.05)),
+            one("dark", spot(view.flat([(0.97, 0, 0)])[0], 0.05, 0.05)),
         ]
     return parts
 

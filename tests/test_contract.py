@@ -1,0 +1,156 @@
+"""The four contracts, over the whole catalogue, at a small size."""
+
+import copy
+import inspect
+
+import pytest
+import torch
+
+from lilliput import catalog
+from lilliput.features import Exam
+from lilliput.plan import Plan
+from lilliput.store import Data
+
+TECHNIQUES, BACKBONES = catalog.names("techniques"), catalog.names("backbones")
+CPU = Plan("cpu", "fp32", channels_last=False)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def build(technique, backbone="resnet18", **options):
+    width = 0.25 if backbone == "resnet18" else 1.0
+    torch.manual_seed(0)
+    small = catalog.technique(technique).small.options
+    return catalog.technique(technique)(catalog.backbone_builder(backbone, width=width), **{**small, **options})
+
+
+def test_the_names_that_others_script_against_are_there():
+    assert set(TECHNIQUES) >= {"rotnet", "moco_v2", "split_brain", "simclr", "byol"}
+    assert set(BACKBONES) >= {"efficientnet_lite0", "mobilenet_v2", "resnet18", "shufflenet_v2", "squeezenet"}
+    assert set(catalog.names("probes")) >= {"linear", "knn", "finetune"}
+    assert set(catalog.names("datasets")) >= {"scenes", "stl10", "cifar10", "cifar100", "folder"}
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_every_file_says_what_it_is_and_where_from(kind):
+    for name in catalog.names(kind):
+        entry = catalog.entry(kind, name)
+        assert entry.summary.endswith(".") and entry.source, name
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_a_techniques_options_are_keyword_only_and_read_alike_from_its_text(name):
+    signature = inspect.signature(catalog.technique(name).__init__)
+    real = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    assert set(real) == {option.name for option in catalog.entry("techniques", name).options}
+    assert set(catalog.technique(name).small.options) <= set(real)
+    assert set(catalog.technique(name).paper.options) <= set(real)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_views_hold_all_the_randomness(name):
+    technique = build(name)
+    images = torch.rand(8, 3, 32, 32, generator=rng())
+    one, two, other = (technique.views(images, rng(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    state = torch.random.get_rng_state()
+    torch.manual_seed(5)
+    first = copy.deepcopy(technique).loss(*one)
+    torch.manual_seed(6)
+    assert torch.equal(first, copy.deepcopy(technique).loss(*one))
+    torch.random.set_rng_state(state)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_every_image_of_a_batch_gets_its_own_view(name):
+    technique = build(name)
+    same = torch.rand(1, 3, 32, 32, generator=rng()).expand(16, -1, -1, -1)
+    for view in technique.views(same, rng()):
+        assert len({v.numpy().tobytes() for v in view}) >= 12
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_a_state_put_back_repeats_the_next_steps_to_the_bit(name):
+    images = torch.rand(8, 3, 32, 32, generator=rng())
+
+    def steps(technique, seeds):
+        optimiser = torch.optim.SGD([p for p in technique.parameters() if p.requires_grad], lr=0.05)
+        losses = []
+        for seed in seeds:
+            loss = technique.loss(*technique.views(images, rng(seed)))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            technique.after_step(0.5)
+            losses.append(loss.item())
+        return losses
+
+    technique, fresh = build(name), build(name)
+    steps(technique, (1, 2))
+    fresh.load_state_dict(copy.deepcopy(technique.state_dict()))
+    assert steps(technique, (3, 4)) == steps(fresh, (3, 4))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_gradients_reach_every_parameter_of_every_encoder(technique, backbone):
+    model = build(technique, backbone)
+    images = torch.rand(8, 3, 64, 64, generator=rng())
+    loss = model.loss(*model.views(images, rng()))
+    assert loss.ndim == 0 and torch.isfinite(loss)
+    loss.backward()
+    for name, parameter in model.encoder.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_an_encoder_gives_features_of_the_width_it_says(name):
+    encoder = build(name).encoder.eval()
+    for size in (32, 48, 96):
+        images = torch.rand(2, 3, size, size, generator=rng())
+        assert encoder(images).shape == (2, encoder.dim)
+        assert encoder.maps(images).shape[:2] == (2, encoder.dim)
+        assert len(encoder.stages(images)) >= 4
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_all_techniques_start_from_the_same_encoder(name):
+    """So that random init is one baseline for all (Split-Brain's halves are other networks)."""
+    from lilliput.run import make_cell
+
+    cell = make_cell(name, "shufflenet_v2", seed=3)
+    ours, plain = cell.build().encoder.state_dict(), make_cell("simclr", "shufflenet_v2", seed=3).build_encoder()
+    if name != "split_brain":
+        assert all(torch.equal(ours[key], value) for key, value in plain.state_dict().items())
+    assert all(torch.equal(ours[key], value) for key, value in cell.build_encoder().state_dict().items())
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
+        yield catalog.dataset("scenes")(image_size=32, limit=40, train_count=200, test_count=60)
+
+
+@pytest.mark.parametrize("name", catalog.names("probes"))
+def test_a_probe_yields_accuracies_and_leaves_the_encoder_as_it_was(name, scenes):
+    encoder = catalog.backbone_builder("resnet18", width=0.25)().eval()
+    before = copy.deepcopy(encoder.state_dict())
+    options = {"epochs": 1} if name == "finetune" else {}
+    exam = Exam(encoder, scenes.train, scenes.test, plan=CPU)
+    rows = list(catalog.probe(name)(exam, **options))
+    assert rows == list(catalog.probe(name)(Exam(encoder, scenes.train, scenes.test, plan=CPU), **options))
+    assert any(metric.startswith("accuracy") for metric, _ in rows)
+    assert any(metric.startswith("held_out_accuracy") for metric, _ in rows)
+    assert all(0 <= value <= 1 for metric, value in rows if "accuracy" in metric)
+    assert not encoder.training
+    assert all(torch.equal(before[key], value) for key, value in encoder.state_dict().items())
+
+
+def test_a_data_set_is_prepared_once(scenes):
+    again = catalog.dataset("scenes")(image_size=32, limit=40, train_count=200, test_count=60)
+    assert isinstance(again, Data)
+    assert again.pool.digest == scenes.pool.digest
