@@ -29,6 +29,8 @@ class Recipe:
     lr_per_256: bool = True
     sgd_momentum: float = 0.9
     nesterov: bool = False
+    trust: float = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
+    beta2: float = 0.95  # of AdamW
     schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
     warmup: float = 0.0  # share of the training steps
     options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
@@ -73,9 +75,9 @@ def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
         {"params": rest, "weight_decay": 0.0, "adapt": False},
     ]
     if recipe.optimiser == "adamw":
-        return AdamW(groups, lr=recipe.peak_rate, fused=True)
+        return AdamW(groups, lr=recipe.peak_rate, betas=(recipe.sgd_momentum, recipe.beta2), fused=True)
     if recipe.optimiser == "lars":
-        return LARS(groups, lr=recipe.peak_rate, momentum=recipe.sgd_momentum)
+        return LARS(groups, lr=recipe.peak_rate, momentum=recipe.sgd_momentum, trust=recipe.trust)
     return SGD(groups, lr=recipe.peak_rate, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
 
 

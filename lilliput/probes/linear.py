@@ -15,7 +15,8 @@ DECAYS = (0.0, 1e-4, 1e-3, 1e-2)
 def linear(exam: Exam, *, steps: int = 200, lr: float = 0.02):
     """Fit on nine tenths of the labelled images, choose the weight decay on the held-out tenth, report on test."""
     features, labels = exam.train_features[exam.fit], exam.train_labels[exam.fit]
-    mean, std = features.mean(0), features.std(0).clamp(min=1e-6)
+    mean, std = features.mean(0), features.std(0)
+    std = torch.where(std > 0, std, 1.0)  # however small: an untrained network may speak very softly
     weights, biases = fit((features - mean) / std, labels, len(exam.classes), steps=steps, lr=lr)
 
     def predict(features: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class BYOL(Technique):
     contrastive = "joint-embedding"
     paper = Recipe("lars", lr=0.2, batch=4096, epochs=1000, weight_decay=1.5e-6, warmup=0.01)
     small = Recipe(
-        "adamw", lr=1e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
+        "adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
         options={"tau": 0.97, "hidden": 1024},
     )  # fmt: skip
 

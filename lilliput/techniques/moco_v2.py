@@ -20,7 +20,7 @@ class MoCoV2(Technique):
     contrastive = "yes"
     paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
     small = Recipe(
-        "adamw", lr=1e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
+        "adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
         options={"momentum": 0.99, "queue": 1024, "temperature": 0.2, "groups": 4},
     )  # fmt: skip
 

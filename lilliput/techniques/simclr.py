@@ -19,7 +19,7 @@ class SimCLR(Technique):
     contrastive = "yes"
     paper = Recipe("lars", lr=0.3, batch=4096, epochs=100, weight_decay=1e-6, warmup=0.1)
     small = Recipe(
-        "adamw", lr=1e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
+        "adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
         options={"temperature": 0.2, "strength": 0.5, "decoupled": True},
     )  # fmt: skip
 

@@ -1,0 +1,83 @@
+"""The command line: names, options, errors in one line; and no torch for what needs none."""
+
+import subprocess
+import sys
+
+import pytest
+
+from lilliput import catalog, cli
+
+
+def lilliput(*words):
+    return subprocess.run([sys.executable, "-m", "lilliput", *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["study", "--help"], ["list"], ["pretrain", "simclt", "resnet18"], ["study", "--tempratur", "1"]],
+)
+def test_help_lists_and_misspelt_names_need_no_torch(words):
+    code = f"import sys; from lilliput.cli import main\ntry: main({words!r})\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pretrain", "simclt", "resnet18"], "no technique 'simclt', did you mean 'simclr'?"),
+        (["study", "--backbones", "resnet81"], "no backbone 'resnet81', did you mean 'resnet18'?"),
+        (["study", "--probes", "linea"], "no probe 'linea', did you mean 'linear'?"),
+        (
+            ["pretrain", "simclr", "resnet18", "--temprature", "0.1"],
+            "no option 'temprature', did you mean 'temperature'?",
+        ),
+        (["pretrain", "rotnet", "resnet18", "--temperature", "0.1"], "no option 'temperature'"),
+        (["pretrain", "simclr", "resnet18", "--temperature"], "--temperature needs a value"),
+        (["prepare", "stl"], "no data set and no folder 'stl', did you mean 'stl10'?"),
+        (["probe", "nowhere"], "nowhere is not the folder of a run"),
+        (["report", "nowhere"], "nowhere"),
+        (["pretrain", "simclr", "resnet18", "--lr", "fast"], "lr"),
+    ],
+)
+def test_an_error_is_one_line_with_the_way_out_and_no_traceback(words, said):
+    done = lilliput(*words)
+    assert done.returncode == 1
+    assert said in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_list_names_everything_with_options_and_sources():
+    text = lilliput("list").stdout
+    for kind in catalog.KINDS:
+        for name in catalog.names(kind):
+            assert f"  {name}: " in text
+    assert "--temperature 0.2" in text and "arxiv.org/abs/1803.07728" in text
+
+
+def test_options_are_read_as_numbers_words_and_switches():
+    options = cli._extra_options(["--temperature", "0.5", "--queue=100", "--decoupled", "true", "--schedule", "steps"])
+    assert options == {"temperature": 0.5, "queue": 100, "decoupled": True, "schedule": "steps"}
+
+
+def test_an_option_goes_to_everything_that_takes_it():
+    dealt = catalog.sort_options(
+        {"temperature": 0.3, "tau": 0.9, "lr": 0.1, "width": 0.5},
+        techniques=["simclr", "moco_v2", "byol"],
+        backbones=["resnet18"],
+    )
+    assert dealt == {
+        "simclr": {"temperature": 0.3}, "moco_v2": {"temperature": 0.3}, "byol": {"tau": 0.9},
+        "recipe": {"lr": 0.1}, "backbone": {"width": 0.5},
+    }  # fmt: skip
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m lilliput list | head -1", shell=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "techniques" and "Traceback" not in done.stderr
+
+
+def test_prepare_says_what_there_is():
+    done = lilliput("prepare", "scenes", "--image-size", "16", "--limit", "12")
+    assert done.returncode == 0, done.stderr
+    assert "pool: 12 images of 16 px" in done.stdout and "in 10 classes" in done.stdout

@@ -1,0 +1,211 @@
+"""The study: the grid with its baselines, what it leaves behind, what happens when a cell fails or it runs again."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from lilliput import api, catalog, grid, results
+from lilliput.errors import BadData, BadSetting
+from lilliput.features import Exam, effective_rank, split
+from lilliput.judge import Pixels
+from lilliput.plan import Plan
+from lilliput.probes.knn import vote
+from lilliput.probes.linear import fit, linear
+
+CPU = Plan("cpu", "fp32", channels_last=False)
+SMALL = {"epochs": 2, "every": 1, "batch": 16, "device": "cpu", "precision": "fp32", "width": 0.5}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
+        yield catalog.dataset("scenes")(image_size=32, limit=48, train_count=200, test_count=100)
+
+
+@pytest.fixture(scope="module")
+def finished(scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "s"
+    return api.study(scenes, out, techniques=["simclr", "split_brain"], backbones=["shufflenet_v2"], **SMALL)
+
+
+def test_a_study_leaves_rows_table_figures_and_encoders(finished):
+    out, failed = finished
+    assert failed == []
+    for name in ("study.json", "results.csv", "table.md", "figure1.png", "figure1.svg", "figure2.png", "figure2.svg"):
+        assert (out / name).stat().st_size > 0
+    rows = results.read(out)
+    main = rows[(rows["probe"] == "linear") & (rows["metric"] == "accuracy")]
+    told = {(r.technique, r.backbone, r.epoch) for r in main.itertuples()}
+    assert told == {
+        ("pixels", "", 0), ("random_init", "shufflenet_v2", 0), ("supervised", "shufflenet_v2", 2),
+        *((t, "shufflenet_v2", e) for t in ("simclr", "split_brain") for e in (0, 1, 2)),
+    }  # fmt: skip
+    for cell in ("simclr-shufflenet_v2-0", "split_brain-shufflenet_v2-0"):
+        saved = sorted(path.name for path in (out / "cells" / cell).glob("encoder*"))
+        assert saved == [f"encoder_00{n}.safetensors" for n in range(3)]
+
+
+def test_rows_carry_their_costs(finished):
+    rows = results.read(finished[0])
+    cells = rows[rows["technique"].isin(["simclr", "split_brain"]) & (rows["epoch"] == 2)]
+    for column in ("seconds", "probe_seconds", "images_per_s", "parameters", "multiply_adds", "peak_memory_mib", "kwh"):
+        assert (cells[column] > 0).all(), column
+    assert (cells["multiply_adds_224"] > cells["multiply_adds"]).all()
+    assert np.allclose(
+        cells["grams_co2_ml_impact"], cells["seconds"] / 3600 * 0.25 * 420, rtol=0.01
+    )  # seconds are rounded
+    assert set(cells["recipe"]) == {"small"} and set(cells["judge"]) == {"scenes"}
+
+
+def test_confusions_add_up_to_the_test_images_and_to_the_accuracy(finished):
+    rows = results.read(finished[0])
+    one = rows[(rows["technique"] == "simclr") & (rows["epoch"] == 2) & (rows["probe"] == "linear")]
+    confusion = one[one["metric"].str.startswith("confusion/")]
+    parts = confusion["metric"].str.split("/", expand=True)
+    right = confusion["value"][parts[1] == parts[2]].sum()
+    assert confusion["value"].sum() == 100
+    assert one.loc[one["metric"] == "accuracy", "value"].item() == pytest.approx(right / 100)
+
+
+def test_the_random_baseline_is_the_first_checkpoint_of_every_technique_that_keeps_the_network_whole(finished):
+    rows = results.read(finished[0])
+    rows = rows[(rows["probe"] == "linear") & (rows["metric"] == "accuracy") & (rows["epoch"] == 0)]
+    value = rows.set_index("technique")["value"]
+    assert value["simclr"] == value["random_init"]
+
+
+def test_a_study_run_again_does_only_what_is_missing(finished, scenes, monkeypatch):
+    out, _ = finished
+    before = (out / "results.csv").read_text()
+    monkeypatch.setattr(grid, "pretrain", lambda *a, **k: pytest.fail("nothing was missing"))
+    api.study(scenes, out, techniques=["simclr", "split_brain"], backbones=["shufflenet_v2"], **SMALL)
+    assert (out / "results.csv").read_text() == before
+    monkeypatch.undo()
+    done = []
+    real = grid.pretrain
+    monkeypatch.setattr(grid, "pretrain", lambda cell, *a, **k: (done.append(cell.name), real(cell, *a, **k)))
+    kept = pd.read_csv(out / "results.csv")
+    kept[~((kept["technique"] == "simclr") & (kept["epoch"] == 1))].to_csv(out / "results.csv", index=False)
+    api.study(scenes, out, techniques=["simclr", "split_brain"], backbones=["shufflenet_v2"], **SMALL)
+    assert done == ["simclr-shufflenet_v2-0"]
+    columns = ["technique", "backbone", "epoch", "probe", "metric", "value"]
+    old = pd.read_csv(pd.io.common.StringIO(before))[columns].sort_values(columns).reset_index(drop=True)
+    assert results.read(out)[columns].sort_values(columns).reset_index(drop=True).equals(old.fillna({"backbone": ""}))
+
+
+def test_a_failing_cell_is_named_and_the_others_go_on(scenes, tmp_path, monkeypatch):
+    real = grid.pretrain
+
+    def fails_for_byol(cell, *a, **k):
+        if cell.technique == "byol":
+            raise RuntimeError("the loss is not\nfinite")
+        return real(cell, *a, **k)
+
+    monkeypatch.setattr(grid, "pretrain", fails_for_byol)
+    options = {**SMALL, "epochs": 1}
+    out, failed = api.study(
+        scenes, tmp_path / "s", techniques=["byol", "rotnet"], backbones=["shufflenet_v2"], **options
+    )
+    assert failed == ["byol-shufflenet_v2-0"]
+    assert (out / "cells" / failed[0] / "error.txt").read_text().startswith("the loss is not finite\n")
+    assert "the loss is not finite" in (out / "table.md").read_text()
+    assert "rotnet" in set(results.read(out)["technique"])
+    monkeypatch.undo()
+    out, failed = api.study(scenes, out, techniques=["byol", "rotnet"], backbones=["shufflenet_v2"], **options)
+    assert failed == [] and not (out / "cells" / "byol-shufflenet_v2-0" / "error.txt").exists()
+
+
+def test_a_study_may_grow_but_not_change(finished, scenes):
+    out, _ = finished
+    with pytest.raises(BadSetting, match="holds another run: batch is 16 there and 20 here"):
+        api.study(scenes, out, techniques=["simclr"], backbones=["shufflenet_v2"], **{**SMALL, "batch": 20})
+    before = json.loads((out / "study.json").read_text())["techniques"]
+    assert before == ["simclr", "split_brain"]
+
+
+def test_a_folder_that_holds_something_else_is_refused(scenes, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(BadSetting, match="not empty"):
+        api.study(scenes, tmp_path, techniques=["simclr"], backbones=["shufflenet_v2"], **SMALL)
+
+
+def test_unlabelled_images_need_a_judge(scenes, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(photos / f"{number}.png")
+    options = {**SMALL, "epochs": 1, "techniques": ["rotnet"], "backbones": ["shufflenet_v2"]}
+    with pytest.raises(BadData, match="--judge"):
+        api.study(photos, tmp_path / "s", **options)
+    out = api.pretrain("rotnet", "shufflenet_v2", photos, tmp_path / "r", epochs=1, batch=16, width=0.5)
+    rows = api.probe(out, scenes, probes=["knn"])
+    assert set(rows["judge"]) == {"scenes"} and set(rows["data"]) == {"folder-photos"}
+
+
+# -- probes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tenth_of_every_class_is_held_out():
+    labels = np.repeat([0, 1, 2], [30, 20, 50])
+    fitted, held_out = split(labels)
+    assert np.bincount(labels[held_out]).tolist() == [3, 2, 5]
+    assert sorted([*fitted, *held_out]) == list(range(100))
+
+
+def test_the_linear_probe_agrees_with_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(4, 6))
+    labels = rng.integers(0, 4, 400)
+    features = (centres[labels] + rng.normal(size=(400, 6))).astype(np.float32)
+    weights, biases = fit(torch.from_numpy(features), torch.from_numpy(labels), 4, steps=600, lr=0.05)
+    # our penalty: decay * |W|^2 beside the mean loss; scikit-learn's: |W|^2 / 2C beside the sum
+    for index, decay in ((2, 1e-3), (3, 1e-2)):
+        theirs = LogisticRegression(C=1 / (2 * decay * 400), max_iter=2000).fit(features, labels)
+        ours = torch.softmax(torch.from_numpy(features) @ weights[index] + biases[index], 1).numpy()
+        assert np.abs(ours - theirs.predict_proba(features)).max() < 0.02
+
+
+def test_neighbours_are_those_of_brute_force_and_nearer_ones_break_ties():
+    rng = torch.Generator().manual_seed(0)
+    bank, queries = torch.randn(60, 5, generator=rng), torch.randn(30, 5, generator=rng)
+    labels = torch.randint(0, 4, (60,), generator=rng)
+    guesses = vote(queries, bank, labels, 4, 7)
+    for query, guess in zip(queries, guesses.tolist(), strict=True):
+        nearest = ((bank - query) ** 2).sum(1).argsort()[:7]
+        votes = torch.bincount(labels[nearest], minlength=4)
+        assert votes[guess] == votes.max()
+    line = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    assert vote(torch.zeros(1, 1), line, torch.tensor([1, 0, 0, 1]), 2, 2).item() == 1  # one vote each: the nearer
+
+
+def test_effective_rank_is_the_number_of_directions_for_even_spreads():
+    rng = torch.Generator().manual_seed(0)
+    basis, _ = torch.linalg.qr(torch.randn(500, 8, generator=rng) - 0.0)
+    basis = torch.linalg.qr(basis - basis.mean(0))[0]
+    assert effective_rank(basis) == pytest.approx(8, rel=1e-3)
+    assert effective_rank(torch.ones(50, 4) * torch.randn(50, 1, generator=rng)) == pytest.approx(1, rel=1e-3)
+
+
+def test_untrained_networks_that_speak_softly_are_still_heard(scenes):
+    """A linear probe once divided by no less than 1e-6 and so erased features of size 1e-10."""
+
+    class Soft(Pixels):
+        def forward(self, images):
+            return super().forward(images) * 1e-10
+
+    loud, soft = (dict(linear(Exam(e, scenes.train, scenes.test, plan=CPU))) for e in (Pixels(), Soft()))
+    assert soft["accuracy"] == pytest.approx(loud["accuracy"], abs=0.05)
+
+
+@pytest.mark.parametrize("technique", ["rotnet", "moco_v2", "split_brain", "simclr", "byol"])
+def test_a_few_epochs_beat_random_init_on_scenes(technique, tmp_path):
+    """By at least MARGIN in linear accuracy on test: 15 epochs of 1,000 images at 32 px, ShuffleNetV2, one seed."""
+    pytest.importorskip("lilliput")
