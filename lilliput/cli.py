@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import platform
 import sys
 from typing import Any
 
@@ -10,6 +11,10 @@ from lilliput._version import version
 from lilliput.errors import LilliputError, UnknownName
 
 RECIPES = ("small", "paper")
+TUNABLES = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in (("hugetlb", 1), ("mmap_threshold", 2**32), ("trim_threshold", 2**33))
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments, rest = parser.parse_known_args(words)
     try:
+        if argv is None and arguments.run in (_study, _pretrain, _probe):
+            _keep_memory()
         options = _extra_options(rest) if arguments.takes_options else _none_left(rest, parser)
         return arguments.run(arguments, options)
     except LilliputError as error:
@@ -29,6 +36,17 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `lilliput list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _keep_memory() -> None:
+    """Start this command anew with glibc told to keep freed memory and to use huge pages: a third faster on a CPU.
+
+    glibc reads its tunables before Python starts, so they cannot be set later. A value that is there is respected.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc" or "GLIBC_TUNABLES" in os.environ:
+        return
+    os.environ["GLIBC_TUNABLES"] = TUNABLES
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Batched transforms against torchvision's per-image ones: the same function, the same distribution, own draws."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -22,10 +23,10 @@ def pictures(count, size=32, seed=1):
 TRANSFORMS = {
     "resized_crop": augment.resized_crop,
     "padded_crop": augment.padded_crop,
-    "colour_jitter": lambda i, r: augment.colour_jitter(i, r, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, p=1.0),
-    "grey": lambda i, r: augment.grey(i, r, p=0.5),
-    "solarise": lambda i, r: augment.solarise(i, r, p=0.5),
-    "blur": lambda i, r: augment.blur(i, r, p=1.0),
+    "colour_jitter": partial(augment.colour_jitter, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, p=1.0),
+    "grey": partial(augment.grey, p=0.5),
+    "solarise": partial(augment.solarise, p=0.5),
+    "blur": partial(augment.blur, p=1.0),
 }  # fmt: skip
 CONTINUOUS = ("resized_crop", "colour_jitter", "blur")
 

@@ -17,7 +17,10 @@ def lilliput(*words):
     [["--help"], ["study", "--help"], ["list"], ["pretrain", "simclt", "resnet18"], ["study", "--tempratur", "1"]],
 )
 def test_help_lists_and_misspelt_names_need_no_torch(words):
-    code = f"import sys; from lilliput.cli import main\ntry: main({words!r})\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = (
+        f"import sys; from lilliput.cli import main\ntry: main({words!r})\nexcept SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
 

@@ -52,7 +52,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(technique
         real = getattr(checkpoint, victim)
         calls = []
 
-        def dies(*arguments, calls=calls, real=real, **named):
+        def dies(*arguments, calls=calls, real=real, number=number, **named):
             calls.append(1)
             if len(calls) == 3 - number:
                 raise KeyboardInterrupt
@@ -111,7 +111,7 @@ def test_a_finished_run_is_not_run_again(scenes, tmp_path):
 
 def test_a_folder_of_another_run_is_refused_with_the_setting_that_differs(scenes, tmp_path):
     out = api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **SMALL)
-    with pytest.raises(BadSetting, match="technique_options.*temperature"):
+    with pytest.raises(BadSetting, match=r"technique_options.*temperature"):
         api.pretrain("simclr", "resnet18", scenes, out, **SMALL, temperature=0.7)
     with pytest.raises(BadSetting, match="seed is 0 there and 1 here"):
         api.pretrain("simclr", "resnet18", scenes, out, **SMALL, seed=1)
@@ -241,7 +241,7 @@ def test_one_image_is_not_enough(scenes, tmp_path):
 
 
 def test_an_image_size_below_what_a_backbone_takes_is_refused(tmp_path):
-    with pytest.raises(BadSetting, match="squeezenet.*8"):
+    with pytest.raises(BadSetting, match=r"squeezenet.*8"):
         api.pretrain("simclr", "squeezenet", out=tmp_path / "run", image_size=8, limit=64)
 
 

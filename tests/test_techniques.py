@@ -119,7 +119,7 @@ def test_the_queue_holds_the_newest_keys_whatever_its_size(size, batches):
         technique.keys = torch.full((count, 2), float(number)) + torch.arange(count)[:, None] / 100
         seen += list(technique.keys)
         technique.after_step(0.0)
-    expected = {tuple(key.tolist()) for key in ([*random_start] + seen)[-size:]}
+    expected = {tuple(key.tolist()) for key in [*random_start, *seen][-size:]}
     if len(seen) < size:  # slots not yet reached keep their random start
         expected = {tuple(k.tolist()) for k in [*seen, *random_start[len(seen) :]]}
     assert {tuple(key.tolist()) for key in technique.queue} == expected
