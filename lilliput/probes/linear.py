@@ -32,17 +32,18 @@ def fit(features: Tensor, labels: Tensor, classes: int, *, steps: int, lr: float
 
     Full-batch Adam from zero with a cosine rate: the problem is convex, so nothing is random and K are solved at once.
     """
-    decays = torch.tensor(DECAYS, device=features.device)[:, None, None]
-    weights = torch.zeros(len(DECAYS), features.shape[1], classes, device=features.device, requires_grad=True)
-    biases = torch.zeros(len(DECAYS), 1, classes, device=features.device, requires_grad=True)
+    count, width = len(DECAYS), features.shape[1]
+    decays = torch.tensor(DECAYS, device=features.device)[:, None]
+    weights = torch.zeros(width, count, classes, device=features.device, requires_grad=True)
+    biases = torch.zeros(count, classes, device=features.device, requires_grad=True)
     optimiser = torch.optim.Adam([weights, biases], lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    targets = labels.repeat(len(DECAYS))
+    targets = labels.repeat_interleave(count)
     for _ in range(steps):
-        logits = torch.einsum("nd,kdc->knc", features, weights) + biases
-        loss = F.cross_entropy(logits.flatten(0, 1), targets) * len(DECAYS) + (decays * weights**2).sum()
+        logits = (features @ weights.flatten(1)).unflatten(1, (count, classes)) + biases  # [N, K, C], one product
+        loss = F.cross_entropy(logits.flatten(0, 1), targets) * count + (decays * weights**2).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    return weights.detach(), biases.detach()
+    return weights.detach().movedim(0, 1), biases.detach()[:, None]

@@ -21,7 +21,7 @@ class MoCoV2(Technique):
     paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
     small = Recipe(
         "adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
-        options={"momentum": 0.99, "queue": 1024, "temperature": 0.2, "groups": 4},
+        options={"momentum": 0.99, "queue": 1024, "temperature": 0.2, "groups": 4, "norm": True},
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +33,7 @@ class MoCoV2(Technique):
         queue: int = 65536,
         output: int = 128,
         groups: int = 8,
+        norm: bool = False,
         area: float = 0.2,
         grey: float = 0.2,
         blur: float = 0.5,
@@ -41,10 +42,11 @@ class MoCoV2(Technique):
         if queue < 1:
             raise BadSetting(f"queue {queue} must hold at least one key")
         self.encoder = self.build_encoder(make_backbone)
-        self.head = mlp(self.encoder.dim, self.encoder.dim, output, norm=False)
+        self.head = mlp(self.encoder.dim, self.encoder.dim, output, norm=norm)
         # Batch norm tells which keys belong to which queries. The authors shuffle keys between devices; on one
         # device batch norm ignores order, so its statistics are split instead, and the keys' groups are shuffled.
         split_batch_norm(self.encoder, groups)
+        split_batch_norm(self.head, groups)
         self.key = frozen_copy(nn.Sequential(self.encoder, self.head))
         self.temperature, self.momentum = temperature, momentum
         self.area, self.grey, self.blur = area, grey, blur
