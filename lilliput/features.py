@@ -37,7 +37,8 @@ def effective_rank(features: Tensor) -> float:
 
     Roy, Vetterli, EUSIPCO 2007; Garrido et al. (RankMe), ICML 2023. Near 1: the encoder has collapsed.
     """
-    values = torch.linalg.svdvals(features.double().cpu() - features.double().cpu().mean(0))
+    features = features.cpu().double()
+    values = torch.linalg.svdvals(features - features.mean(0))
     share = values / values.sum().clamp(min=1e-12)
     return torch.special.entr(share).sum().exp().item()
 

@@ -98,7 +98,13 @@ def _split_class(kind: Any) -> Any:
         groups = min(self.groups, len(images) // 2)  # a part of one image has no variance
         if not self.training or groups < 2:
             return whole(images)
-        return torch.cat([whole(part) for part in images.tensor_split(groups)])
+        momentum = self.momentum
+        if momentum is not None:  # all the parts together move the running statistics as far as one batch would
+            self.momentum = 1 - (1 - momentum) ** (1 / groups)
+        try:
+            return torch.cat([whole(part) for part in images.tensor_split(groups)])
+        finally:
+            self.momentum = momentum
 
     split = type(f"Split{kind.__name__}", (kind,), {"forward": forward})
     return split
