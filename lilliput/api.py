@@ -36,6 +36,8 @@ def open_data(
             if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
                 raise BadSetting(f"{name} takes no --folder")
             options["folder"] = folder
+        if pool is not None:
+            options["limit"] = 2  # its own pool is not wanted
         prepared = catalog.dataset(name)(**options)
         if pool is None:
             return prepared
@@ -87,11 +89,9 @@ def pretrain(
     if not isinstance(data, Data):
         data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
     out = Path(out or Path("runs") / f"{cell.name}-{data.name}")
-    plan = None
-    if not (out / "run.json").exists():
-        plan = run.plan_for(cell, data.pool.image_size, device, precision)
     return run.pretrain(
-        cell, data, out, every=every, plan=plan, country=country, until_converged=until_converged, score=score
+        cell, data, out, every=every, device=device, precision=precision, country=country,
+        until_converged=until_converged, score=score,
     )  # fmt: skip
 
 

@@ -120,9 +120,13 @@ def sort_options(options: dict[str, Any], *, techniques: list[str], backbones: l
 
     An option that nobody takes raises UnknownName with the nearest known one.
     """
-    takers = {name: _names(entry("techniques", name).options) for name in techniques}
-    takers["recipe"] = set(recipe_options())
-    takers["backbone"] = set.union(*(_names(entry("backbones", name).options) for name in backbones)) - {"channels"}
+    types = {name: _types(entry("techniques", name).options) for name in techniques}
+    types["recipe"] = _types(tuple(recipe_options().values()))
+    types["backbone"] = {"width": "float"}
+    for name in backbones:
+        types["backbone"] |= _types(entry("backbones", name).options)
+    types["backbone"].pop("channels", None)
+    takers = {taker: set(known) for taker, known in types.items()}
     dealt: dict[str, dict[str, Any]] = {taker: {} for taker in takers}
     for option, value in options.items():
         who = [taker for taker, known in takers.items() if option in known]
@@ -133,8 +137,24 @@ def sort_options(options: dict[str, Any], *, techniques: list[str], backbones: l
                 f"{', '.join(backbones)} take {', '.join(everything)}"
             )
         for taker in who:
+            _check_type(option, value, types[taker][option])
             dealt[taker][option] = value
     return dealt
+
+
+def _check_type(option: str, value: Any, annotation: str) -> None:
+    """BadSetting if a value is not of the type that the option's annotation names."""
+    kinds = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
+    wanted = [kind.strip() for kind in annotation.split("|")]
+    if not set(wanted) & set(kinds) or (value is None and "None" in wanted):
+        return
+    fits = any(
+        isinstance(value, kinds[kind]) and (kind == "bool" or not isinstance(value, bool))
+        for kind in wanted
+        if kind in kinds
+    )
+    if not fits:
+        raise BadSetting(f"--{option.replace('_', '-')} {value!r} is not of type {annotation}")
 
 
 @cache
@@ -163,8 +183,8 @@ def parse_value(option: str, text: str) -> Any:
     return value
 
 
-def _names(options: tuple[Option, ...]) -> set[str]:
-    return {option.name for option in options}
+def _types(options: tuple[Option, ...]) -> dict[str, str]:
+    return {option.name: option.annotation for option in options}
 
 
 def _options_of_backbone() -> tuple[Option, ...]:

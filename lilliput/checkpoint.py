@@ -124,7 +124,7 @@ def read_log(folder: Path, upto: int | None = None) -> list[dict]:
     """Rows of log.jsonl up to an epoch; a last line that was cut off is left out."""
     path = folder / "log.jsonl"
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:

@@ -181,7 +181,7 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
         a.data, a.out, pool=a.pool, folder=a.folder, judge=a.judge, techniques=techniques, backbones=backbones,
         seeds=a.seeds, probes=a.probes, **_training(a), **options,
     )  # fmt: skip
-    print((out / "table.md").read_text())
+    print((out / "table.md").read_text(encoding="utf-8"))
     print(f"Everything is in {out}: table.md, results.csv, figures, and cells/ with the encoders.")
     for name in failed:
         print(

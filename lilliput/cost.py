@@ -5,7 +5,10 @@ al. 2019, https://arxiv.org/abs/1910.09700.
 """
 
 import contextlib
+import ctypes
+import gc
 import logging
+import platform
 import resource
 import sys
 from pathlib import Path
@@ -36,6 +39,14 @@ def multiply_adds(encoder: nn.Module, size: int) -> int:
     return counter.get_total_flops() // 2
 
 
+def multiply_adds_or_none(encoder: nn.Module, size: int) -> int | None:
+    """As multiply_adds; None where the network does not take that size."""
+    try:
+        return multiply_adds(encoder, size)
+    except (AssertionError, RuntimeError, ValueError):
+        return None
+
+
 def ml_impact_grams(seconds: float, *, watts: float = WATTS, grams_per_kwh: float = GRAMS_PER_KWH) -> float:
     """Grams of CO2 of so many seconds at full power, by the ML Impact formula."""
     return seconds / 3600 * watts / 1000 * grams_per_kwh
@@ -45,6 +56,9 @@ def reset_peak_memory(device: str) -> None:
     """Start counting anew, where the system can."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":  # what earlier work has freed but the allocator keeps is not this work's
+        ctypes.CDLL(None).malloc_trim(0)
     clear = Path("/proc/self/clear_refs")
     with contextlib.suppress(OSError):
         if clear.exists():
@@ -63,6 +77,14 @@ def peak_memory_mib(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
+def check_country(country: str) -> None:
+    """BadSetting unless there are figures on this country's electricity."""
+    from codecarbon.input import DataSource
+
+    if country not in DataSource().get_global_energy_mix_data():
+        raise BadSetting(f"no energy figures for country {country!r}; give an ISO code of three letters like DEU")
+
+
 class EnergyMeter:
     """Energy and CO2 since it was made, of this machine while it computes. `stop` it in the end.
 
@@ -72,12 +94,8 @@ class EnergyMeter:
 
     def __init__(self, country: str = "USA"):
         from codecarbon import OfflineEmissionsTracker  # seconds of imports, only where something is measured
-        from codecarbon.input import DataSource
 
         logging.getLogger("codecarbon").disabled = True  # it speaks before it hears of a log level
-
-        if country not in DataSource().get_global_energy_mix_data():
-            raise BadSetting(f"no energy figures for country {country!r}; give an ISO code of three letters like DEU")
         self.tracker = OfflineEmissionsTracker(
             country_iso_code=country, measure_power_secs=5, save_to_file=False, log_level="critical",
             allow_multiple_runs=True, tracking_mode="machine",

@@ -75,7 +75,7 @@ class Exam:
         return torch.as_tensor(np.asarray(self.test.labels), device=self.plan.device)
 
 
-def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split(labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Indices to fit on and indices held out: within every class, each tenth image in the store's order."""
     labels = np.asarray(labels)
     rank = np.zeros(len(labels), dtype=np.int64)

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,13 @@ import torch
 
 from lilliput import catalog, checkpoint, cost, results
 from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.features import Exam
+from lilliput.features import Exam, split
 from lilliput.files import read_json, write_json, write_whole
-from lilliput.judge import Judge, Pixels, costs, judge_run
+from lilliput.judge import Judge, Pixels, costs, judge_run, judges_all
 from lilliput.plan import Plan, choose, seeded
 from lilliput.probes import finetune
 from lilliput.progress import duration, say
-from lilliput.run import Cell, commit, machine, plan_for, pretrain, versions
+from lilliput.run import Cell, build_checked, commit, machine, plan_for, pretrain, versions
 from lilliput.store import Data
 
 
@@ -47,8 +47,7 @@ def study(grid: Grid, out: Path) -> list[str]:
     Raises BadSetting if `out` holds another study. A cell that fails leaves its error in its folder; the others go on.
     """
     _check(grid)
-    _open(grid, out)
-    plans: dict[str, Plan] = {}
+    shop = Workshop(grid, out)
     failed = []
     began = time.perf_counter()
     jobs = list(_jobs(grid))
@@ -58,10 +57,8 @@ def study(grid: Grid, out: Path) -> list[str]:
         say(f"[{number}/{len(jobs)}] {name.replace('-', ' ')}{estimate.left(number)}")
         since = time.perf_counter()
         try:
-            worked = job(grid, out, plans)
+            worked = job(shop)
             error_file.unlink(missing_ok=True)
-        except KeyboardInterrupt:
-            raise
         except Exception as error:  # one cell's failure must not cost the others
             failed.append(name)
             worked = True
@@ -76,7 +73,49 @@ def study(grid: Grid, out: Path) -> list[str]:
     return failed
 
 
-def _jobs(grid: Grid) -> Iterator[tuple[str, Any]]:
+class Workshop:
+    """A study's folder while it is worked in: one plan per backbone, one judge per plan, the rows that are there."""
+
+    def __init__(self, grid: Grid, out: Path):
+        self.grid, self.out = grid, out
+        self.record = _open(grid, out)
+        self.judges: dict[Plan, Judge] = {}
+
+    def plan(self, cell: Cell) -> Plan:
+        """The backbone's plan: measured once, then kept with the study, so that all its cells compute alike."""
+        plans = self.record["plans"]
+        if cell.backbone not in plans:
+            plan = plan_for(cell, self.grid.data.pool.image_size, self.grid.device, self.grid.precision)
+            plans[cell.backbone] = plan.as_dict()
+            write_json(self.out / "study.json", self.record)
+        return Plan(**plans[cell.backbone])
+
+    def judge(self, plan: Plan) -> Judge:
+        if plan not in self.judges:
+            data = self.grid.judge
+            assert data.train is not None and data.test is not None
+            self.judges[plan] = Judge(
+                data.name, data.train, data.test, self.grid.probes, plan=plan, data=self.grid.data.name
+            )
+        return self.judges[plan]
+
+    def keep(self, rows: list[dict]) -> None:
+        results.append(self.out, rows)
+
+    def done(self, technique: str, backbone: str, seed: int) -> set[tuple[int, str]]:
+        """(epoch, probe) of the rows that are there."""
+        rows = results.read(self.out)
+        for column, value in (("technique", technique), ("backbone", backbone), ("seed", seed)):
+            rows = rows[rows[column] == value]
+        rows = rows[rows["judge"] == self.grid.judge.name]
+        return set(zip(rows["epoch"].astype(int), rows["probe"], strict=True))
+
+    def missing(self, about: dict, probes: list[str]) -> list[str]:
+        done = self.done(about["technique"], about["backbone"], about["seed"])
+        return [probe for probe in probes if (about["epoch"], probe) not in done]
+
+
+def _jobs(grid: Grid) -> Iterator[tuple[str, Callable[[Workshop], bool]]]:
     """(name, function) of every baseline and cell. A function says whether there was anything to do."""
     yield "pixels", _pixels
     firsts = {(cell.backbone, cell.seed): cell for cell in reversed(grid.cells)}
@@ -88,51 +127,50 @@ def _jobs(grid: Grid) -> Iterator[tuple[str, Any]]:
         yield cell.name, partial(_pretrained, cell)
 
 
-def _pixels(grid: Grid, out: Path, plans: dict) -> bool:
-    about = {"technique": "pixels", "backbone": "", "seed": 0, "epoch": 0, "recipe": ""}
-    probes = _missing(grid, out, about, _frozen(grid))
+def _baseline(name: str, backbone: str, seed: int, epoch: int) -> dict[str, Any]:
+    return {"technique": name, "backbone": backbone, "seed": seed, "epoch": epoch, "recipe": ""}
+
+
+def _pixels(shop: Workshop) -> bool:
+    about = _baseline("pixels", "", 0, 0)
+    probes = shop.missing(about, _frozen(shop.grid))
     if probes:
-        judge = _judge(grid, choose(grid.device, grid.precision))
-        rows = judge.rows(Pixels().requires_grad_(False), about, probes=probes, seed=0, label="pixels")
-        results.append(out, rows)
+        judge = shop.judge(choose(shop.grid.device, shop.grid.precision))
+        shop.keep(judge.rows(Pixels(), about, probes=probes, seed=0, label="pixels"))
     return bool(probes)
 
 
-def _random_init(cell: Cell, grid: Grid, out: Path, plans: dict) -> bool:
-    about = {"technique": "random_init", "backbone": cell.backbone, "seed": cell.seed, "epoch": 0, "recipe": ""}
-    probes = _missing(grid, out, about, _frozen(grid))
+def _random_init(cell: Cell, shop: Workshop) -> bool:
+    about = _baseline("random_init", cell.backbone, cell.seed, 0)
+    probes = shop.missing(about, _frozen(shop.grid))
     if probes:
-        encoder, sizes = _plain_encoder(cell, grid.data.pool.image_size)
+        encoder, sizes = _plain_encoder(cell, shop.grid.data.pool.image_size)
+        judge = shop.judge(shop.plan(cell))
         about |= costs(sizes, None)
-        judge = _judge(grid, _plan(grid, cell, plans))
-        results.append(out, judge.rows(encoder, about, probes=probes, seed=cell.seed, label="random init"))
+        shop.keep(judge.rows(encoder, about, probes=probes, seed=cell.seed, label="random init"))
     return bool(probes)
 
 
-def _supervised(cell: Cell, grid: Grid, out: Path, plans: dict) -> bool:
+def _supervised(cell: Cell, shop: Workshop) -> bool:
     """The same network, as many images seen as in pretraining, but with labels."""
-    about = {
-        "technique": "supervised",
-        "backbone": cell.backbone,
-        "seed": cell.seed,
-        "epoch": grid.epochs,
-        "recipe": "",
-    }
-    if not _missing(grid, out, about, ["finetune", *_frozen(grid)]):
+    grid = shop.grid
+    about = _baseline("supervised", cell.backbone, cell.seed, grid.epochs)
+    if not shop.missing(about, ["finetune", *_frozen(grid)]):
         return False
-    plan = _plan(grid, cell, plans)
-    judge = _judge(grid, plan)
+    plan = shop.plan(cell)
+    judge = shop.judge(plan)
     encoder, sizes = _plain_encoder(cell, grid.data.pool.image_size)
-    assert grid.judge.train is not None and grid.judge.test is not None
-    exam = Exam(encoder, grid.judge.train, grid.judge.test, plan=plan, seed=cell.seed, label="supervised")
+    exam = Exam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
+    seen = grid.epochs * len(grid.data.pool)
     meter = cost.EnergyMeter(grid.country)
     cost.reset_peak_memory(plan.device)
     began = time.perf_counter()
-    seen = grid.epochs * len(grid.data.pool)
-    model = finetune.learn(exam, images_seen=seen, batch=cell.recipe.batch)
-    seconds = time.perf_counter() - began
-    kwh, grams = meter.read()
-    meter.stop()
+    try:
+        model = finetune.learn(exam, images_seen=seen, batch=cell.recipe.batch)
+        seconds = time.perf_counter() - began
+        kwh, grams = meter.read()
+    finally:
+        meter.stop()
     spent = {
         "total_seconds": seconds,
         "images_per_s": seen / seconds,
@@ -141,22 +179,25 @@ def _supervised(cell: Cell, grid: Grid, out: Path, plans: dict) -> bool:
         "grams_co2": grams,
     }
     about |= costs(sizes, spent)
-    rows = [judge.row(about, "finetune", metric, value, 0.0) for metric, value in finetune.grade(exam, model)]
-    rows += judge.rows(model[0], about, probes=_frozen(grid), seed=cell.seed, label="supervised")
-    results.append(out, rows)
+    began = time.perf_counter()
+    values = list(finetune.grade(exam, model))
+    graded = time.perf_counter() - began
+    rows = [judge.row(about, "finetune", metric, value, graded) for metric, value in values]
+    shop.keep(rows + judge.rows(model[0], about, probes=_frozen(grid), seed=cell.seed, label="supervised"))
     return True
 
 
-def _pretrained(cell: Cell, grid: Grid, out: Path, plans: dict) -> bool:
-    folder = out / "cells" / cell.name
-    done = _done(out, {"technique": cell.technique, "backbone": cell.backbone, "seed": cell.seed}, grid)
+def _pretrained(cell: Cell, shop: Workshop) -> bool:
+    grid, folder = shop.grid, shop.out / "cells" / cell.name
+    done = shop.done(cell.technique, cell.backbone, cell.seed)
     if _finished(folder, cell, done, grid):
         return False
-    plan = _plan(grid, cell, plans)
-    pretrain(cell, grid.data, folder, every=grid.every, plan=plan, country=grid.country)
-    judge = _judge(grid, Plan(**read_json(folder / "run.json")["plan"]))
-    for rows in judge_run(folder, judge, done=done):
-        results.append(out, rows)
+    plan = shop.plan(cell)
+    pretrain(
+        cell, grid.data, folder, every=grid.every, device=plan.device, precision=plan.precision, country=grid.country
+    )
+    for rows in judge_run(folder, shop.judge(plan), done=done):
+        shop.keep(rows)
     return True
 
 
@@ -168,20 +209,9 @@ def _plain_encoder(cell: Cell, size: int) -> tuple[torch.nn.Module, dict]:
     sizes = {
         "parameters": cost.parameters(encoder),
         "multiply_adds": cost.multiply_adds(encoder, size),
-        "multiply_adds_224": cost.multiply_adds(encoder, 224),
+        "multiply_adds_224": cost.multiply_adds_or_none(encoder, 224),
     }
-    return encoder.requires_grad_(True), sizes
-
-
-def _plan(grid: Grid, cell: Cell, plans: dict[str, Plan]) -> Plan:
-    if cell.backbone not in plans:
-        plans[cell.backbone] = plan_for(cell, grid.data.pool.image_size, grid.device, grid.precision)
-    return plans[cell.backbone]
-
-
-def _judge(grid: Grid, plan: Plan) -> Judge:
-    assert grid.judge.train is not None and grid.judge.test is not None
-    return Judge(grid.judge.name, grid.judge.train, grid.judge.test, grid.probes, plan=plan, data=grid.data.name)
+    return encoder, sizes
 
 
 def _frozen(grid: Grid) -> list[str]:
@@ -189,26 +219,12 @@ def _frozen(grid: Grid) -> list[str]:
     return [probe for probe in grid.probes if probe != "finetune"]
 
 
-def _done(out: Path, about: dict, grid: Grid) -> set[tuple[int, str]]:
-    """(epoch, probe) of the rows that are there."""
-    rows = results.read(out)
-    for column in ("technique", "backbone", "seed"):
-        rows = rows[rows[column] == about[column]]
-    rows = rows[rows["judge"] == grid.judge.name]
-    return set(zip(rows["epoch"].astype(int), rows["probe"], strict=True))
-
-
-def _missing(grid: Grid, out: Path, about: dict, probes: list[str]) -> list[str]:
-    done = _done(out, about, grid)
-    return [probe for probe in probes if (about["epoch"], probe) not in done]
-
-
 def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:
     saved = checkpoint.encoders(folder)
     if cell.recipe.epochs not in saved or not (folder / checkpoint.STATE).exists():
         return False
-    frozen = all((epoch, probe) in done for epoch in saved for probe in _frozen(grid))
-    return frozen and all((cell.recipe.epochs, probe) in done for probe in grid.probes)
+    wanted = {(epoch, probe) for probe in grid.probes for epoch in saved if judges_all(probe) or epoch == max(saved)}
+    return wanted <= done
 
 
 def _check(grid: Grid) -> None:
@@ -222,6 +238,9 @@ def _check(grid: Grid) -> None:
             f"{grid.judge.name} has no labels to judge by: put images in train/<class>/ and test/<class>/, "
             f"name a labelled data set with --judge, or use `lilliput pretrain`"
         )
+    assert grid.judge.train.labels is not None
+    split(grid.judge.train.labels)
+    cost.check_country(grid.country)
     pool, batch = len(grid.data.pool), max(cell.recipe.batch for cell in grid.cells)
     if pool < batch:
         raise BadSetting(
@@ -229,14 +248,17 @@ def _check(grid: Grid) -> None:
         )
     for backbone in dict.fromkeys(cell.backbone for cell in grid.cells):
         check_image_size(catalog.backbone_builder(backbone)(), grid.data.pool.image_size)
+    for cell in {cell.technique: cell for cell in grid.cells}.values():
+        build_checked(cell)
 
 
-def _open(grid: Grid, out: Path) -> None:
-    """Write study.json, or see that the one there is of this study. Cells may be added to it."""
+def _open(grid: Grid, out: Path) -> dict[str, Any]:
+    """Write study.json, or see that the one there is of this study, and return it. Cells may be added to it."""
     settings = _settings(grid)
     path = out / "study.json"
     grows = ("techniques", "backbones", "seeds", "probes")
     keyed = ("recipes", "options", "probe_options")  # by technique or probe
+    plans: dict[str, dict] = {}
     if path.exists():
         record = read_json(path)
         fixed = {key: value for key, value in settings.items() if key not in grows + keyed}
@@ -246,15 +268,20 @@ def _open(grid: Grid, out: Path) -> None:
             both = {name: value for name, value in settings[key].items() if name in theirs}
             checkpoint.same_settings({name: theirs[name] for name in both}, both, out)
             settings[key] = {**theirs, **settings[key]}
+        plans = record.get("plans", {})
         for key in grows:
             settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
-    elif out.exists() and any(out.iterdir()):
-        raise BadSetting(f"{out} is not empty and holds no study; choose another --out")
     try:
+        if not path.exists() and out.exists() and any(out.iterdir()):
+            raise BadSetting(f"{out} is not empty and holds no study; choose another --out")
         (out / "cells").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LilliputError(f"cannot write in {out}: {error.strerror}; choose another --out") from None
-    write_json(path, {**settings, "machine": machine(), "versions": versions(), "commit": commit()})
+    kinds = {name: catalog.technique(name).contrastive for name in settings["techniques"]}
+    about = {"contrastive": kinds, "country": grid.country, "machine": machine(), "versions": versions()}
+    record = {**settings, **about, "commit": commit(), "plans": plans}
+    write_json(path, record)
+    return record
 
 
 def _settings(grid: Grid) -> dict[str, Any]:
@@ -284,7 +311,6 @@ def _settings(grid: Grid) -> dict[str, Any]:
         "recipes": shared,
         "options": {cell.technique: cell.technique_options for cell in grid.cells},
         "backbone_options": first.backbone_options,
-        "country": grid.country,
     }
 
 

@@ -76,7 +76,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         wanted = [
             probe
             for probe in judge.probes
-            if (epoch, probe) not in done and (epoch in at if at else _all(probe) or epoch == max(saved))
+            if (epoch, probe) not in done and (epoch in at if at else judges_all(probe) or epoch == max(saved))
         ]
         if not wanted:
             continue
@@ -89,7 +89,8 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         yield judge.rows(checkpoint.load_encoder(path), about, probes=wanted, seed=record["seed"], label=label)
 
 
-def _all(probe: str) -> bool:
+def judges_all(probe: str) -> bool:
+    """Whether a probe judges all checkpoints, or is so dear that it judges the last alone."""
     return getattr(catalog.module("probes", probe), "checkpoints", "all") == "all"
 
 

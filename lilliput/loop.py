@@ -1,5 +1,6 @@
 """The one training loop: a generator of epochs. Saving, judging and logging are its caller's lines."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lilliput.errors import BadSetting
+from lilliput.errors import BadSetting, LilliputError
 from lilliput.plan import Plan
 from lilliput.progress import task
 from lilliput.recipe import Recipe
@@ -74,6 +75,10 @@ def train(
                 totals.add({"loss": loss, "gradient_norm": norm, **technique.measures})
                 advance(1)
         means = totals.means()
+        if not math.isfinite(means["loss"]):
+            raise LilliputError(
+                f"the loss is {means['loss']} in epoch {number}; try a learning rate below --lr {recipe.lr}"
+            )
         yield Epoch(
             number,
             loss=means.pop("loss"),
@@ -93,7 +98,7 @@ def _step(technique, batch, optimiser, scaler, plan, rng):
     scaler.scale(loss).backward()
     scaler.unscale_(optimiser)
     gradients = [p.grad for p in technique.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
+    norm = nn.utils.get_total_norm(gradients).nan_to_num(posinf=0.0)  # fp16 overflows at first: those steps are skipped
     scaler.step(optimiser)
     scaler.update()
     return loss.detach(), norm

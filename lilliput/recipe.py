@@ -109,7 +109,9 @@ class LARS(Optimizer):
             torch._foreach_sub_(weights, velocities)
 
     def _velocity(self, parameter):
-        return self.state[parameter].setdefault("velocity", torch.zeros_like(parameter))
+        if "velocity" not in self.state[parameter]:
+            self.state[parameter]["velocity"] = torch.zeros_like(parameter)
+        return self.state[parameter]["velocity"]
 
     @staticmethod
     def _trust_ratios(weights, update, trust):

@@ -50,6 +50,7 @@ class Grid(NamedTuple):
     backbones: list[str]
     gaps: list[Gap]
     size: str  # of the images in pretraining
+    study: dict
 
 
 def report(folder: str | Path) -> list[Path]:
@@ -246,7 +247,7 @@ def _accuracy_table(grid: Grid, probe: str, metric: str, choice: str, costs: lis
         return text + ("†" if (technique, backbone) in marked else "")
 
     lines = [
-        [_name(technique), _kind(technique), *(cell(technique, backbone) for backbone in grid.backbones)]
+        [_name(technique), _kind(technique, grid.study), *(cell(technique, backbone) for backbone in grid.backbones)]
         for technique in grid.techniques
     ]
     for baseline, name in _BASELINE_NAMES.items():
@@ -327,7 +328,7 @@ def _grid(folder: Path, rows: pd.DataFrame, study: dict) -> Grid:
     ordered = paper.in_order(techniques, paper.TECHNIQUES), paper.in_order(backbones, paper.BACKBONES)
     size = _flat(study.get("image_size") or _distinct(rows.image_size.dropna()))
     size = f"{size} px" if size else "the training size"
-    return Grid(rows, *ordered, _gaps(folder, rows, study, *ordered), size)
+    return Grid(rows, *ordered, _gaps(folder, rows, study, *ordered), size, study)
 
 
 def _gaps(folder: Path, rows: pd.DataFrame, study: dict, techniques: list[str], backbones: list[str]) -> list[Gap]:
@@ -409,8 +410,10 @@ def _name(technique: str) -> str:
     return paper.technique(technique) or _BASELINE_NAMES.get(technique) or _escaped(technique)
 
 
-def _kind(technique: str) -> str:
-    return paper.CONTRASTIVE.get(paper.technique(technique) or "", ABSENT)
+def _kind(technique: str, study: dict) -> str:
+    told = study.get("contrastive")
+    own = told.get(technique) if isinstance(told, dict) else None
+    return paper.CONTRASTIVE.get(paper.technique(technique) or "") or (_escaped(str(own)) if own else ABSENT)
 
 
 def _data(name: str) -> str:

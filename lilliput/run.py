@@ -19,7 +19,7 @@ import torch
 from lilliput import catalog, checkpoint, cost
 from lilliput._version import version
 from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.features import Exam, effective_rank, extract
+from lilliput.features import Exam, effective_rank, extract, split
 from lilliput.files import read_json, write_json
 from lilliput.loop import train
 from lilliput.plan import Plan, choose, seeded
@@ -74,6 +74,8 @@ def make_cell(
     """A cell from names and overriding options; UnknownName or BadSetting before any work."""
     catalog.check("techniques", technique)
     catalog.check("backbones", backbone)
+    if seed < 0:
+        raise BadSetting(f"seed {seed} must be 0 or more")
     if recipe not in ("small", "paper"):
         raise BadSetting(f"recipe {recipe!r} is neither small nor paper")
     dealt = catalog.sort_options(options or {}, techniques=[technique], backbones=[backbone])
@@ -92,7 +94,8 @@ def pretrain(
     out: str | Path,
     *,
     every: int = 5,
-    plan: Plan | None = None,
+    device: str | None = None,
+    precision: str | None = None,
     country: str = "USA",
     until_converged: int | None = None,
     score: str | None = None,
@@ -101,7 +104,8 @@ def pretrain(
 
     Encoders are saved before the first epoch, after every `every` epochs and after the last. With `until_converged`,
     training stops once `score` ("rank": effective rank of the features, without labels; "knn": held-out accuracy) has
-    not improved for so many checkpoints. Raises BadSetting if `out` holds a run of other settings.
+    not improved for so many checkpoints. Without a device or precision a resumed run keeps its own. Raises BadSetting
+    if `out` holds a run of other settings.
     """
     out = Path(out)
     images = data.pool
@@ -111,11 +115,15 @@ def pretrain(
         raise BadSetting(f"score {score!r} is neither knn nor rank")
     if until_converged and score == "knn" and not data.train:
         raise BadSetting(f"{data.name} has no labels for a kNN score; use --score rank")
+    if until_converged and score == "knn" and data.train:
+        split(data.train.labels)
+    cost.check_country(country)
     stop = {"after": until_converged, "score": score} if until_converged else None
     settings = _settings(cell, data, every, stop)
     record = _opened(out, settings)
-    plan = Plan(**record["plan"]) if record else plan or plan_for(cell, images.image_size)
-    plan = choose(plan.device, plan.precision) if record else plan
+    plan = (
+        _plan_again(out, record, device, precision) if record else plan_for(cell, images.image_size, device, precision)
+    )
     technique = plan.place(technique)
     optimiser = make_optimiser(cell.recipe, technique)
     scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")
@@ -192,6 +200,20 @@ def pretrain(
     return out
 
 
+def _plan_again(out: Path, record: dict[str, Any], device: str | None, precision: str | None) -> Plan:
+    """The plan that a run was begun with, or what is asked for instead, which is then recorded."""
+    begun = Plan(**record["plan"])
+    try:
+        plan = choose(device or begun.device, precision or begun.precision)
+    except BadSetting as error:
+        raise BadSetting(f"{out} was begun on {begun.device} in {begun.precision}: {error}") from None
+    if plan != begun:
+        say(f"{out} was begun on {begun.device} in {begun.precision}; from here on its bits differ from that")
+        record["plan"] = plan.as_dict()
+        write_json(out / "run.json", record)
+    return plan
+
+
 def plan_for(cell: Cell, size: int, device: str | None = None, precision: str | None = None) -> Plan:
     """The plan that suits the cell's network on this machine."""
     return choose(
@@ -215,10 +237,18 @@ def _checked(cell: Cell, data: Data, every: int) -> Technique:
         raise BadSetting(f"every {every} must be at least 1 epoch")
     build = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
     check_image_size(build(), images.image_size)
+    return build_checked(cell)
+
+
+def build_checked(cell: Cell) -> Technique:
+    """The technique as initialised by the seed; BadSetting if an option's value cannot work."""
     try:
-        return cell.build()
-    except TypeError as error:
-        raise BadSetting(f"{cell.technique} on {cell.backbone}: {error}") from None
+        technique = cell.build()
+        make_optimiser(cell.recipe, technique)
+        return technique
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadSetting(f"{cell.technique} on {cell.backbone} cannot be built: {reason}") from None
 
 
 def _settings(cell: Cell, data: Data, every: int, stop: dict | None) -> dict[str, Any]:
@@ -270,7 +300,7 @@ def _circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:
         "format": checkpoint.FORMAT,
         "parameters": cost.parameters(encoder),
         "multiply_adds": cost.multiply_adds(encoder, size),
-        "multiply_adds_224": cost.multiply_adds(encoder, 224),
+        "multiply_adds_224": cost.multiply_adds_or_none(encoder, 224),
         "dim": encoder.dim,
         "country": country,
         "versions": versions(),

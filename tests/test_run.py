@@ -268,6 +268,27 @@ def test_a_damaged_encoder_is_named(scenes, tmp_path):
         lilliput.load_encoder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"temperature": "hot"}, "temperature 'hot' is not of type float"),
+        ({"decoupled": 1}, "decoupled 1 is not of type bool"),
+        ({"seed": -1}, "seed -1"),
+        ({"country": "XYZ"}, "no energy figures for country 'XYZ'"),
+        ({"beta2": 1.5}, "beta"),
+    ],
+)
+def test_an_unusable_value_is_refused_before_anything_is_written(wrong, said, scenes, tmp_path):
+    with pytest.raises(BadSetting, match=said):
+        api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **{**SMALL, **wrong})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(scenes, tmp_path):
+    with pytest.raises(LilliputError, match="try a learning rate below"):
+        api.pretrain("rotnet", "resnet18", scenes, tmp_path / "run", **SMALL, lr=1e30, optimiser="sgd")
+
+
 def test_mixed_precision_trains_on_a_cpu(scenes, tmp_path):
     for technique in TECHNIQUES:
         options = {**SMALL, "epochs": 1, "precision": "bf16"}
@@ -276,10 +297,19 @@ def test_mixed_precision_trains_on_a_cpu(scenes, tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_run_on_cuda_resumes_and_its_encoder_loads_on_a_cpu(scenes, tmp_path):
+def test_an_encoder_trained_on_cuda_loads_on_a_cpu(scenes, tmp_path):
     for technique in TECHNIQUES:
         out = api.pretrain(technique, "resnet18", scenes, tmp_path / technique, epochs=2, batch=16, width=0.25)
         assert lilliput.load_encoder(out)(torch.rand(2, 3, 32, 32)).isfinite().all()
+
+
+def test_a_run_that_goes_on_keeps_its_plan_unless_told(scenes, tmp_path):
+    out = api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **SMALL)
+    (out / checkpoint.STATE).unlink()  # so that there is something to do again
+    api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "precision": None})
+    assert json.loads((out / "run.json").read_text())["plan"]["precision"] == "fp32"
+    api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "precision": "bf16"})
+    assert json.loads((out / "run.json").read_text())["plan"]["precision"] == "bf16"
 
 
 def test_a_plan_is_measured_where_none_is_given(scenes):

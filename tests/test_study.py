@@ -13,6 +13,7 @@ from lilliput.errors import BadData, BadSetting
 from lilliput.features import Exam, effective_rank, split
 from lilliput.judge import Pixels
 from lilliput.plan import Plan
+from lilliput.probes import finetune
 from lilliput.probes.knn import vote
 from lilliput.probes.linear import fit, linear
 
@@ -146,6 +147,29 @@ def test_unlabelled_images_need_a_judge(scenes, tmp_path):
     out = api.pretrain("rotnet", "shufflenet_v2", photos, tmp_path / "r", epochs=1, batch=16, width=0.5)
     rows = api.probe(out, scenes, probes=["knn"])
     assert set(rows["judge"]) == {"scenes"} and set(rows["data"]) == {"folder-photos"}
+
+
+def test_too_few_labels_are_found_before_any_training(scenes, tmp_path):
+    rng = np.random.default_rng(0)
+    for split_name in ("train", "test"):
+        for name in "ab":
+            folder = tmp_path / "few" / split_name / name
+            folder.mkdir(parents=True)
+            for number in range(5):
+                Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    with pytest.raises(BadData, match="held out"):
+        api.study(
+            scenes, tmp_path / "s", judge=tmp_path / "few", techniques=["rotnet"], backbones=["shufflenet_v2"], **SMALL
+        )
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("images_seen", [1, 16, 80, 160, 176])
+def test_labels_are_learned_for_any_number_of_steps(images_seen, scenes):
+    """A schedule of exactly ten steps once divided by zero."""
+    exam = Exam(catalog.backbone_builder("shufflenet_v2", width=0.5)(), scenes.train, scenes.test, plan=CPU)
+    model = finetune.learn(exam, images_seen=images_seen, batch=16)
+    assert all(p.isfinite().all() for p in model.parameters())
 
 
 # -- probes -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from lilliput.features import Exam, extract, score
 from lilliput.loop import epoch_seed
 from lilliput.plan import seeded
 from lilliput.progress import task
+from lilliput.recipe import Recipe
 
 checkpoints = "last"  # dear, so only the last checkpoint unless others are asked for
 
@@ -28,19 +29,23 @@ def learn(exam: Exam, *, images_seen: int, lr: float = 1e-3, batch: int = 64) ->
     with seeded(exam.seed):
         model = nn.Sequential(copy.deepcopy(exam.encoder), nn.Linear(exam.encoder.dim, len(exam.classes)))
     exam.plan.place(model).requires_grad_(True).train()
-    steps = max(2, images_seen // batch)
+    batch = min(batch, len(exam.fit))
+    steps = max(1, images_seen // batch)
+    schedule = Recipe("adamw", lr=lr, lr_per_256=False, batch=batch, epochs=1, weight_decay=0.0, warmup=0.1)
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.1)
+    scaler = torch.amp.GradScaler(torch.device(exam.plan.device).type, enabled=exam.plan.precision == "fp16")
     batches = _batches(exam, batch)
     with task(f"{exam.label} labels".strip(), steps) as advance:
-        for _ in range(steps):
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate((step + 0.5) / steps)
             images, labels = next(batches)
             with exam.plan.autocast():
                 loss = F.cross_entropy(model(images).float(), labels)
             optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
+            scaler.scale(loss).backward()
+            scaler.step(optimiser)
+            scaler.update()
             advance(1)
     return model
 
@@ -59,7 +64,7 @@ def _batches(exam: Exam, batch: int):
         epoch += 1
         rng = exam.plan.generator(epoch_seed(exam.seed, epoch))
         order = torch.randperm(len(exam.fit), generator=rng, device=exam.plan.device).cpu().numpy()
-        for first in range(0, len(order) - batch + 1 if len(order) >= batch else 1, batch):
+        for first in range(0, len(order) - batch + 1, batch):
             chosen = exam.fit[order[first : first + batch]]
             images = augment.padded_crop(exam.plan.images(exam.train.batch(chosen)), rng)
             yield images, exam.train_labels[chosen]
