@@ -12,7 +12,6 @@ from lilliput.store import Data
 
 # What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
 EMBEDDED = {"image_size": 32, "limit": 500, "epochs": 10, "batch": 32}
-EMBEDDED_LABELLED = {"train_count": 1000, "test_count": 1000}
 
 
 def open_data(
@@ -22,14 +21,13 @@ def open_data(
     image_size: int | None = None,
     limit: int | None = None,
     folder: str | os.PathLike | None = None,
-    **own: Any,
 ) -> Data:
     """A named data set or a folder of images, prepared once: the unlabelled pool, and labelled train and test.
 
     `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
-    named data set's own files are; `own`: options of a named data set. Raises UnknownName or BadData.
+    named data set's own files are. Raises UnknownName or BadData.
     """
-    options: dict[str, Any] = {"image_size": image_size, "limit": limit, **own}
+    options: dict[str, Any] = {"image_size": image_size, "limit": limit}
     name = os.fspath(data)
     if name in catalog.names("datasets") and name != "folder":
         if folder is not None:
@@ -162,16 +160,15 @@ def study(
     from lilliput.grid import study as run_grid
     from lilliput.report import report
 
-    own: dict[str, Any] = {}
     if data == "scenes":
         image_size, limit = image_size or EMBEDDED["image_size"], limit or EMBEDDED["limit"]
-        epochs, batch, own = epochs or EMBEDDED["epochs"], batch or EMBEDDED["batch"], EMBEDDED_LABELLED
+        epochs, batch = epochs or EMBEDDED["epochs"], batch or EMBEDDED["batch"]
     for name in probes:
         catalog.check("probes", name)
     cells = make_cells(techniques, backbones, seeds, recipe=recipe, epochs=epochs, batch=batch, options=options)
     run.choose(device, precision)
     if not isinstance(data, Data):
-        data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder, **own)
+        data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
     judged = open_data(judge, image_size=data.pool.image_size, limit=2) if judge else data
     out = Path(out or Path("runs") / f"study-{data.name}")
     grid = Grid(cells, data, judged, {name: {} for name in probes}, every, device, precision, country)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from lilliput import catalog, cli
 
@@ -80,7 +81,11 @@ def test_a_reader_that_stops_early_is_no_error():
     assert done.stdout.strip() == "techniques" and "Traceback" not in done.stderr
 
 
-def test_prepare_says_what_there_is():
-    done = lilliput("prepare", "scenes", "--image-size", "16", "--limit", "12")
+def test_prepare_says_what_there_is(tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (20, 20), (len(name + split), 0, 0)).save(tmp_path / split / name / "a.png")
+    done = lilliput("prepare", str(tmp_path), "--image-size", "16")
     assert done.returncode == 0, done.stderr
-    assert "pool: 12 images of 16 px" in done.stdout and "in 10 classes" in done.stdout
+    assert "pool: 2 images of 16 px" in done.stdout and "test: 2 images of 16 px in 2 classes" in done.stdout

@@ -30,8 +30,8 @@ def prepare(
     image_size: int | None = None,
     limit: int | None = None,
     pool_count: int = 4000,
-    train_count: int = 2000,
-    test_count: int = 2000,
+    train_count: int = 1000,
+    test_count: int = 1000,
     seed: int = 0,
     colour_tie: float = 0.5,
 ) -> Data:
