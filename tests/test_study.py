@@ -229,7 +229,7 @@ def test_untrained_networks_that_speak_softly_are_still_heard(scenes):
     assert soft["accuracy"] == pytest.approx(loud["accuracy"], abs=0.05)
 
 
-# -- what is learned: 1,500 pictures at 32 px, 8 epochs, one seed, SqueezeNet (the quickest to start) -------------------
+# -- what is learned: 1,500 pictures at 32 px, 8 epochs, one seed, SqueezeNet (the quickest to start) ------------------
 
 
 @pytest.fixture(scope="module")
