@@ -148,6 +148,8 @@ def study(
     device: str | None = None,
     precision: str | None = None,
     country: str = "USA",
+    until_converged: int | None = None,
+    score: str | None = None,
     **options: Any,
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
@@ -171,7 +173,9 @@ def study(
         data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
     judged = open_data(judge, image_size=data.pool.image_size, limit=2) if judge else data
     out = Path(out or Path("runs") / f"study-{data.name}")
-    grid = Grid(cells, data, judged, {name: {} for name in probes}, every, device, precision, country)
+    grid = Grid(
+        cells, data, judged, {name: {} for name in probes}, every, device, precision, country, until_converged, score
+    )
     failed = run_grid(grid, out)
     report(out)
     return out, failed

@@ -92,6 +92,9 @@ def save_state(folder: Path, epoch: int, technique: nn.Module, optimiser: Optimi
     tensors = {f"technique/{key}": value for key, value in technique.state_dict().items()}
     for index, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in slots.items()}
+    for index, group in enumerate(optimiser.param_groups):  # LAMB counts its steps by group
+        if "step" in group:
+            tensors[f"group/{index}/step"] = torch.as_tensor(group["step"])
     header = {"format": FORMAT, "epoch": epoch, "scaler": scaler, **about}
     content = save({key: value.contiguous().cpu() for key, value in tensors.items()}, {"lilliput": json.dumps(header)})
     write_whole(folder / STATE, content)
@@ -104,6 +107,8 @@ def load_state(folder: Path, technique: nn.Module, optimiser: Optimizer) -> dict
     technique.load_state_dict(part)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for key, value in tensors.items():
+        if key.startswith("group/"):
+            optimiser.param_groups[int(key.split("/")[1])]["step"] = value
         if key.startswith("optimiser/"):
             _, index, name = key.split("/")
             parameter = parameters[int(index)]

@@ -75,12 +75,6 @@ def make_parser() -> argparse.ArgumentParser:
     _data_flags(pretrain)
     _training_flags(pretrain)
     pretrain.add_argument("--seed", type=int, default=0)
-    pretrain.add_argument(
-        "--until-converged", type=_positive, metavar="N", help="stop once the score has not improved for N checkpoints"
-    )
-    pretrain.add_argument(
-        "--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)"
-    )
 
     probe = _verb(verbs, "probe", _probe, "judge the saved encoders of a run", False)
     probe.add_argument("run_folder", metavar="RUN")
@@ -128,6 +122,10 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=_positive, metavar="N")
     parser.add_argument("--every", type=_positive, default=5, metavar="N", help="epochs between saved encoders")
     parser.add_argument("--batch", type=_positive, metavar="N")
+    parser.add_argument(
+        "--until-converged", type=_positive, metavar="N", help="stop once the score has not improved for N checkpoints"
+    )
+    parser.add_argument("--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)")
     parser.add_argument(
         "--country", default="USA", metavar="ISO", help="whose electricity, for the CO2 (three letters)"
     )
@@ -198,14 +196,15 @@ def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     out = api.pretrain(
         a.technique, a.backbone, a.data, a.out, pool=a.pool, folder=a.folder, seed=a.seed,
-        until_converged=a.until_converged, score=a.score, **_training(a), **options,
+        **_training(a), **options,
     )  # fmt: skip
     print(summary(out))
     return 0
 
 
 def _training(a: argparse.Namespace) -> dict[str, Any]:
-    names = ("image_size", "limit", "recipe", "epochs", "every", "batch", "country", "device", "precision")
+    names = ["image_size", "limit", "recipe", "epochs", "every", "batch", "until_converged", "score"]
+    names += ["country", "device", "precision"]
     return {name: getattr(a, name) for name in names}
 
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLo
 
 from lilliput import paper
 from lilliput.files import write_whole
-from lilliput.results import BASELINES, CELL, finished, interval, select
+from lilliput.results import BASELINES, CELL, interval, select
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
@@ -33,12 +33,12 @@ _CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 0.9}
 def curves(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
     """What the figures draw: for each technique, backbone and epoch the highest accuracy so far, over the seeds.
 
-    A curve starts from its own untrained network where that was judged, else from the backbone's random start. Seeds
-    that stopped early are left out, and so are epochs that some seed lacks: each curve is of the same seeds throughout.
+    A curve starts from its own untrained network where that was judged, else from the backbone's random start. Epochs
+    that some seed lacks are left out: each curve is of the same seeds throughout.
     """
     rows = rows[(rows.probe == probe) & (rows.metric == metric)].dropna(subset="value")
     points = []
-    for (technique, backbone), cell in finished(rows[~rows.technique.isin(BASELINES)]).groupby(CELL[:2], sort=False):
+    for (technique, backbone), cell in rows[~rows.technique.isin(BASELINES)].groupby(CELL[:2], sort=False):
         start = rows[(rows.technique == "random_init") & (rows.backbone == backbone)]
         per_seed = pd.DataFrame({seed: _so_far(run, start, seed) for seed, run in cell.groupby("seed")}).dropna()
         for epoch, values in per_seed.iterrows():
@@ -110,7 +110,7 @@ def cost_figure(rows: pd.DataFrame) -> Figure:
 
 def costs_and_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
     """For each technique and backbone, means over the seeds: accuracy at the last checkpoint, multiply-adds, kWh."""
-    rows = finished(rows[~rows.technique.isin(BASELINES)])
+    rows = rows[~rows.technique.isin(BASELINES)]
     costs = rows.groupby(CELL, sort=False)[["multiply_adds", "kwh"]].max().reset_index()
     cells = select(rows)[[*CELL, "last"]].merge(costs, on=CELL).rename(columns={"last": "accuracy"})
     return cells.groupby(CELL[:2], sort=False)[["accuracy", "multiply_adds", "kwh"]].mean().reset_index()

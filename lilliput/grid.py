@@ -19,7 +19,8 @@ from lilliput.judge import Judge, Pixels, costs, judge_run, judges_all
 from lilliput.plan import Plan, choose, seeded
 from lilliput.probes import finetune
 from lilliput.progress import duration, say
-from lilliput.run import Cell, build_checked, commit, machine, plan_for, pretrain, versions
+from lilliput.recipe import SMALL
+from lilliput.run import Cell, build_checked, commit, machine, plan_for, pretrain, stop_rule, versions
 from lilliput.store import Data
 
 
@@ -35,6 +36,8 @@ class Grid:
     device: str | None = None
     precision: str | None = None
     country: str = "USA"
+    until_converged: int | None = None
+    score: str | None = None
 
     @property
     def epochs(self) -> int:
@@ -152,7 +155,7 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
 
 
 def _supervised(cell: Cell, shop: Workshop) -> bool:
-    """The same network, as many images seen as in pretraining, but with labels."""
+    """The same network, as many images seen as in pretraining, but with labels; by the settings of the small recipe."""
     grid = shop.grid
     about = _baseline("supervised", cell.backbone, cell.seed, grid.epochs)
     if not shop.missing(about, ["finetune", *_frozen(grid)]):
@@ -166,7 +169,7 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
     cost.reset_peak_memory(plan.device)
     began = time.perf_counter()
     try:
-        model = finetune.learn(exam, images_seen=seen, batch=cell.recipe.batch)
+        model = finetune.learn(exam, SMALL.replace(batch=cell.recipe.batch), images_seen=seen)
         seconds = time.perf_counter() - began
         kwh, grams = meter.read()
     finally:
@@ -194,8 +197,9 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
         return False
     plan = shop.plan(cell)
     pretrain(
-        cell, grid.data, folder, every=grid.every, device=plan.device, precision=plan.precision, country=grid.country
-    )
+        cell, grid.data, folder, every=grid.every, device=plan.device, precision=plan.precision, country=grid.country,
+        until_converged=grid.until_converged, score=grid.score,
+    )  # fmt: skip
     for rows in judge_run(folder, shop.judge(plan), done=done):
         shop.keep(rows)
     return True
@@ -221,7 +225,9 @@ def _frozen(grid: Grid) -> list[str]:
 
 def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:
     saved = checkpoint.encoders(folder)
-    if cell.recipe.epochs not in saved or not (folder / checkpoint.STATE).exists():
+    if not (folder / checkpoint.STATE).exists():
+        return False
+    if cell.recipe.epochs not in saved and not any("stopped" in row for row in checkpoint.read_log(folder)):
         return False
     wanted = {(epoch, probe) for probe in grid.probes for epoch in saved if judges_all(probe) or epoch == max(saved)}
     return wanted <= done
@@ -241,6 +247,7 @@ def _check(grid: Grid) -> None:
     assert grid.judge.train.labels is not None
     split(grid.judge.train.labels)
     cost.check_country(grid.country)
+    stop_rule(grid.data, grid.until_converged, grid.score)
     pool, batch = len(grid.data.pool), max(cell.recipe.batch for cell in grid.cells)
     if pool < batch:
         raise BadSetting(
@@ -306,6 +313,7 @@ def _settings(grid: Grid) -> dict[str, Any]:
         "image_size": pool.image_size,
         "epochs": grid.epochs,
         "every": grid.every,
+        "until_converged": stop_rule(grid.data, grid.until_converged, grid.score),
         "batch": first.recipe.batch,
         "recipe": first.recipe_name,
         "recipes": shared,

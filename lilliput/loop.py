@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from lilliput.errors import BadSetting, LilliputError
 from lilliput.plan import Plan
 from lilliput.progress import task
-from lilliput.recipe import Recipe
+from lilliput.recipe import Recipe, set_rate
 from lilliput.store import Store
 from lilliput.technique import Technique
 
@@ -67,8 +67,7 @@ def train(
                 progress = ((number - 1) * steps + step) / (recipe.epochs * steps)
                 # towards a whole step: the first step of a warm-up from zero would otherwise be lost
                 rate = recipe.rate(progress + 0.5 / (recipe.epochs * steps))
-                for group in optimiser.param_groups:
-                    group["lr"] = rate
+                set_rate(optimiser, rate)
                 batch = plan.images(images.batch(order[step * recipe.batch : (step + 1) * recipe.batch]))
                 loss, norm = _step(technique, batch, optimiser, scaler, plan, rng)
                 technique.after_step(progress)

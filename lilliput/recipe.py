@@ -1,7 +1,8 @@
 """A recipe: optimiser, learning rate, batch, schedule, epochs; and what it says at every step.
 
 LARS: You, Gitman, Ginsburg 2017, https://arxiv.org/abs/1708.03888, algorithm 1; its exclusion of biases and norms as in
-SimCLR and BYOL. Cosine: Loshchilov, Hutter, ICLR 2017, without restarts.
+SimCLR and BYOL. LAMB: You et al., ICLR 2020, https://arxiv.org/abs/1904.00962, algorithm 2. Cosine: Loshchilov, Hutter,
+ICLR 2017, without restarts.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from timm.optim import Lamb
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -21,7 +23,7 @@ from lilliput.errors import BadSetting
 class Recipe:
     """How a technique is trained. Learning rate per 256 images of a batch, scaled linearly, where `lr_per_256`."""
 
-    optimiser: str  # sgd, lars, adamw
+    optimiser: str  # sgd, lars, adamw, lamb
     lr: float
     batch: int
     epochs: int
@@ -30,20 +32,26 @@ class Recipe:
     sgd_momentum: float = 0.9
     nesterov: bool = False
     trust: float = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
-    beta2: float = 0.95  # of AdamW
+    beta2: float = 0.95  # of AdamW and LAMB
+    vector_rate: float = 1.0  # learning rate of biases and norms, as a share of that of weights
+    bare_rate: float = 1.0  # learning rate where the encoder has no normalisation at all, as a share
     schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
     warmup: float = 0.0  # share of the training steps
     options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
 
     def __post_init__(self) -> None:
-        for name, known in (("optimiser", ("sgd", "lars", "adamw")), ("schedule", ("cosine", "steps", "constant"))):
+        for name, known in (
+            ("optimiser", ("sgd", "lars", "adamw", "lamb")),
+            ("schedule", ("cosine", "steps", "constant")),
+        ):
             if getattr(self, name) not in known:
                 raise BadSetting(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
         for name, smallest in (("lr", 0), ("batch", 2), ("epochs", 1), ("weight_decay", 0)):
             if not getattr(self, name) >= smallest:
                 raise BadSetting(f"{name} {getattr(self, name)} must be at least {smallest}")
-        if not 0 <= self.warmup < 1:
-            raise BadSetting(f"warmup {self.warmup} must be a share of training, 0 <= warmup < 1")
+        for name in ("warmup", "sgd_momentum", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadSetting(f"{name} {getattr(self, name)} must be a share, 0 <= {name} < 1")
 
     def replace(self, **changes) -> "Recipe":
         """A copy with other settings; None leaves a setting as it is."""
@@ -66,19 +74,54 @@ class Recipe:
         return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+# What thousands of images and batches of tens call for, whatever the technique. LAMB moves every layer by the same
+# share of its size, which tames those whose first gradients are huge; without batch norm that share must be smaller.
+SMALL = Recipe(
+    "lamb", lr=0.005, lr_per_256=False, batch=32, epochs=50, weight_decay=0.01, warmup=0.1, vector_rate=0.1,
+    bare_rate=0.4,
+)  # fmt: skip
+
+
 def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
-    """The recipe's optimiser over all parameters that learn; biases and norms (one dimension) are not decayed."""
-    weights = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    rest = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups: Iterable[dict] = [
-        {"params": weights, "weight_decay": recipe.weight_decay},
-        {"params": rest, "weight_decay": 0.0, "adapt": False},
-    ]
+    """The recipe's optimiser over all parameters that learn; biases and norms (one dimension) are not decayed.
+
+    Parts that the module names in `rates` learn at that multiple of the learning rate.
+    """
+    rates = getattr(module, "rates", {})
+    whole = 1.0 if _normalises(getattr(module, "encoder", module)) else recipe.bare_rate
+    groups = []
+    for part in ("", *rates):
+        own = [p for name, p in module.named_parameters() if p.requires_grad and _part(name, rates) == part]
+        rate = whole * rates.get(part, 1.0)
+        weights = {"weight_decay": recipe.weight_decay, "adapt": True, "always_adapt": True, "share": rate}
+        rest = {"weight_decay": 0.0, "adapt": False, "share": rate * recipe.vector_rate}
+        groups += [{"params": [p for p in own if p.ndim > 1], **weights}]
+        groups += [{"params": [p for p in own if p.ndim <= 1], **rest}]
     if recipe.optimiser == "adamw":
-        return AdamW(groups, lr=recipe.peak_rate, betas=(recipe.sgd_momentum, recipe.beta2), fused=True)
-    if recipe.optimiser == "lars":
-        return LARS(groups, lr=recipe.peak_rate, momentum=recipe.sgd_momentum, trust=recipe.trust)
-    return SGD(groups, lr=recipe.peak_rate, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
+        optimiser: Optimizer = AdamW(groups, lr=0.0, betas=(recipe.sgd_momentum, recipe.beta2), fused=True)
+    elif recipe.optimiser == "lamb":
+        betas = (recipe.sgd_momentum, recipe.beta2)
+        optimiser = Lamb(groups, lr=0.0, betas=betas, max_grad_norm=None)
+    elif recipe.optimiser == "lars":
+        optimiser = LARS(groups, lr=0.0, momentum=recipe.sgd_momentum, trust=recipe.trust)
+    else:
+        optimiser = SGD(groups, lr=0.0, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
+    set_rate(optimiser, recipe.peak_rate)
+    return optimiser
+
+
+def set_rate(optimiser: Optimizer, rate: float) -> None:
+    """The learning rate of the next step; every group takes its share of it."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["share"]
+
+
+def _normalises(network: nn.Module) -> bool:
+    return any("norm" in type(layer).__name__.lower() for layer in network.modules())
+
+
+def _part(name: str, parts: Iterable[str]) -> str:
+    return next((part for part in parts if name.startswith(f"{part}.")), "")
 
 
 class LARS(Optimizer):

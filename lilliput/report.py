@@ -58,7 +58,9 @@ def report(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     write_whole(folder / "table.md", page(folder).encode())
     paths, drawn = [folder / "table.md", folder / "curves.csv"], []
+    study = _json(folder / "study.json")
     for judge, suffix, rows in _judged(read(folder)):
+        rows = _comparable(rows, study)
         drawn.append(figures.curves(rows).assign(judge=judge))
         for name in _figures(rows):
             paths += figures.save(_FIGURES[name](rows), folder / f"{name}{suffix}")
@@ -75,7 +77,7 @@ def page(folder: str | Path) -> str:
         raise BadData(f"{folder} holds neither results.csv nor study.json; name the folder of a study")
     sections = []
     for judge, suffix, own in _judged(rows):
-        pictures = [f"{name}{suffix}.png" for name in _figures(own)]
+        pictures = [f"{name}{suffix}.png" for name in _figures(_comparable(own, study))]
         sections.append(_section(folder, _grid(folder, own, study), study, judge, pictures))
     return "\n\n".join(sections) + "\n"
 
@@ -86,7 +88,7 @@ def rank_agreement(rows: pd.DataFrame) -> tuple[float | None, int]:
     None where fewer than two cells are common or one side does not vary. Rows are those of one judge.
     """
     ours, theirs = [], []
-    for (technique, backbone), (mean, _) in _means(select(finished(rows)), "best").items():
+    for (technique, backbone), (mean, _) in _means(select(rows), "best").items():
         place = (paper.technique(technique), paper.backbone(backbone))
         if place in paper.TABLE_1:
             ours.append(mean)
@@ -226,7 +228,7 @@ def _agreement(rows: pd.DataFrame) -> list[str]:
 
 
 def _accuracy_table(grid: Grid, probe: str, metric: str, choice: str, costs: list[list[str]]) -> str:
-    means = _means(select(finished(grid.rows), probe=probe, metric=metric), choice)
+    means = _means(select(grid.rows, probe=probe, metric=metric), choice)
     marked = {(gap.technique, gap.backbone) for gap in grid.gaps}
     shown = _share if metric.startswith("accuracy") else _short
     highest = {
@@ -328,7 +330,12 @@ def _grid(folder: Path, rows: pd.DataFrame, study: dict) -> Grid:
     ordered = paper.in_order(techniques, paper.TECHNIQUES), paper.in_order(backbones, paper.BACKBONES)
     size = _flat(study.get("image_size") or _distinct(rows.image_size.dropna()))
     size = f"{size} px" if size else "the training size"
-    return Grid(rows, *ordered, _gaps(folder, rows, study, *ordered), size, study)
+    return Grid(_comparable(rows, study), *ordered, _gaps(folder, rows, study, *ordered), size, study)
+
+
+def _comparable(rows: pd.DataFrame, study: dict) -> pd.DataFrame:
+    """Without crashed seeds; where runs end by themselves, seeds of different lengths are as they should be."""
+    return rows if study.get("until_converged") else finished(rows)
 
 
 def _gaps(folder: Path, rows: pd.DataFrame, study: dict, techniques: list[str], backbones: list[str]) -> list[Gap]:
@@ -347,12 +354,19 @@ def _gaps(folder: Path, rows: pd.DataFrame, study: dict, techniques: list[str], 
         run = folder / "cells" / name
         furthest = max((epoch for (t, b, _), epoch in reached.items() if (t, b) == cell[:2]), default=0)
         target = _of_recipe(study, cell[0], "epochs") or _whole(study.get("epochs")) or furthest
-        if not reached.get(cell) or reached[cell] <= target - every:
+        short = not reached.get(cell) or reached[cell] <= target - every
+        if short and not _converged(run / "log.jsonl", reached.get(cell)):
             gaps.append(Gap(*cell, _reason(run, reached.get(cell), target)))
     for error in sorted((folder / "cells").glob("*/error.txt")):
         if error.parent.name not in expected:
             gaps.append(Gap(error.parent.name, "", None, f"failed: {_first_line(error)}"))
     return gaps
+
+
+def _converged(log: Path, reached: int | None) -> bool:
+    """Whether the run ended by itself, and was judged to its end."""
+    last = _last_row(log)
+    return "stopped" in last and last.get("epoch") == reached
 
 
 def _of_recipe(study: dict, technique: str, setting: str) -> int:
@@ -367,7 +381,7 @@ def _reason(run: Path, reached: int | None, target: int) -> str:
         return f"failed: {error}{measured}"
     if reached:
         return measured.removeprefix("; ")
-    trained = _last_epoch(run / "log.jsonl")
+    trained = _whole(_last_row(run / "log.jsonl").get("epoch"))
     return f"pretrained up to epoch {trained}, not judged" if trained else "not run"
 
 
@@ -380,7 +394,6 @@ def _costs(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each technique and backbone, means over its seeds; what grew with the epochs, at the last one."""
     highest = ["parameters", "multiply_adds", "multiply_adds_224", "peak_memory_mib"]
     highest += ["seconds", "kwh", "grams_co2", "grams_co2_ml_impact"]
-    rows = finished(rows)
     costs = rows.groupby(CELL)[highest].max().join(rows.groupby(CELL).images_per_s.median())
     # Every metric of a probe repeats the time of that probe on that checkpoint.
     probing = rows.groupby([*CELL, "epoch", "probe"]).probe_seconds.max().groupby(CELL).sum(min_count=1)
@@ -485,16 +498,12 @@ def _first_line(path: Path) -> str:
         return file.readline(500).strip() or "no reason given"
 
 
-def _last_epoch(path: Path) -> int:
-    if not path.is_file():
-        return 0
-    epochs = [_epoch(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-    return max(epochs, default=0)
-
-
-def _epoch(line: str) -> int:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return 0  # the last line of a run that was killed
-    return _whole(record.get("epoch", record.get("number"))) if isinstance(record, dict) else 0
+def _last_row(log: Path) -> dict:
+    """Of a run's log; {} where there is none, and a line that a killed run cut off is left out."""
+    for line in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        return row if isinstance(row, dict) else {}
+    return {}

@@ -110,15 +110,8 @@ def pretrain(
     out = Path(out)
     images = data.pool
     technique = _checked(cell, data, every)
-    score = score or ("knn" if data.train else "rank")
-    if score not in ("knn", "rank"):
-        raise BadSetting(f"score {score!r} is neither knn nor rank")
-    if until_converged and score == "knn" and not data.train:
-        raise BadSetting(f"{data.name} has no labels for a kNN score; use --score rank")
-    if until_converged and score == "knn" and data.train:
-        split(data.train.labels)
     cost.check_country(country)
-    stop = {"after": until_converged, "score": score} if until_converged else None
+    stop = stop_rule(data, until_converged, score)
     settings = _settings(cell, data, every, stop)
     record = _opened(out, settings)
     plan = (
@@ -185,7 +178,7 @@ def pretrain(
                 path = checkpoint.encoder_path(out, epoch.number)
                 checkpoint.save_encoder(path, technique.encoder, {**about, "epoch": epoch.number})
                 if stop:
-                    rows[-1]["score"] = _score(score, technique.encoder, data, plan, rows[-1])
+                    rows[-1]["score"] = _score(stop["score"], technique.encoder, data, plan, rows[-1])
                     reason = _converged([r["score"] for r in rows if "score" in r], stop)
                     if reason:
                         rows[-1]["stopped"] = reason
@@ -198,6 +191,20 @@ def pretrain(
     finally:
         meter.stop()
     return out
+
+
+def stop_rule(data: Data, until_converged: int | None, score: str | None) -> dict[str, Any] | None:
+    """When training ends before its last epoch, or None; BadSetting where the score cannot be had."""
+    score = score or ("knn" if data.train else "rank")
+    if score not in ("knn", "rank"):
+        raise BadSetting(f"score {score!r} is neither knn nor rank")
+    if not until_converged:
+        return None
+    if score == "knn":
+        if not data.train:
+            raise BadSetting(f"{data.name} has no labels for a kNN score; use --score rank")
+        split(data.train.labels)
+    return {"after": until_converged, "score": score}
 
 
 def _plan_again(out: Path, record: dict[str, Any], device: str | None, precision: str | None) -> Plan:

@@ -27,6 +27,7 @@ class Technique(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.measures: dict[str, Tensor] = {}  # of the last batch, for the log: name -> scalar
+        self.rates: dict[str, float] = {}  # name of a part -> multiple of the learning rate that it learns at
 
     @staticmethod
     def build_encoder(make_backbone: BackboneBuilder) -> Any:

@@ -26,15 +26,6 @@ SMALL = {"epochs": 3, "batch": 16, "device": "cpu", "precision": "fp32", "width"
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    from lilliput import catalog
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
-        yield catalog.dataset("scenes")(image_size=32, limit=48, train_count=200, test_count=50)
-
-
-@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of 64 images without labels."""
     folder = tmp_path_factory.mktemp("photos")

@@ -16,16 +16,10 @@ from lilliput.plan import Plan
 from lilliput.probes import finetune
 from lilliput.probes.knn import vote
 from lilliput.probes.linear import fit, linear
+from lilliput.recipe import SMALL as SMALL_RECIPE
 
 CPU = Plan("cpu", "fp32", channels_last=False)
 SMALL = {"epochs": 2, "every": 1, "batch": 16, "device": "cpu", "precision": "fp32", "width": 0.5}
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
-        yield catalog.dataset("scenes")(image_size=32, limit=48, train_count=200, test_count=100)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +162,7 @@ def test_too_few_labels_are_found_before_any_training(scenes, tmp_path):
 def test_labels_are_learned_for_any_number_of_steps(images_seen, scenes):
     """A schedule of exactly ten steps once divided by zero."""
     exam = Exam(catalog.backbone_builder("shufflenet_v2", width=0.5)(), scenes.train, scenes.test, plan=CPU)
-    model = finetune.learn(exam, images_seen=images_seen, batch=16)
+    model = finetune.learn(exam, SMALL_RECIPE.replace(batch=16), images_seen=images_seen)
     assert all(p.isfinite().all() for p in model.parameters())
 
 
@@ -260,3 +254,18 @@ def test_a_few_epochs_teach_rotnet_to_tell_turns(pictures, tmp_path):
     """Chance is 0.25. Its features need longer than this to beat random init in linear accuracy."""
     *_, log = learned("rotnet", pictures, tmp_path / "run")
     assert log["turns_told"] > 0.5
+
+
+def test_a_study_until_converged_counts_its_cells_as_whole(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr("lilliput.run._score", lambda *_: 0.3)  # never improves: over at the third checkpoint
+    options = {**SMALL, "epochs": 6, "until_converged": 2, "probes": ["linear"]}
+    few = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"]}
+    out, failed = api.study(scenes, tmp_path / "s", **few, **options)
+    epochs = results.read(out).query("technique == 'rotnet'").epoch
+    assert not failed and epochs.max() == 3
+    assert "†" not in (out / "table.md").read_text()
+    before = (out / "results.csv").read_bytes()
+    api.study(scenes, out, **few, **options)
+    assert (out / "results.csv").read_bytes() == before
+    with pytest.raises(BadSetting, match="until_converged"):
+        api.study(scenes, out, **few, **{**options, "until_converged": 3})

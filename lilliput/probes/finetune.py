@@ -14,31 +14,32 @@ from lilliput.features import Exam, extract, score
 from lilliput.loop import epoch_seed
 from lilliput.plan import seeded
 from lilliput.progress import task
-from lilliput.recipe import Recipe
+from lilliput.recipe import Recipe, make_optimiser, set_rate
 
 checkpoints = "last"  # dear, so only the last checkpoint unless others are asked for
 
 
 def finetune(exam: Exam, *, epochs: int = 10, lr: float = 1e-3, batch: int = 64):
     """Train on nine tenths of the labelled images, report the last state on test and on the held-out tenth."""
-    yield from grade(exam, learn(exam, images_seen=epochs * len(exam.fit), lr=lr, batch=batch))
+    adam = Recipe(
+        "adamw", lr=lr, lr_per_256=False, batch=batch, epochs=epochs, weight_decay=0.0, beta2=0.999, warmup=0.1
+    )
+    yield from grade(exam, learn(exam, adam, images_seen=epochs * len(exam.fit)))
 
 
-def learn(exam: Exam, *, images_seen: int, lr: float = 1e-3, batch: int = 64) -> nn.Sequential:
+def learn(exam: Exam, recipe: Recipe, *, images_seen: int) -> nn.Sequential:
     """A copy of the encoder and a linear layer, trained together on so many labelled images (seen again and again)."""
     with seeded(exam.seed):
         model = nn.Sequential(copy.deepcopy(exam.encoder), nn.Linear(exam.encoder.dim, len(exam.classes)))
     exam.plan.place(model).requires_grad_(True).train()
-    batch = min(batch, len(exam.fit))
+    batch = min(recipe.batch, len(exam.fit))
     steps = max(1, images_seen // batch)
-    schedule = Recipe("adamw", lr=lr, lr_per_256=False, batch=batch, epochs=1, weight_decay=0.0, warmup=0.1)
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    optimiser = make_optimiser(recipe, model)
     scaler = torch.amp.GradScaler(torch.device(exam.plan.device).type, enabled=exam.plan.precision == "fp16")
     batches = _batches(exam, batch)
     with task(f"{exam.label} labels".strip(), steps) as advance:
         for step in range(steps):
-            for group in optimiser.param_groups:
-                group["lr"] = schedule.rate((step + 0.5) / steps)
+            set_rate(optimiser, recipe.rate((step + 0.5) / steps))
             images, labels = next(batches)
             with exam.plan.autocast():
                 loss = F.cross_entropy(model(images).float(), labels)

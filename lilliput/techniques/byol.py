@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput import augment
-from lilliput.recipe import Recipe
+from lilliput.recipe import SMALL, Recipe
 from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards
 
 
@@ -19,18 +19,25 @@ class BYOL(Technique):
 
     contrastive = "joint-embedding"
     paper = Recipe("lars", lr=0.2, batch=4096, epochs=1000, weight_decay=1.5e-6, warmup=0.01)
-    small = Recipe(
-        "adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
-        options={"tau": 0.97, "hidden": 1024},
-    )  # fmt: skip
+    small = SMALL.replace(options={"tau": 0.99, "hidden": 1024, "area": 0.2, "predictor_rate": 10.0})
 
-    def __init__(self, make_backbone, *, tau: float = 0.996, hidden: int = 4096, output: int = 256, area: float = 0.08):
+    def __init__(
+        self,
+        make_backbone,
+        *,
+        tau: float = 0.996,
+        hidden: int = 4096,
+        output: int = 256,
+        area: float = 0.08,
+        predictor_rate: float = 1.0,
+    ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
         self.projector = mlp(self.encoder.dim, hidden, output)
         self.predictor = mlp(output, hidden, output)
         self.target = frozen_copy(nn.Sequential(self.encoder, self.projector))
         self.tau, self.area = tau, area
+        self.rates = {"predictor": predictor_rate}
 
     def views(self, images, rng):
         return self._view(images, rng, blur=1.0, solarise=0.0), self._view(images, rng, blur=0.1, solarise=0.2)

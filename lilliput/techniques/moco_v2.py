@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lilliput import augment
 from lilliput.errors import BadSetting
-from lilliput.recipe import Recipe
+from lilliput.recipe import SMALL, Recipe
 from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards, split_batch_norm
 
 
@@ -19,10 +19,7 @@ class MoCoV2(Technique):
 
     contrastive = "yes"
     paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
-    small = Recipe(
-        "adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
-        options={"momentum": 0.99, "queue": 1024, "temperature": 0.2, "groups": 4, "norm": True},
-    )  # fmt: skip
+    small = SMALL.replace(options={"momentum": 0.99, "queue": 256, "groups": 2, "norm": True})
 
     def __init__(
         self,

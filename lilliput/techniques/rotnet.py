@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput import augment
-from lilliput.recipe import Recipe
+from lilliput.recipe import SMALL, Recipe
 from lilliput.technique import Technique, full_precision
 
 
@@ -19,7 +19,7 @@ class RotNet(Technique):
     paper = Recipe(
         "sgd", lr=0.1, lr_per_256=False, batch=128, epochs=100, weight_decay=5e-4, nesterov=True, schedule="steps"
     )
-    small = Recipe("adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1)
+    small = SMALL
 
     def __init__(self, make_backbone, *, padding: float = 1 / 8):
         super().__init__()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lilliput import augment
-from lilliput.recipe import Recipe
+from lilliput.recipe import SMALL, Recipe
 from lilliput.technique import Technique, full_precision, mlp
 
 
@@ -18,10 +18,7 @@ class SimCLR(Technique):
 
     contrastive = "yes"
     paper = Recipe("lars", lr=0.3, batch=4096, epochs=100, weight_decay=1e-6, warmup=0.1)
-    small = Recipe(
-        "adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1,
-        options={"temperature": 0.2, "strength": 0.5, "decoupled": True},
-    )  # fmt: skip
+    small = SMALL.replace(options={"temperature": 0.2, "strength": 0.5, "decoupled": True, "area": 0.2})
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput import augment, colour
-from lilliput.recipe import Recipe
+from lilliput.recipe import SMALL, Recipe
 from lilliput.technique import Technique, full_precision
 
 HALF = 0.5  # one network split in two: each half has half the channels
@@ -44,7 +44,7 @@ class SplitBrain(Technique):
 
     contrastive = "no"
     paper = Recipe("sgd", lr=0.1, batch=256, epochs=100, weight_decay=1e-4, schedule="steps")
-    small = Recipe("adamw", lr=1.5e-3, lr_per_256=False, batch=64, epochs=50, weight_decay=0.01, warmup=0.1)
+    small = SMALL
 
     def __init__(self, make_backbone, *, hidden: int = 64, area: float = 0.3):
         super().__init__()
