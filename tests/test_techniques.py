@@ -260,22 +260,34 @@ def test_what_is_painted_is_one_of_313_colours_and_50_lightnesses_in_each_cell_o
     for size, cells in ((32, 4), (64, 8), (96, 12), (48, 6)):
         lab = colour.rgb_to_lab(torch.rand(2, 3, size, size, generator=rng()))
         lightness, ab = split_brain.see(lab)
-        target = F.avg_pool2d(lab, split_brain.CELL, ceil_mode=True)
-        painted = technique.paint_colour(technique.encoder.lightness.maps(lightness), target)
+        painted = technique.paint_colour(technique.encoder.lightness.maps(lightness), (cells, cells))
         assert painted.shape == (2, 313, cells, cells)
-        painted = technique.paint_lightness(technique.encoder.colour.maps(ab), target)
+        painted = technique.paint_lightness(technique.encoder.colour.maps(ab), (cells, cells))
         assert painted.shape == (2, 50, cells, cells)
+        assert F.avg_pool2d(lab, split_brain.CELL, ceil_mode=True).shape[-1] == cells
 
 
 def test_a_network_that_sits_on_grey_tells_what_the_majority_tells(images):
     technique = split_brain.SplitBrain(resnet)
-    cells = colour.rgb_to_lab(images)
-    bins = colour.colour_bins(cells[:, 1:])
+    bins = colour.colour_bins(colour.rgb_to_lab(images)[:, 1:])
     common = bins.flatten().mode().values
-    grey = F.one_hot(torch.full_like(bins, int(common)), 313).movedim(-1, 1).float()
-    technique._score("colour", grey, cells)
+    painter = technique.paint_colour
+    painter.start(torch.bincount(bins.flatten(), minlength=313))
+    torch.nn.init.zeros_(painter.name.weight)  # so that its bias alone speaks
+    technique._score("colour", painter, torch.zeros(len(images), painter.spread.in_channels, 1, 1), bins)
     assert technique.measures["colour_told"] == technique.measures["colour_told_by_majority"]
     assert technique.measures["colour_told"] == (bins == common).float().mean()
+
+
+def test_painters_start_from_how_common_each_bin_is_and_only_once(images):
+    technique = split_brain.SplitBrain(resnet)
+    technique.loss(*technique.views(images, rng()))
+    painter = technique.paint_lightness
+    share = painter.name.bias.exp()
+    assert painter.started and share.sum().item() == pytest.approx(1, abs=1e-5) and share.max() > 2 / 50
+    before = painter.name.bias.clone()
+    technique.loss(*technique.views(1 - images, rng()))
+    assert torch.equal(painter.name.bias, before)
 
 
 # -- heads ------------------------------------------------------------------------------------------------------------

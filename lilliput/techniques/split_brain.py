@@ -64,29 +64,41 @@ class SplitBrain(Technique):
         lab = colour.rgb_to_lab(images)
         lightness, ab = see(lab)
         cells = F.avg_pool2d(lab, CELL, ceil_mode=True)
-        ab_loss = self._score("colour", self.paint_colour(self.encoder.lightness.maps(lightness), cells), cells)
-        l_loss = self._score("lightness", self.paint_lightness(self.encoder.colour.maps(ab), cells), cells)
+        colour_bins, lightness_bins = colour.colour_bins(cells[:, 1:]), colour.lightness_bins(cells[:, :1])
+        ab_loss = self._score("colour", self.paint_colour, self.encoder.lightness.maps(lightness), colour_bins)
+        l_loss = self._score("lightness", self.paint_lightness, self.encoder.colour.maps(ab), lightness_bins)
         return ab_loss + l_loss
 
-    def _score(self, what, logits, cells):
-        bins = colour.colour_bins(cells[:, 1:]) if what == "colour" else colour.lightness_bins(cells[:, :1])
-        common = torch.bincount(bins.flatten(), minlength=logits.shape[1]).argmax()
+    def _score(self, what, painter, maps, bins):
+        counts = torch.bincount(bins.flatten(), minlength=painter.bins)
+        if not painter.started:
+            painter.start(counts)
+        logits = painter(maps, bins.shape[-2:])
         self.measures[f"{what}_told"] = (logits.argmax(1) == bins).float().mean()
         # what always naming the batch's most common bin would reach: a network that sits on grey does no better
-        self.measures[f"{what}_told_by_majority"] = (bins == common).float().mean()
+        self.measures[f"{what}_told_by_majority"] = (bins == counts.argmax()).float().mean()
         return full_precision(F.cross_entropy)(logits, bins)
 
 
 class Painter(nn.Module):
     """Maps of stride 32 [B, dim, h, w] -> logits of the bins [B, bins, 4h, 4w], cut to the cells' size."""
 
+    started: Tensor
+
     def __init__(self, dim: int, hidden: int, bins: int):
         super().__init__()
+        self.bins = bins
         self.spread = nn.Conv2d(dim, hidden * 16, 1)
         self.name = nn.Conv2d(hidden, bins, 1)
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
-    def forward(self, maps, cells):
-        size = cells.shape[-2:]
+    @torch.no_grad()
+    def start(self, counts):
+        """Guess as often as the first batch shows each bin: else the maps flatten to learn first what is common."""
+        self.name.bias.copy_(((counts + 1) / (counts + 1).sum()).log())
+        self.started.fill_(True)
+
+    def forward(self, maps, size):
         spread = F.relu(F.pixel_shuffle(self.spread(maps), 4))
         if spread.shape[-2:] != size:  # a backbone of another stride, or a size that 32 does not divide
             spread = F.interpolate(spread, size, mode="bilinear", align_corners=False)
