@@ -77,8 +77,8 @@ class Recipe:
 # What thousands of images and batches of tens call for, whatever the technique. LAMB moves every layer by the same
 # share of its size, which tames those whose first gradients are huge; without batch norm that share must be smaller.
 SMALL = Recipe(
-    "lamb", lr=0.005, lr_per_256=False, batch=32, epochs=50, weight_decay=0.01, warmup=0.1, vector_rate=0.1,
-    bare_rate=0.4,
+    "lamb", lr=0.003, lr_per_256=False, batch=32, epochs=50, weight_decay=0.01, warmup=0.1, vector_rate=0.1,
+    bare_rate=0.25,
 )  # fmt: skip
 
 
