@@ -233,27 +233,27 @@ def pictures(tmp_path_factory):
         yield catalog.dataset("scenes")(image_size=32, limit=1500, pool_count=1500)
 
 
-def learned(technique, pictures, out):
-    """Linear accuracy on test before and after pretraining, and the last row of the log."""
-    options = {"epochs": 8, "batch": 32, "every": 8, "lr": 1e-3, "device": "cpu", "precision": "fp32"}
-    api.pretrain(technique, "squeezenet", pictures, out, **options)
-    accuracies = []
-    for path in checkpoint.encoders(out).values():
-        exam = Exam(checkpoint.load_encoder(path), pictures.train, pictures.test, plan=CPU)
-        accuracies.append(dict(linear(exam))["accuracy"])
-    return *accuracies, checkpoint.read_log(out)[-1]
+@pytest.mark.parametrize(
+    ("technique", "margin"), [("simclr", 0.04), ("moco_v2", 0.04), ("rotnet", 0.03), ("byol", 0.02)]
+)
+def test_a_few_epochs_beat_random_init(technique, margin, pictures, tmp_path):
+    """Linear accuracy on test, chance 0.1; measured: from .161 to .237, .237, .213 and .201."""
+    run = api.pretrain(technique, "squeezenet", pictures, tmp_path, epochs=8, every=8, device="cpu", precision="fp32")
+    encoders = [checkpoint.load_encoder(path) for path in checkpoint.encoders(run).values()]
+    exams = (Exam(encoder, pictures.train, pictures.test, plan=CPU) for encoder in encoders)
+    before, after = (dict(linear(exam))["accuracy"] for exam in exams)
+    assert after > before + margin
+    if technique == "rotnet":
+        assert checkpoint.read_log(run)[-1]["turns_told"] > 0.6  # chance is 0.25
 
 
-@pytest.mark.parametrize("technique", ["simclr", "moco_v2"])
-def test_a_few_contrastive_epochs_beat_random_init_by_three_points(technique, pictures, tmp_path):
-    before, after, _ = learned(technique, pictures, tmp_path / "run")
-    assert after > before + 0.03
-
-
-def test_a_few_epochs_teach_rotnet_to_tell_turns(pictures, tmp_path):
-    """Chance is 0.25. Its features need longer than this to beat random init in linear accuracy."""
-    *_, log = learned("rotnet", pictures, tmp_path / "run")
-    assert log["turns_told"] > 0.5
+def test_split_brain_learns_to_paint(tmp_path):
+    """64 pictures by heart: its features need far longer than a test may take to beat random init."""
+    few = catalog.dataset("scenes")(image_size=32, limit=64, pool_count=64, train_count=20, test_count=10)
+    options = {"epochs": 100, "every": 100, "lr": 0.01, "width": 0.5, "device": "cpu", "precision": "fp32"}
+    log = checkpoint.read_log(api.pretrain("split_brain", "resnet18", few, tmp_path, **options))[-1]
+    assert log["colour_told"] > log["colour_told_by_majority"] + 0.05
+    assert log["lightness_told"] > log["lightness_told_by_majority"] + 0.02
 
 
 def test_a_study_until_converged_counts_its_cells_as_whole(scenes, tmp_path, monkeypatch):
