@@ -5,6 +5,7 @@ matrices an image: left @ image @ right. Distributions are those of torchvision'
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,15 @@ def chosen(count: int, p: float, rng: Generator) -> Tensor:
 def per_image(values: Tensor) -> Tensor:
     """[B] -> [B, 1, 1, 1]."""
     return values[:, None, None, None]
+
+
+def in_blocks(change: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+    """change(*batches), on a CPU for as many images at a time as stay in a core's cache from one step to the next."""
+    images = batches[0]
+    if images.device.type != "cpu":
+        return change(*batches)
+    count = max(1, CACHE // (images[0].numel() * images.element_size()))
+    return torch.cat([change(*block) for block in zip(*(batch.split(count) for batch in batches), strict=True)])
 
 
 # -- geometry ---------------------------------------------------------------------------------------------------------
@@ -72,6 +82,10 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tens
 
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """[B, 3, H, W], [B, h, H], [B, w, W] -> [B, 3, h, w]: rows @ image @ columns^T, for every image and channel."""
+    return in_blocks(_resampled, images, rows, columns)
+
+
+def _resampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     batch, channels, height, width = images.shape
     across = torch.bmm(images.reshape(batch, channels * height, width), columns.mT)
     across = across.reshape(batch, channels, height, -1)
@@ -183,13 +197,7 @@ def colour_jitter(
     factors = torch.stack([*factors, torch.ones_like(turns)], dim=1).gather(1, order)
     factors = torch.where(picked[:, None], factors, 1.0)
     turned = (order == HUE) & picked[:, None]
-    blocks = _blocks(images)
-    return torch.cat(
-        [
-            _jittered(*block)
-            for block in zip(*(whole.split(blocks) for whole in (images, order, factors, turned, turns)), strict=True)
-        ]
-    )
+    return in_blocks(_jittered, images, order, factors, turned, turns)
 
 
 def _jittered(images: Tensor, order: Tensor, factors: Tensor, turned: Tensor, turns: Tensor) -> Tensor:
@@ -199,13 +207,6 @@ def _jittered(images: Tensor, order: Tensor, factors: Tensor, turned: Tensor, tu
         if len(here):
             images[here] = shift_hue(images[here], turns[here])
     return images
-
-
-def _blocks(images: Tensor) -> int:
-    """How many images to change at a time: on a CPU, as many as stay in a core's cache from one step to the next."""
-    if images.device.type != "cpu":
-        return len(images)
-    return max(1, CACHE // (images[0].numel() * images.element_size()))
 
 
 def grey(images: Tensor, rng: Generator, *, p: float = 0.2) -> Tensor:
