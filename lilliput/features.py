@@ -12,6 +12,7 @@ from lilliput.plan import Plan
 from lilliput.progress import task
 from lilliput.store import Store
 
+MEASURED = 1024  # images whose means and variances batch norm is given
 HELD_OUT = 10  # one labelled training image in ten is never fitted: it chooses checkpoints and settings
 
 
@@ -29,6 +30,27 @@ def extract(encoder: nn.Module, images: Store, *, plan: Plan, batch: int = 256, 
             advance(len(views))
     encoder.train(was_training)
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def measure_batch_norm(encoder: nn.Module, images: Store, *, plan: Plan, batch: int = 128) -> bool:
+    """Set the running statistics of every batch norm to their means over some of the images; False if it has none.
+
+    An untrained network's are 0 and 1 and fit nothing: it normalises nothing until it is trained.
+    """
+    norms = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+    encoder.train()
+    for first in range(0, min(MEASURED, len(images) - 1), batch):
+        with plan.autocast():
+            encoder(plan.images(images.batch(slice(first, first + batch))))
+    encoder.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return bool(norms)
 
 
 @torch.inference_mode()

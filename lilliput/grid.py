@@ -13,7 +13,7 @@ import torch
 
 from lilliput import catalog, checkpoint, cost, results
 from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.features import Exam, split
+from lilliput.features import Exam, measure_batch_norm, split
 from lilliput.files import read_json, write_json, write_whole
 from lilliput.judge import Judge, Pixels, costs, judge_run, judges_all
 from lilliput.plan import Plan, choose, seeded
@@ -144,14 +144,22 @@ def _pixels(shop: Workshop) -> bool:
 
 
 def _random_init(cell: Cell, shop: Workshop) -> bool:
-    about = _baseline("random_init", cell.backbone, cell.seed, 0)
-    probes = shop.missing(about, _frozen(shop.grid))
-    if probes:
-        encoder, sizes = _plain_encoder(cell, shop.grid.data.pool.image_size)
-        judge = shop.judge(shop.plan(cell))
+    """The untrained network as its library leaves it, and with its batch norm at work, as it is in a trained one."""
+    worked = False
+    for name, measured in (("random_init", False), ("random_init_measured", True)):
+        about = _baseline(name, cell.backbone, cell.seed, 0)
+        probes = shop.missing(about, _frozen(shop.grid))
+        if not probes:
+            continue
+        plan, pool = shop.plan(cell), shop.grid.data.pool
+        encoder, sizes = _plain_encoder(cell, pool.image_size)
+        if measured and not measure_batch_norm(plan.place(encoder), pool, plan=plan):
+            continue
         about |= costs(sizes, None)
-        shop.keep(judge.rows(encoder, about, probes=probes, seed=cell.seed, label="random init"))
-    return bool(probes)
+        label = name.replace("_", " ")
+        shop.keep(shop.judge(plan).rows(encoder, about, probes=probes, seed=cell.seed, label=label))
+        worked = True
+    return worked
 
 
 def _supervised(cell: Cell, shop: Workshop) -> bool:

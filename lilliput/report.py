@@ -23,6 +23,7 @@ ABSENT = "–"
 _BASELINE_NAMES = {
     "pixels": "pixels, no network",
     "random_init": "random init",
+    "random_init_measured": "random init, batch norm measured",
     "supervised": "supervised, from scratch",
 }
 _CHOICES = {

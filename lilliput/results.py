@@ -25,7 +25,7 @@ COLUMNS = [
 ]
 KEY = ["technique", "backbone", "seed", "epoch", "probe", "metric", "judge"]
 CELL = ["technique", "backbone", "seed"]
-BASELINES = ("pixels", "random_init", "supervised")
+BASELINES = ("pixels", "random_init", "random_init_measured", "supervised")
 
 
 def read(folder: str | Path) -> pd.DataFrame:

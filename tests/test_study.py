@@ -10,7 +10,7 @@ from PIL import Image
 
 from lilliput import api, catalog, checkpoint, grid, results
 from lilliput.errors import BadData, BadSetting
-from lilliput.features import Exam, effective_rank, split
+from lilliput.features import Exam, effective_rank, measure_batch_norm, split
 from lilliput.judge import Pixels
 from lilliput.plan import Plan
 from lilliput.probes import finetune
@@ -37,7 +37,8 @@ def test_a_study_leaves_rows_table_figures_and_encoders(finished):
     main = rows[(rows["probe"] == "linear") & (rows["metric"] == "accuracy")]
     told = {(r.technique, r.backbone, r.epoch) for r in main.itertuples()}
     assert told == {
-        ("pixels", "", 0), ("random_init", "shufflenet_v2", 0), ("supervised", "shufflenet_v2", 2),
+        ("pixels", "", 0), ("random_init", "shufflenet_v2", 0), ("random_init_measured", "shufflenet_v2", 0),
+        ("supervised", "shufflenet_v2", 2),
         *((t, "shufflenet_v2", e) for t in ("simclr", "split_brain") for e in (0, 1, 2)),
     }  # fmt: skip
     for cell in ("simclr-shufflenet_v2-0", "split_brain-shufflenet_v2-0"):
@@ -164,6 +165,18 @@ def test_labels_are_learned_for_any_number_of_steps(images_seen, scenes):
     exam = Exam(catalog.backbone_builder("shufflenet_v2", width=0.5)(), scenes.train, scenes.test, plan=CPU)
     model = finetune.learn(exam, SMALL_RECIPE.replace(batch=16), images_seen=images_seen)
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_measured_batch_norm_leaves_maps_of_mean_zero_and_variance_one(scenes):
+    encoder = catalog.backbone_builder("shufflenet_v2", width=0.5)()
+    momenta = [layer.momentum for layer in encoder.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert measure_batch_norm(encoder, scenes.pool, plan=CPU)
+    seen = []
+    encoder.net.conv1[1].register_forward_hook(lambda layer, given, out: seen.append(out.clone()))
+    encoder(CPU.images(scenes.pool.batch(slice(0, 48))))
+    assert seen[0].mean((0, 2, 3)).abs().max() < 0.01 and (seen[0].var((0, 2, 3)) - 1).abs().max() < 0.02
+    assert momenta == [layer.momentum for layer in encoder.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert not measure_batch_norm(catalog.backbone_builder("squeezenet")(), scenes.pool, plan=CPU)
 
 
 # -- probes -----------------------------------------------------------------------------------------------------------
