@@ -190,11 +190,11 @@ def colour_jitter(
     own random order. Factors are uniform in 1 +- strength (not below 0); hue in +- strength of the circle."""
     batch = len(images)
     picked = chosen(batch, p, rng)
-    factors = [uniform(batch, max(0.0, 1 - s), 1 + s, rng) for s in (brightness, contrast, saturation)]
+    drawn = [uniform(batch, max(0.0, 1 - s), 1 + s, rng) for s in (brightness, contrast, saturation)]
     turns = uniform(batch, -hue, hue, rng)
     order = torch.rand((batch, 4), device=rng.device, generator=rng).argsort(1)
     # by place, not by operation; what changes nothing has the factor 1
-    factors = torch.stack([*factors, torch.ones_like(turns)], dim=1).gather(1, order)
+    factors = torch.stack([*drawn, torch.ones_like(turns)], dim=1).gather(1, order)
     factors = torch.where(picked[:, None], factors, 1.0)
     turned = (order == HUE) & picked[:, None]
     return in_blocks(_jittered, images, order, factors, turned, turns)

@@ -108,7 +108,8 @@ def load_state(folder: Path, technique: nn.Module, optimiser: Optimizer) -> dict
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for key, value in tensors.items():
         if key.startswith("group/"):
-            optimiser.param_groups[int(key.split("/")[1])]["step"] = value
+            step = value if value.is_floating_point() else value.item()  # older timm counts in whole numbers
+            optimiser.param_groups[int(key.split("/")[1])]["step"] = step
         if key.startswith("optimiser/"):
             _, index, name = key.split("/")
             parameter = parameters[int(index)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lilliput.errors import BadData
 from lilliput.plan import Plan
 from lilliput.progress import task
-from lilliput.store import Store
+from lilliput.store import Store, spaced
 
 MEASURED = 1024  # images whose means and variances batch norm is given
 HELD_OUT = 10  # one labelled training image in ten is never fitted: it chooses checkpoints and settings
@@ -39,18 +39,22 @@ def measure_batch_norm(encoder: nn.Module, images: Store, *, plan: Plan, batch: 
     An untrained network's are 0 and 1 and fit nothing: it normalises nothing until it is trained.
     """
     norms = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return False
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batches
+    places = spaced(len(images), MEASURED)
+    parts = max(1, len(places) // batch)
     encoder.train()
-    for first in range(0, min(MEASURED, len(images) - 1), batch):
+    for part in range(parts):  # each from the whole store, whatever its order
         with plan.autocast():
-            encoder(plan.images(images.batch(slice(first, first + batch))))
+            encoder(plan.images(images.batch(places[part::parts])))
     encoder.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
-    return bool(norms)
+    return True
 
 
 @torch.inference_mode()

@@ -33,15 +33,15 @@ _CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 0.9}
 def curves(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
     """What the figures draw: for each technique, backbone and epoch the highest accuracy so far, over the seeds.
 
-    A curve starts from its own untrained network where that was judged, else from the backbone's random start. Epochs
-    that some seed lacks are left out: each curve is of the same seeds throughout.
+    A curve starts from its own untrained network where that was judged, else from the backbone's random start. A seed
+    that ended before the others keeps its highest accuracy: each curve is of the same seeds throughout.
     """
     rows = rows[(rows.probe == probe) & (rows.metric == metric)].dropna(subset="value")
     points = []
     for (technique, backbone), cell in rows[~rows.technique.isin(BASELINES)].groupby(CELL[:2], sort=False):
         start = rows[(rows.technique == "random_init") & (rows.backbone == backbone)]
-        per_seed = pd.DataFrame({seed: _so_far(run, start, seed) for seed, run in cell.groupby("seed")}).dropna()
-        for epoch, values in per_seed.iterrows():
+        per_seed = pd.DataFrame({seed: _so_far(run, start, seed) for seed, run in cell.groupby("seed")})
+        for epoch, values in per_seed.sort_index().ffill().dropna().iterrows():
             mean, half = interval(values)
             margin = math.nan if half is None else half
             points.append((technique, backbone, epoch, mean, mean - margin, mean + margin, len(values)))

@@ -46,7 +46,10 @@ class Recipe:
         ):
             if getattr(self, name) not in known:
                 raise BadSetting(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
-        for name, smallest in (("lr", 0), ("batch", 2), ("epochs", 1), ("weight_decay", 0)):
+        for name, smallest in (
+            *(("lr", 0), ("vector_rate", 0), ("bare_rate", 0), ("weight_decay", 0)),
+            *(("batch", 2), ("epochs", 1)),
+        ):
             if not getattr(self, name) >= smallest:
                 raise BadSetting(f"{name} {getattr(self, name)} must be at least {smallest}")
         for name in ("warmup", "sgd_momentum", "beta2"):

@@ -61,7 +61,7 @@ def report(folder: str | Path) -> list[Path]:
     paths, drawn = [folder / "table.md", folder / "curves.csv"], []
     study = _json(folder / "study.json")
     for judge, suffix, rows in _judged(read(folder)):
-        rows = _comparable(rows, study)
+        rows = _comparable(folder, rows, study)
         drawn.append(figures.curves(rows).assign(judge=judge))
         for name in _figures(rows):
             paths += figures.save(_FIGURES[name](rows), folder / f"{name}{suffix}")
@@ -78,7 +78,7 @@ def page(folder: str | Path) -> str:
         raise BadData(f"{folder} holds neither results.csv nor study.json; name the folder of a study")
     sections = []
     for judge, suffix, own in _judged(rows):
-        pictures = [f"{name}{suffix}.png" for name in _figures(_comparable(own, study))]
+        pictures = [f"{name}{suffix}.png" for name in _figures(_comparable(folder, own, study))]
         sections.append(_section(folder, _grid(folder, own, study), study, judge, pictures))
     return "\n\n".join(sections) + "\n"
 
@@ -331,12 +331,22 @@ def _grid(folder: Path, rows: pd.DataFrame, study: dict) -> Grid:
     ordered = paper.in_order(techniques, paper.TECHNIQUES), paper.in_order(backbones, paper.BACKBONES)
     size = _flat(study.get("image_size") or _distinct(rows.image_size.dropna()))
     size = f"{size} px" if size else "the training size"
-    return Grid(_comparable(rows, study), *ordered, _gaps(folder, rows, study, *ordered), size, study)
+    return Grid(_comparable(folder, rows, study), *ordered, _gaps(folder, rows, study, *ordered), size, study)
 
 
-def _comparable(rows: pd.DataFrame, study: dict) -> pd.DataFrame:
-    """Without crashed seeds; where runs end by themselves, seeds of different lengths are as they should be."""
-    return rows if study.get("until_converged") else finished(rows)
+def _comparable(folder: Path, rows: pd.DataFrame, study: dict) -> pd.DataFrame:
+    """Without crashed seeds: those behind the furthest of their cell, unless they ended by themselves."""
+    kept = finished(rows)
+    if not study.get("until_converged"):
+        return kept
+    ends = rows.groupby(CELL).epoch.max()
+    ended = [cell for cell, reached in ends.items() if _converged(_run(folder, *cell) / "log.jsonl", reached)]
+    keys = pd.MultiIndex.from_frame(rows[CELL])
+    return rows[keys.isin(ended) | rows.index.isin(kept.index)]
+
+
+def _run(folder: Path, technique: str, backbone: str, seed: int) -> Path:
+    return folder / "cells" / f"{technique}-{backbone.replace('/', '_')}-{seed}"
 
 
 def _gaps(folder: Path, rows: pd.DataFrame, study: dict, techniques: list[str], backbones: list[str]) -> list[Gap]:

@@ -51,6 +51,8 @@ def test_unusable_settings_are_refused_by_name():
         {"epochs": 0},
         {"warmup": 1.0},
         {"lr": -1},
+        {"vector_rate": -1},
+        {"bare_rate": float("nan")},
     ):
         with pytest.raises(BadSetting, match=next(iter(wrong))):
             recipe(**wrong)

@@ -259,6 +259,24 @@ def test_the_curve_over_seeds_is_the_mean_of_each_seeds_maximum(tmp_path):
     assert (drawn.high - drawn.accuracy).tolist()[1:] == pytest.approx([12.706 * 0.1, 12.706 * 0.05], rel=1e-4)
 
 
+def test_seeds_that_converged_count_at_any_length_and_crashed_ones_do_not(tmp_path):
+    results.append(
+        tmp_path,
+        rows_of("byol", "resnet18", (0.1, 0.5, 0.3), seed=0)
+        + rows_of("byol", "resnet18", (0.1, 0.3), seed=1)
+        + rows_of("byol", "resnet18", (0.1, 0.9), seed=2),
+    )
+    (tmp_path / "study.json").write_text(json.dumps({"until_converged": {"after": 1, "score": "rank"}}))
+    last = int(results.read(tmp_path).query("seed == 1").epoch.max())
+    run = tmp_path / "cells/byol-resnet18-1"
+    run.mkdir(parents=True)
+    (run / "log.jsonl").write_text(json.dumps({"epoch": last, "stopped": "rank 3 has not improved"}) + "\n")
+    report(tmp_path)
+    drawn = pd.read_csv(tmp_path / "curves.csv")
+    assert drawn.accuracy.tolist() == pytest.approx([0.1, 0.4, 0.4])  # seed 1 keeps its 0.3, seed 2 is left out
+    assert drawn.seeds.tolist() == [2, 2, 2]
+
+
 def test_pixels_and_chance_are_level_lines_in_every_panel(tmp_path):
     classes = [row for c in "abcd" for row in rows_of("byol", "resnet18", (0, 0, 0), metric=f"accuracy/{c}")]
     cells = rows_of("byol", "resnet18", (0.1, 0.2, 0.3)) + rows_of("simclr", "resnet18", (0.1, 0.2, 0.3))

@@ -179,6 +179,26 @@ def test_measured_batch_norm_leaves_maps_of_mean_zero_and_variance_one(scenes):
     assert not measure_batch_norm(catalog.backbone_builder("squeezenet")(), scenes.pool, plan=CPU)
 
 
+def test_batch_norm_is_measured_on_images_from_the_whole_of_a_sorted_store():
+    class Sorted:
+        """300 dark images, then 300 light ones."""
+
+        def __len__(self):
+            return 600
+
+        def batch(self, places):
+            return (
+                torch.where(torch.as_tensor(places) < 300, 50, 200)
+                .to(torch.uint8)[:, None, None, None]
+                .expand(-1, 3, 8, 8)
+            )
+
+    encoder = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    assert measure_batch_norm(encoder, Sorted(), plan=CPU)
+    assert encoder[0].running_mean.tolist() == pytest.approx([125 / 255] * 3, abs=1e-3)
+    assert encoder[0].running_var.tolist() == pytest.approx([(75 / 255) ** 2] * 3, rel=0.01)
+
+
 # -- probes -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """Fine-tuning: a copy of the whole network and a linear layer learn the labels; cross-entropy, Adam.
 
-The study that we follow; also its baseline trained from scratch, with an encoder that was never pretrained.
+The study that we follow. `learn` also trains the baseline from scratch, by the recipe that it is given.
 """
 
 import copy

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput import augment
+from lilliput.errors import BadSetting
 from lilliput.recipe import SMALL, Recipe
 from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards
 
@@ -32,6 +33,8 @@ class BYOL(Technique):
         predictor_rate: float = 1.0,
     ):
         super().__init__()
+        if not predictor_rate >= 0:
+            raise BadSetting(f"predictor_rate {predictor_rate} must be at least 0")
         self.encoder = self.build_encoder(make_backbone)
         self.projector = mlp(self.encoder.dim, hidden, output)
         self.predictor = mlp(output, hidden, output)

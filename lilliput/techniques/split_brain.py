@@ -95,6 +95,7 @@ class Painter(nn.Module):
     @torch.no_grad()
     def start(self, counts):
         """Guess as often as the first batch shows each bin: else the maps flatten to learn first what is common."""
+        assert self.name.bias is not None
         self.name.bias.copy_(((counts + 1) / (counts + 1).sum()).log())
         self.started.fill_(True)
 
