@@ -16,6 +16,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from lilliput.depthwise import quicken_depthwise
 from lilliput.errors import BadSetting, UnknownName
 
 Layer = Callable[[Tensor], Tensor]
@@ -46,6 +47,7 @@ class Backbone(nn.Module):
             narrow(net, width)
         if channels != 3:
             replace_input(net, channels)
+        quicken_depthwise(net)
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
         # not persistent: the state dict holds nothing but the library's weights
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

@@ -167,7 +167,9 @@ def recipe_options() -> dict[str, Option]:
         node.target.id: Option(node.target.id, ast.unparse(node.annotation), _literal(node.value))  # type: ignore
         for node in fields
     }
-    return {name: option for name, option in options.items() if name not in ("options", "batch", "epochs")}
+    return {
+        name: option for name, option in options.items() if name not in ("options", "rates", "bare", "batch", "epochs")
+    }
 
 
 def parse_value(option: str, text: str) -> Any:

@@ -18,6 +18,8 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from lilliput.errors import BadSetting
 
+FOREACH = 2**17  # numbers in a tensor, on average, below which LAMB steps all tensors of a group by one call
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -34,10 +36,11 @@ class Recipe:
     trust: float = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
     beta2: float = 0.95  # of AdamW and LAMB
     vector_rate: float = 1.0  # learning rate of biases and norms, as a share of that of weights
-    bare_rate: float = 1.0  # learning rate where the encoder has no normalisation at all, as a share
     schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
     warmup: float = 0.0  # share of the training steps
     options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
+    rates: dict[str, float] = field(default_factory=dict)  # part of the technique -> multiple of the learning rate
+    bare: dict[str, Any] = field(default_factory=dict)  # other settings for an encoder without any normalisation
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -47,7 +50,7 @@ class Recipe:
             if getattr(self, name) not in known:
                 raise BadSetting(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
         for name, smallest in (
-            *(("lr", 0), ("vector_rate", 0), ("bare_rate", 0), ("weight_decay", 0)),
+            *(("lr", 0), ("vector_rate", 0), ("weight_decay", 0)),
             *(("batch", 2), ("epochs", 1)),
         ):
             if not getattr(self, name) >= smallest:
@@ -59,6 +62,16 @@ class Recipe:
     def replace(self, **changes) -> "Recipe":
         """A copy with other settings; None leaves a setting as it is."""
         return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def override(self, **changes) -> "Recipe":
+        """As `replace`, for every network: what is given here no longer differs for one without normalisation."""
+        given = {name for name, value in changes.items() if value is not None}
+        bare = {} if "optimiser" in given else {name: value for name, value in self.bare.items() if name not in given}
+        return self.replace(**changes, bare=bare)
+
+    def suited(self, encoder: nn.Module) -> "Recipe":
+        """The settings for this encoder."""
+        return self.replace(bare={}) if normalises(encoder) else self.replace(**self.bare, bare={})
 
     @property
     def peak_rate(self) -> float:
@@ -77,25 +90,23 @@ class Recipe:
         return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-# What thousands of images and batches of tens call for, whatever the technique. LAMB moves every layer by the same
-# share of its size, which tames those whose first gradients are huge; without batch norm that share must be smaller.
+# What thousands of images and batches of tens call for, whatever the technique. Without batch norm nothing bounds what
+# a step of plain SGD does, so LAMB takes its place there: it moves every layer by the same share of its size.
 SMALL = Recipe(
-    "lamb", lr=0.003, lr_per_256=False, batch=32, epochs=50, weight_decay=0.01, warmup=0.1, vector_rate=0.1,
-    bare_rate=0.25,
+    "sgd", lr=0.03, lr_per_256=False, batch=32, epochs=50, weight_decay=5e-4, warmup=0.1,
+    bare={"optimiser": "lamb", "lr": 7.5e-4, "weight_decay": 0.01, "vector_rate": 0.1},
 )  # fmt: skip
 
 
 def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
     """The recipe's optimiser over all parameters that learn; biases and norms (one dimension) are not decayed.
 
-    Parts that the module names in `rates` learn at that multiple of the learning rate.
+    Parts of it that the recipe names in `rates` learn at that multiple of the learning rate.
     """
-    rates = getattr(module, "rates", {})
-    whole = 1.0 if _normalises(getattr(module, "encoder", module)) else recipe.bare_rate
-    groups = []
-    for part in ("", *rates):
-        own = [p for name, p in module.named_parameters() if p.requires_grad and _part(name, rates) == part]
-        rate = whole * rates.get(part, 1.0)
+    groups: list[dict[str, Any]] = []
+    for part in ("", *recipe.rates):
+        own = [p for name, p in module.named_parameters() if p.requires_grad and _part(name, recipe.rates) == part]
+        rate = recipe.rates.get(part, 1.0)
         weights = {"weight_decay": recipe.weight_decay, "adapt": True, "always_adapt": True, "share": rate}
         rest = {"weight_decay": 0.0, "adapt": False, "share": rate * recipe.vector_rate}
         groups += [{"params": [p for p in own if p.ndim > 1], **weights}]
@@ -104,6 +115,8 @@ def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
         optimiser: Optimizer = AdamW(groups, lr=0.0, betas=(recipe.sgd_momentum, recipe.beta2), fused=True)
     elif recipe.optimiser == "lamb":
         betas = (recipe.sgd_momentum, recipe.beta2)
+        for group in groups:  # a call for all of many small tensors; large ones leave the cache between two calls
+            group["foreach"] = sum(p.numel() for p in group["params"]) < FOREACH * len(group["params"])
         optimiser = Lamb(groups, lr=0.0, betas=betas, max_grad_norm=None)
     elif recipe.optimiser == "lars":
         optimiser = LARS(groups, lr=0.0, momentum=recipe.sgd_momentum, trust=recipe.trust)
@@ -119,7 +132,8 @@ def set_rate(optimiser: Optimizer, rate: float) -> None:
         group["lr"] = rate * group["share"]
 
 
-def _normalises(network: nn.Module) -> bool:
+def normalises(network: nn.Module) -> bool:
+    """Whether any layer of it is a norm."""
     return any("norm" in type(layer).__name__.lower() for layer in network.modules())
 
 

@@ -81,7 +81,7 @@ def make_cell(
     dealt = catalog.sort_options(options or {}, techniques=[technique], backbones=[backbone])
     chosen: Recipe = getattr(catalog.technique(technique), recipe)
     try:
-        chosen = chosen.replace(epochs=epochs, batch=batch, **dealt["recipe"])
+        chosen = chosen.override(epochs=epochs, batch=batch, **dealt["recipe"])
     except TypeError as error:
         raise BadSetting(f"a recipe's setting has the wrong type: {error}") from None
     technique_options = {**chosen.options, **dealt[technique]}
@@ -112,13 +112,14 @@ def pretrain(
     technique = _checked(cell, data, every)
     cost.check_country(country)
     stop = stop_rule(data, until_converged, score)
-    settings = _settings(cell, data, every, stop)
+    recipe = cell.recipe.suited(technique.encoder)
+    settings = _settings(cell, recipe, data, every, stop)
     record = _opened(out, settings)
     plan = (
         _plan_again(out, record, device, precision) if record else plan_for(cell, images.image_size, device, precision)
     )
     technique = plan.place(technique)
-    optimiser = make_optimiser(cell.recipe, technique)
+    optimiser = make_optimiser(recipe, technique)
     scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")
     about = {
         "technique": cell.technique,
@@ -153,7 +154,7 @@ def pretrain(
     cost.reset_peak_memory(plan.device)
     try:
         for epoch in train(
-            technique, images, cell.recipe, optimiser, scaler, plan=plan, seed=cell.seed, start=start, label=cell.name
+            technique, images, recipe, optimiser, scaler, plan=plan, seed=cell.seed, start=start, label=cell.name
         ):
             kwh, grams = meter.read()
             rows.append(
@@ -251,23 +252,23 @@ def build_checked(cell: Cell) -> Technique:
     """The technique as initialised by the seed; BadSetting if an option's value cannot work."""
     try:
         technique = cell.build()
-        make_optimiser(cell.recipe, technique)
+        make_optimiser(cell.recipe.suited(technique.encoder), technique)
         return technique
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BadSetting(f"{cell.technique} on {cell.backbone} cannot be built: {reason}") from None
 
 
-def _settings(cell: Cell, data: Data, every: int, stop: dict | None) -> dict[str, Any]:
+def _settings(cell: Cell, recipe: Recipe, data: Data, every: int, stop: dict | None) -> dict[str, Any]:
     """Everything that determines the weights and when they are saved."""
-    recipe = dataclasses.asdict(cell.recipe)
-    recipe.pop("options")
+    used = dataclasses.asdict(recipe)
+    del used["options"], used["bare"]
     return {
         "technique": cell.technique,
         "backbone": cell.backbone,
         "seed": cell.seed,
         "recipe": cell.recipe_name,
-        "recipe_settings": recipe,
+        "recipe_settings": used,
         "technique_options": {**_defaults("techniques", cell.technique), **cell.technique_options},
         "backbone_options": cell.backbone_options,
         "data": data.name,

@@ -27,7 +27,6 @@ class Technique(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.measures: dict[str, Tensor] = {}  # of the last batch, for the log: name -> scalar
-        self.rates: dict[str, float] = {}  # name of a part -> multiple of the learning rate that it learns at
 
     @staticmethod
     def build_encoder(make_backbone: BackboneBuilder) -> Any:
@@ -57,14 +56,16 @@ def full_precision(function: Callable) -> Callable:
     return wrapped
 
 
-def mlp(*widths: int, norm: bool = True) -> nn.Sequential:
-    """Linear layers of the given widths, (batch norm and) ReLU between them, none after the last."""
+def mlp(*widths: int, norm: bool = True, norm_last: bool = False) -> nn.Sequential:
+    """Linear layers of the given widths, (batch norm and) ReLU between them; after the last nothing, or batch norm."""
     layers: list[nn.Module] = []
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         last = index == len(widths) - 2
         layers.append(nn.Linear(inputs, outputs, bias=last or not norm))
         if not last:
             layers += [nn.BatchNorm1d(outputs)] * norm + [nn.ReLU(inplace=True)]
+    if norm_last:
+        layers.append(nn.BatchNorm1d(widths[-1]))
     return nn.Sequential(*layers)
 
 

@@ -52,7 +52,7 @@ def test_unusable_settings_are_refused_by_name():
         {"warmup": 1.0},
         {"lr": -1},
         {"vector_rate": -1},
-        {"bare_rate": float("nan")},
+        {"lr": float("nan")},
     ):
         with pytest.raises(BadSetting, match=next(iter(wrong))):
             recipe(**wrong)
@@ -68,17 +68,21 @@ def test_biases_and_norms_are_not_decayed():
 
 def test_biases_norms_and_named_parts_learn_at_their_own_share_of_the_rate():
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
-    module.rates = {"2": 10.0}
-    optimiser = make_optimiser(recipe(vector_rate=0.1), module)
+    optimiser = make_optimiser(recipe(vector_rate=0.1, rates={"2": 10.0}), module)
     assert len([p for g in optimiser.param_groups for p in g["params"]]) == 6
     set_rate(optimiser, 0.5)
     rates = {id(p): g["lr"] for g in optimiser.param_groups for p in g["params"]}
     assert [rates[id(p)] for p in module.parameters()] == pytest.approx([0.5, 0.05, 0.05, 0.05, 5.0, 0.5])
 
 
-def test_a_network_without_normalisation_learns_at_its_own_share_of_the_rate():
-    rates = [make_optimiser(recipe(bare_rate=0.5), m).param_groups[0]["lr"] for m in BARE_AND_NORMED]
-    assert rates == pytest.approx([0.1, 0.2])
+def test_a_network_without_normalisation_has_settings_of_its_own_unless_they_are_given():
+    bare, normed = BARE_AND_NORMED
+    r = recipe(bare={"optimiser": "lamb", "lr": 0.02})
+    assert (r.suited(normed).optimiser, r.suited(normed).lr) == ("sgd", 0.4)
+    assert (r.suited(bare).optimiser, r.suited(bare).lr, r.suited(bare).weight_decay) == ("lamb", 0.02, 0.1)
+    given = r.override(lr=0.3, epochs=None)
+    assert (given.suited(normed).lr, given.suited(bare).lr, given.suited(bare).optimiser) == (0.3, 0.3, "lamb")
+    assert r.override(optimiser="adamw").suited(bare) == r.override(optimiser="adamw").suited(normed)
 
 
 def test_lamb_moves_weights_by_their_own_size_and_biases_as_adam_does():

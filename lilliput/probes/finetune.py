@@ -29,6 +29,7 @@ def finetune(exam: Exam, *, epochs: int = 10, lr: float = 1e-3, batch: int = 64)
 
 def learn(exam: Exam, recipe: Recipe, *, images_seen: int) -> nn.Sequential:
     """A copy of the encoder and a linear layer, trained together on so many labelled images (seen again and again)."""
+    recipe = recipe.suited(exam.encoder)
     with seeded(exam.seed):
         model = nn.Sequential(copy.deepcopy(exam.encoder), nn.Linear(exam.encoder.dim, len(exam.classes)))
     exam.plan.place(model).requires_grad_(True).train()

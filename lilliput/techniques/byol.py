@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput import augment
-from lilliput.errors import BadSetting
 from lilliput.recipe import SMALL, Recipe
 from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards
 
@@ -20,7 +19,10 @@ class BYOL(Technique):
 
     contrastive = "joint-embedding"
     paper = Recipe("lars", lr=0.2, batch=4096, epochs=1000, weight_decay=1.5e-6, warmup=0.01)
-    small = SMALL.replace(options={"tau": 0.99, "hidden": 1024, "area": 0.2, "predictor_rate": 10.0})
+    small = SMALL.replace(
+        options={"tau": 0.99, "hidden": 1024, "area": 0.2, "blur": 0.0, "norm": True},
+        bare={**SMALL.bare, "rates": {"predictor": 10.0}},
+    )
 
     def __init__(
         self,
@@ -30,20 +32,19 @@ class BYOL(Technique):
         hidden: int = 4096,
         output: int = 256,
         area: float = 0.08,
-        predictor_rate: float = 1.0,
+        blur: float = 1.0,
+        norm: bool = False,
     ):
         super().__init__()
-        if not predictor_rate >= 0:
-            raise BadSetting(f"predictor_rate {predictor_rate} must be at least 0")
         self.encoder = self.build_encoder(make_backbone)
-        self.projector = mlp(self.encoder.dim, hidden, output)
+        self.projector = mlp(self.encoder.dim, hidden, output, norm_last=norm)
         self.predictor = mlp(output, hidden, output)
         self.target = frozen_copy(nn.Sequential(self.encoder, self.projector))
-        self.tau, self.area = tau, area
-        self.rates = {"predictor": predictor_rate}
+        self.tau, self.area, self.blur = tau, area, blur
 
     def views(self, images, rng):
-        return self._view(images, rng, blur=1.0, solarise=0.0), self._view(images, rng, blur=0.1, solarise=0.2)
+        one = self._view(images, rng, blur=self.blur, solarise=0.0)
+        return one, self._view(images, rng, blur=self.blur / 10, solarise=0.2)
 
     def _view(self, images, rng, *, blur, solarise):
         images = augment.resized_crop(images, rng, area=(self.area, 1.0))

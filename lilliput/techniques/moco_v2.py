@@ -19,7 +19,7 @@ class MoCoV2(Technique):
 
     contrastive = "yes"
     paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
-    small = SMALL.replace(options={"momentum": 0.99, "queue": 256, "groups": 2, "norm": True})
+    small = SMALL.replace(options={"momentum": 0.99, "queue": 256, "groups": 2, "norm": True, "blur": 0.0})
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ class SimCLR(Technique):
 
     contrastive = "yes"
     paper = Recipe("lars", lr=0.3, batch=4096, epochs=100, weight_decay=1e-6, warmup=0.1)
-    small = SMALL.replace(options={"temperature": 0.2, "strength": 0.5, "decoupled": True, "area": 0.2})
+    small = SMALL.replace(options={"temperature": 0.2, "strength": 0.5, "decoupled": True, "area": 0.2, "blur": 0.0})
 
     def __init__(
         self,

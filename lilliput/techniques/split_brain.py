@@ -44,7 +44,7 @@ class SplitBrain(Technique):
 
     contrastive = "no"
     paper = Recipe("sgd", lr=0.1, batch=256, epochs=100, weight_decay=1e-4, schedule="steps")
-    small = SMALL
+    small = SMALL.replace(lr=0.1)
 
     def __init__(self, make_backbone, *, hidden: int = 64, area: float = 0.3):
         super().__init__()
