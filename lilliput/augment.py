@@ -1,18 +1,18 @@
 """Batched transforms: (images [B, 3, H, W] in 0..1, rng) -> images; every image gets its own draw.
 
-Resampling, with or without a crop, a flip or a blur, is linear in rows and in columns, so it is written as two small
-matrices an image: left @ image @ right. Distributions are those of torchvision's per-image transforms.
+Distributions are those of torchvision's per-image transforms.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-CACHE = 2**20  # bytes of images that a core's second cache holds beside what is computed from them
+CACHE = 2**21  # bytes of images that a core's second cache holds beside what is computed from them
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as Pillow and torchvision weigh it
 
 
@@ -35,10 +35,19 @@ def per_image(values: Tensor) -> Tensor:
 def in_blocks(change: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     """change(*batches), on a CPU for as many images at a time as stay in a core's cache from one step to the next."""
     images = batches[0]
-    if images.device.type != "cpu":
+    count = max(1, CACHE // (images.shape[1:].numel() * images.element_size()))
+    if images.device.type != "cpu" or len(images) <= count:
         return change(*batches)
-    count = max(1, CACHE // (images[0].numel() * images.element_size()))
     return torch.cat([change(*block) for block in zip(*(batch.split(count) for batch in batches), strict=True)])
+
+
+def to_some(picked: Tensor, change: Callable[..., Tensor], images: Tensor, *values: Tensor) -> Tensor:
+    """change(images, *values) for the picked images [B] alone; the others stay."""
+    places = picked.nonzero().squeeze(1)
+    if not len(places):
+        return images
+    some = in_blocks(change, *(batch.index_select(0, places) for batch in (images, *values)))
+    return images.index_copy(0, places, some)
 
 
 # -- geometry ---------------------------------------------------------------------------------------------------------
@@ -65,31 +74,37 @@ def crop_boxes(
     return top, left, h, w
 
 
-def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
-    """[B, size, source]: rows that resample pixels start..start+length of a line of `source` to `size`, antialiased.
+def taps(start: Tensor, length: Tensor, source: int, size: int) -> tuple[Tensor, Tensor]:
+    """Pixels and their weights, [B, size, T] each, that resample start..start+length of a line of `source` to `size`.
 
     Triangle filter, widened when shrinking, cut at the crop's edges: what Pillow and torchvision's antialias do.
     """
-    scale = (length / size)[:, None, None]
+    scale, start, length = (length / size)[:, None, None], start[:, None, None], length[:, None, None]
     support = scale.clamp(min=1)
-    steps = torch.arange(size, device=start.device) + 0.5
-    pixels = torch.arange(source, device=start.device) + 0.5
-    centre = start[:, None, None] + steps[None, :, None] * scale
-    inside = (pixels > start[:, None, None]) & (pixels < (start + length)[:, None, None])
-    weight = (1 - (pixels - centre).abs() / support).clamp(min=0) * inside
-    return weight / weight.sum(2, keepdim=True)
+    count = 2 * math.ceil(max(1.0, source / size))  # no crop is longer than its line, so no filter is wider
+    centre = start + (torch.arange(size, device=start.device) + 0.5)[:, None] * scale
+    pixels = (centre - support - 0.5).ceil() + torch.arange(count, device=start.device)
+    inside = (pixels >= start) & (pixels < start + length)
+    weight = (1 - (pixels + 0.5 - centre).abs() / support).clamp(min=0) * inside
+    return pixels.clamp(0, source - 1).long(), weight / weight.sum(2, keepdim=True)
 
 
-def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """[B, 3, H, W], [B, h, H], [B, w, W] -> [B, 3, h, w]: rows @ image @ columns^T, for every image and channel."""
-    return in_blocks(_resampled, images, rows, columns)
+def resample(images: Tensor, rows: Tensor, row_weights: Tensor, columns: Tensor, column_weights: Tensor) -> Tensor:
+    """[B, 3, H, W] and the taps of both sides -> [B, 3, h, w].
 
-
-def _resampled(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    Whole rows are added, which is as quick as memory; columns would be gathered one by one, so they are a product.
+    """
     batch, channels, height, width = images.shape
-    across = torch.bmm(images.reshape(batch, channels * height, width), columns.mT)
-    across = across.reshape(batch, channels, height, -1)
-    return torch.matmul(rows[:, None], across)
+    first = torch.arange(batch * channels, device=images.device).view(batch, channels, 1) * height
+    flat, high = images.reshape(-1, width), rows.shape[1]
+    down = images.new_zeros(batch, channels, high, width)
+    for row, weight in zip(rows.unbind(2), row_weights.unbind(2), strict=True):
+        lines = flat.index_select(0, (first + row[:, None]).flatten()).view_as(down)
+        down.addcmul_(lines, weight[:, None, :, None])
+    across = images.new_zeros(batch, width, columns.shape[1])  # [B, W, w]
+    for column, weight in zip(columns.unbind(2), column_weights.unbind(2), strict=True):
+        across.scatter_add_(1, column[:, None], weight[:, None])
+    return torch.bmm(down.view(batch, -1, width), across).view(batch, channels, high, -1)
 
 
 def resized_crop(
@@ -106,11 +121,9 @@ def resized_crop(
     batch, _, height, width = images.shape
     size = size or height
     top, left, h, w = crop_boxes(batch, height, width, rng, area=area, ratio=ratio)
-    rows = resize_matrix(top, h, height, size)
-    columns = resize_matrix(left, w, width, size)
-    mirrored = chosen(batch, flip, rng)
-    columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
-    return resample(images, rows, columns)
+    mirrored = chosen(batch, flip, rng)[:, None, None]
+    columns = [torch.where(mirrored, taken.flip(1), taken) for taken in taps(left, w, width, size)]
+    return in_blocks(resample, images, *taps(top, h, height, size), *columns)
 
 
 def padded_crop(images: Tensor, rng: Generator, *, padding: float = 1 / 8, flip: float = 0.5) -> Tensor:
@@ -142,38 +155,43 @@ def _reflect(place: Tensor, length: int) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """[B, 3, H, W] -> [B, 1, H, W] brightness."""
+    """[B, 3, H, W] -> [B, H, W] brightness."""
     red, green, blue = images.unbind(1)
-    return (GREY[0] * red + GREY[1] * green + GREY[2] * blue).unsqueeze(1)
+    return (GREY[0] * red).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2])
 
 
 def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
     """Turn the hue of every image by its own share of the circle (in HSV, value and saturation kept)."""
     red, green, blue = images.unbind(1)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    # 1.0 where a channel is the brightest, as a number: sums of products are far quicker than torch.where on a CPU
-    is_red = value.clone().eq_(red)
-    is_green = value.clone().eq_(green).mul_(1 - is_red)
-    is_blue = 1 - is_red - is_green
-    hue = (green - blue) * is_red + (blue - red) * is_green + (red - green) * is_blue
-    hue = hue / chroma.clamp(min=1e-8) + 2 * is_green + 4 * is_blue + 6 * turns[:, None, None]
-    # channel n of HSV -> RGB: value - chroma * max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6; here k - 2, in -3..3
-    k = hue[:, None] + torch.tensor([3.0, 1.0, -1.0], device=images.device)[:, None, None]
-    k -= (k / 6).round_().mul_(6)
-    share = k.abs_().neg_().add_(2).clamp_(0, 1)
-    return value[:, None] - share.mul_(chroma[:, None])
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    chroma = high - low
+    # 1.0 where a channel is the highest, as a number: sums of products are far quicker than torch.where on a CPU
+    is_red = high.clone().eq_(red)
+    is_green = high.clone().eq_(green).mul_(1 - is_red)
+    is_blue = (is_red + is_green).neg_().add_(1)
+    hue = (green - blue).mul_(is_red).addcmul_(blue - red, is_green).addcmul_(red - green, is_blue)
+    hue.div_(chroma.clamp(min=1e-8)).add_(is_green, alpha=2).add_(is_blue, alpha=4).add_(6 * turns[:, None, None])
+    hue.sub_((hue / 6).floor_().mul_(6))  # 0..6
+    # red is low + chroma (|hue - 3| - 1), green low + chroma (2 - |hue - 2|), blue low + chroma (2 - |hue - 4|), each
+    # bracket cut to 0..1: here |.| is cut to 1..2 instead, and the rest of the bracket is in the base
+    turned = torch.empty_like(images)
+    down, up = low - chroma, torch.add(low, chroma, alpha=2)
+    for channel, base, centre, sign in zip(turned.unbind(1), (down, up, up), (3, 2, 4), (1, -1, -1), strict=True):
+        torch.addcmul(base, chroma, (hue - centre).abs_().clamp_(1, 2), value=sign, out=channel)
+    return turned
 
 
 def fade(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
     """Move every image away from (factor > 1) or towards black, its mean grey or its own greys: [B] each.
 
-    All three are base + factor * (image - base), cut to 0..1, so a batch of mixed operations is one step.
+    All three are factor * image + (1 - factor) * base, cut to 0..1, so a batch of mixed operations is one step.
     """
     grey = luma(images)
-    mean = grey.mean((2, 3), keepdim=True)
-    base = grey * per_image(operation == SATURATION) + mean * per_image(operation == CONTRAST)
-    return torch.lerp(base, images, per_image(factor)).clamp_(0, 1)
+    mean = grey.flatten(1).mean(1) * (operation == CONTRAST)
+    rest = 1 - factor
+    base = grey.mul_((rest * (operation == SATURATION))[:, None, None]).add_((rest * mean)[:, None, None])
+    return (images * per_image(factor)).add_(base[:, None]).clamp_(0, 1)
 
 
 def colour_jitter(
@@ -193,55 +211,54 @@ def colour_jitter(
     drawn = [uniform(batch, max(0.0, 1 - s), 1 + s, rng) for s in (brightness, contrast, saturation)]
     turns = uniform(batch, -hue, hue, rng)
     order = torch.rand((batch, 4), device=rng.device, generator=rng).argsort(1)
-    # by place, not by operation; what changes nothing has the factor 1
-    factors = torch.stack([*drawn, torch.ones_like(turns)], dim=1).gather(1, order)
-    factors = torch.where(picked[:, None], factors, 1.0)
-    turned = (order == HUE) & picked[:, None]
-    return in_blocks(_jittered, images, order, factors, turned, turns)
-
-
-def _jittered(images: Tensor, order: Tensor, factors: Tensor, turned: Tensor, turns: Tensor) -> Tensor:
+    fades = order[order != HUE].view(batch, 3)
+    factors = torch.stack(drawn, dim=1).gather(1, fades)
+    places = (order == HUE).int().argmax(1)
+    images = images.clone()
     for place in range(4):
-        images = fade(images, order[:, place], factors[:, place])
-        here = turned[:, place].nonzero().squeeze(1)
-        if len(here):
-            images[here] = shift_hue(images[here], turns[here])
+        here = (picked & (places == place)).nonzero().squeeze(1)
+        batches = [batch.index_select(0, here) for batch in (images, fades, factors, turns)]
+        images.index_copy_(0, here, in_blocks(partial(_jittered, hue_place=place), *batches))
+    return images
+
+
+def _jittered(images: Tensor, fades: Tensor, factors: Tensor, turns: Tensor, *, hue_place: int) -> Tensor:
+    """Three fades an image, [B, 3] each, and a turn of the hue: before the fade of number `hue_place`, or in the end."""
+    for place in range(4):
+        if place == hue_place:
+            images = shift_hue(images, turns)
+        if place < 3:
+            images = fade(images, fades[:, place], factors[:, place])
     return images
 
 
 def grey(images: Tensor, rng: Generator, *, p: float = 0.2) -> Tensor:
     """With probability p, all three channels become the brightness."""
-    picked = chosen(len(images), p, rng)
-    return torch.where(per_image(picked), luma(images), images)
+    return to_some(chosen(len(images), p, rng), lambda some: luma(some)[:, None].expand_as(some), images)
 
 
 def solarise(images: Tensor, rng: Generator, *, p: float, threshold: float = 0.5) -> Tensor:
     """With probability p, invert what is at or above the threshold."""
-    picked = per_image(chosen(len(images), p, rng))
-    return torch.where(picked & (images >= threshold), 1 - images, images)
+    picked = chosen(len(images), p, rng)
+    return to_some(picked, lambda some: torch.where(some >= threshold, 1 - some, some), images)
 
 
 # -- blur -------------------------------------------------------------------------------------------------------------
 
 
-def blur_matrix(sigma: Tensor, length: int, radius: int) -> Tensor:
-    """[B] -> [B, length, length]: a Gaussian of 2 radius + 1 taps along a line, edges reflected."""
-    taps = torch.arange(-radius, radius + 1, device=sigma.device)
-    weight = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
-    weight = weight / weight.sum(1, keepdim=True)
-    places = torch.arange(length, device=sigma.device)
-    landing = F.one_hot(_reflect(places[None, :] + taps[:, None], length), length).float()  # [taps, length, length]
-    return torch.einsum("bt,tij->bij", weight, landing)
+def gaussian(images: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
+    """Every image blurred by its own sigma [B]: 2 radius + 1 taps along each side, edges reflected."""
+    batch, channels, height, _ = images.shape
+    places = torch.arange(-radius, radius + 1, device=sigma.device)
+    weight = torch.exp(-0.5 * (places / sigma[:, None]) ** 2)
+    weight = (weight / weight.sum(1, keepdim=True)).repeat_interleave(channels, 0)
+    padded = F.pad(images, (radius,) * 4, mode="reflect").view(1, batch * channels, height + 2 * radius, -1)
+    down = F.conv2d(padded, weight[:, None, :, None], groups=batch * channels)
+    return F.conv2d(down, weight[:, None, None, :], groups=batch * channels).view_as(images)
 
 
 def blur(images: Tensor, rng: Generator, *, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0)) -> Tensor:
     """With probability p, a Gaussian blur of uniform sigma, its kernel a tenth of the image (made odd)."""
-    picked = chosen(len(images), p, rng).nonzero().squeeze(1)
-    size = images.shape[-1]
-    radius = max(1, size // 10 // 2)
-    widths = uniform(len(images), *sigma, rng)[picked]
-    changed = images.clone()
-    if len(picked):
-        matrix = blur_matrix(widths, size, radius)
-        changed[picked] = resample(images[picked], matrix, matrix)
-    return changed
+    picked = chosen(len(images), p, rng)
+    radius = max(1, images.shape[-1] // 10 // 2)
+    return to_some(picked, partial(gaussian, radius=radius), images, uniform(len(images), *sigma, rng))

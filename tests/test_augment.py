@@ -160,7 +160,9 @@ def test_jitter_with_one_strength_at_a_time_is_distributed_as_torchvisions():
         ours = augment.colour_jitter(image.expand(1500, -1, -1, -1), rng(), **settings, p=1.0)
         spot = (slice(None), slice(None), 7, 11)
         for channel in range(3):
-            assert largest_gap(ours[spot][:, channel], theirs[spot][:, channel]) < 0.085
+            # a channel that stays lowest is one value, but for the last bits of its sum
+            one, two = (views[spot][:, channel].round(decimals=5) for views in (ours, theirs))
+            assert largest_gap(one, two) < 0.085
 
 
 def test_all_24_orders_of_the_jitter_occur_alike():
@@ -208,9 +210,9 @@ def test_solarised_images_are_torchvisions():
 def test_a_blur_is_torchvisions_of_the_same_kernel(sigma):
     images = torch.rand(2, 3, 48, 48, generator=rng())
     radius = 2
-    matrix = augment.blur_matrix(torch.full((2,), sigma), 48, radius)
+    ours = augment.gaussian(images, torch.full((2,), sigma), radius=radius)
     theirs = tv.gaussian_blur(images, 2 * radius + 1, sigma)
-    assert (augment.resample(images, matrix, matrix) - theirs).abs().max() < 1e-5
+    assert (ours - theirs).abs().max() < 1e-5
 
 
 def test_sigmas_of_the_blur_are_uniform_and_the_kernel_a_tenth_of_the_image():
