@@ -150,14 +150,17 @@ def study(
     country: str = "USA",
     until_converged: int | None = None,
     score: str | None = None,
+    workers: int | None = 1,
     **options: Any,
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
     Epochs, batch, image size and data are the same for all cells; an option goes to every technique, backbone or
     recipe that takes it. On the embedded data, what is not given is chosen so that the whole grid takes minutes.
-    Returns the study's folder and the names of the cells that failed.
+    `workers`: so many cells at once, in processes of their own (a script then needs its `if __name__ == "__main__"`);
+    None for as many as suit the machine. Returns the study's folder and the names of the cells that failed.
     """
+    from lilliput import crew
     from lilliput.grid import Grid
     from lilliput.grid import study as run_grid
     from lilliput.report import report
@@ -176,7 +179,7 @@ def study(
     grid = Grid(
         cells, data, judged, {name: {} for name in probes}, every, device, precision, country, until_converged, score
     )
-    failed = run_grid(grid, out)
+    failed = run_grid(grid, out, workers=workers or crew.usual_size(device))
     report(out)
     return out, failed
 

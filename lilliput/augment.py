@@ -223,7 +223,7 @@ def colour_jitter(
 
 
 def _jittered(images: Tensor, fades: Tensor, factors: Tensor, turns: Tensor, *, hue_place: int) -> Tensor:
-    """Three fades an image, [B, 3] each, and a turn of the hue: before the fade of number `hue_place`, or in the end."""
+    """Three fades an image, [B, 3] each, and a turn of the hue: before the fade of that number, or in the end."""
     for place in range(4):
         if place == hue_place:
             images = shift_hue(images, turns)

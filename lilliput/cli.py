@@ -68,6 +68,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
     study.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
+    study.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="cells at once, each in a process (default: what suits the machine)",
+    )
 
     pretrain = _verb(verbs, "pretrain", _pretrain, "one technique on one backbone", True)
     pretrain.add_argument("technique")
@@ -177,7 +183,7 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     out, failed = api.study(
         a.data, a.out, pool=a.pool, folder=a.folder, judge=a.judge, techniques=techniques, backbones=backbones,
-        seeds=a.seeds, probes=a.probes, **_training(a), **options,
+        seeds=a.seeds, probes=a.probes, workers=a.workers, **_training(a), **options,
     )  # fmt: skip
     print((out / "table.md").read_text(encoding="utf-8"))
     print(f"Everything is in {out}: table.md, results.csv, figures, and cells/ with the encoders.")

@@ -88,11 +88,13 @@ def check_country(country: str) -> None:
 class EnergyMeter:
     """Energy and CO2 since it was made, of this machine while it computes. `stop` it in the end.
 
+    `share`: the part of the machine that the work has, where several works run side by side.
+
     Nothing is sent or looked up: codecarbon's offline mode with its own tables. A machine without power counters is
     estimated from its processor's model.
     """
 
-    def __init__(self, country: str = "USA"):
+    def __init__(self, country: str = "USA", *, share: float = 1.0):
         from codecarbon import OfflineEmissionsTracker  # seconds of imports, only where something is measured
 
         logging.getLogger("codecarbon").disabled = True  # it speaks before it hears of a log level
@@ -100,12 +102,13 @@ class EnergyMeter:
             country_iso_code=country, measure_power_secs=5, save_to_file=False, log_level="critical",
             allow_multiple_runs=True, tracking_mode="machine",
         )  # fmt: skip
+        self.share = share
         self.tracker.start()
 
     def read(self) -> tuple[float, float]:
         """kWh and grams of CO2 so far."""
         grams = (self.tracker.flush() or 0.0) * 1000
-        return float(self.tracker._total_energy.kWh), grams
+        return float(self.tracker._total_energy.kWh) * self.share, grams * self.share
 
     def stop(self) -> None:
         self.tracker.stop()

@@ -2,10 +2,17 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lilliput.errors import BadData, LilliputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -32,3 +39,19 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadData(f"{path} is damaged ({error}); remove it to start over") from None
+
+
+def has_locks() -> bool:
+    """Whether `locked` keeps others out on this system."""
+    return fcntl is not None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Alone among the processes that ask for this folder, within the block; a lock dies with its owner."""
+    if fcntl is None:
+        yield
+        return
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lilliput import catalog, checkpoint, cost, results
+from lilliput import catalog, checkpoint, cost, crew, results
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.features import Exam, measure_batch_norm, split
 from lilliput.files import read_json, write_json, write_whole
@@ -44,34 +43,40 @@ class Grid:
         return self.cells[0].recipe.epochs
 
 
-def study(grid: Grid, out: Path) -> list[str]:
+def study(grid: Grid, out: Path, *, workers: int = 1) -> list[str]:
     """Run what is missing in `out`, judge it, write results.csv as it goes; returns the names of cells that failed.
 
-    Raises BadSetting if `out` holds another study. A cell that fails leaves its error in its folder; the others go on.
+    `workers`: so many cells at once, each in a process of its own. Raises BadSetting if `out` holds another study. A
+    cell that fails leaves its error in its folder; the others go on.
     """
     _check(grid)
-    shop = Workshop(grid, out)
-    failed = []
-    began = time.perf_counter()
+    record = _open(grid, out)
     jobs = list(_jobs(grid))
-    estimate = _Estimate(len(jobs))
-    for number, (name, job) in enumerate(jobs, 1):
-        error_file = out / "cells" / name / "error.txt"
-        say(f"[{number}/{len(jobs)}] {name.replace('-', ' ')}{estimate.left(number)}")
-        since = time.perf_counter()
-        try:
-            worked = job(shop)
+    workers = min(workers, len(jobs))
+    if workers > 1:
+        torch.set_num_threads(max(1, crew.cores() // workers))  # what a worker has, so that plans are measured alike
+    shop = Workshop(grid, out, record, energy_share=1 / workers)
+    for cell in {cell.backbone: cell for cell in reversed(grid.cells)}.values():
+        shop.plan(cell)
+    make_shop = partial(Workshop, grid, out, record, energy_share=1 / workers)
+    events = crew.in_turn(jobs, shop) if workers == 1 else crew.side_by_side(jobs, make_shop, workers)
+    failed, number, began = [], 0, time.perf_counter()
+    estimate = _Estimate(len(jobs), workers)
+    for event in events:
+        if isinstance(event, crew.Started):
+            number += 1
+            say(f"[{number}/{len(jobs)}] {event.name.replace('-', ' ')}{estimate.left(number)}")
+            continue
+        error_file = out / "cells" / event.name / "error.txt"
+        if event.error is None:
             error_file.unlink(missing_ok=True)
-        except Exception as error:  # one cell's failure must not cost the others
-            failed.append(name)
-            worked = True
+        else:
+            failed.append(event.name)
             error_file.parent.mkdir(parents=True, exist_ok=True)
-            line = " ".join(str(error).split()) or type(error).__name__
-            details = "" if isinstance(error, LilliputError) else traceback.format_exc()
-            write_whole(error_file, f"{line}\n{details}".encode())
-            say(f"{name} failed: {line}")
-        if worked:
-            estimate.add(time.perf_counter() - since)
+            write_whole(error_file, f"{event.error}\n{event.details}".encode())
+            say(f"{event.name} failed: {event.error}")
+        if event.worked:
+            estimate.add(event.seconds)
     say(f"{len(jobs) - len(failed)} of {len(jobs)} done in {duration(time.perf_counter() - began)}")
     return failed
 
@@ -79,9 +84,8 @@ def study(grid: Grid, out: Path) -> list[str]:
 class Workshop:
     """A study's folder while it is worked in: one plan per backbone, one judge per plan, the rows that are there."""
 
-    def __init__(self, grid: Grid, out: Path):
-        self.grid, self.out = grid, out
-        self.record = _open(grid, out)
+    def __init__(self, grid: Grid, out: Path, record: dict[str, Any], *, energy_share: float):
+        self.grid, self.out, self.record, self.energy_share = grid, out, record, energy_share
         self.judges: dict[Plan, Judge] = {}
 
     def plan(self, cell: Cell) -> Plan:
@@ -91,7 +95,9 @@ class Workshop:
             plan = plan_for(cell, self.grid.data.pool.image_size, self.grid.device, self.grid.precision)
             plans[cell.backbone] = plan.as_dict()
             write_json(self.out / "study.json", self.record)
-        return Plan(**plans[cell.backbone])
+        plan = Plan(**plans[cell.backbone])
+        plan.take_threads()
+        return plan
 
     def judge(self, plan: Plan) -> Judge:
         if plan not in self.judges:
@@ -173,7 +179,7 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
     encoder, sizes = _plain_encoder(cell, grid.data.pool.image_size)
     exam = Exam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
     seen = grid.epochs * len(grid.data.pool)
-    meter = cost.EnergyMeter(grid.country)
+    meter = cost.EnergyMeter(grid.country, share=shop.energy_share)
     cost.reset_peak_memory(plan.device)
     began = time.perf_counter()
     try:
@@ -206,7 +212,7 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
     plan = shop.plan(cell)
     pretrain(
         cell, grid.data, folder, every=grid.every, device=plan.device, precision=plan.precision, country=grid.country,
-        until_converged=grid.until_converged, score=grid.score,
+        until_converged=grid.until_converged, score=grid.score, energy_share=shop.energy_share,
     )  # fmt: skip
     for rows in judge_run(folder, shop.judge(plan), done=done):
         shop.keep(rows)
@@ -333,8 +339,8 @@ def _settings(grid: Grid) -> dict[str, Any]:
 class _Estimate:
     """Time left, from the jobs that were really done."""
 
-    def __init__(self, total: int):
-        self.total = total
+    def __init__(self, total: int, workers: int):
+        self.total, self.workers = total, workers
         self.seconds: list[float] = []
 
     def add(self, seconds: float) -> None:
@@ -344,4 +350,4 @@ class _Estimate:
         if len(self.seconds) < 3:
             return ""
         mean = sum(self.seconds) / len(self.seconds)
-        return f", about {duration(mean * (self.total - number + 1))} left"
+        return f", about {duration(mean * (self.total - number + 1) / self.workers)} left"

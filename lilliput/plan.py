@@ -24,6 +24,12 @@ class Plan:
     device: str  # cpu, cuda, cuda:1, mps
     precision: str  # fp32, bf16, fp16 (weights and losses stay fp32)
     channels_last: bool
+    threads: int | None = None  # on a CPU; sums of other shapes give other last bits
+
+    def take_threads(self) -> None:
+        """Compute with the plan's number of threads from here on."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
 
     def place(self, module: M) -> M:
         """The module on the device, in the plan's memory format."""
@@ -70,7 +76,8 @@ def choose(
         raise BadSetting("precision 'fp16' is for accelerators; on a CPU take fp32 or bf16")
     if precision is None:
         precision = _measured(device, network, size) if network else _usual(device)
-    return Plan(device, precision, channels_last=True)
+    threads = torch.get_num_threads() if torch.device(device).type == "cpu" else None
+    return Plan(device, precision, channels_last=True, threads=threads)
 
 
 def _usual(device: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lilliput.errors import BadData
-from lilliput.files import write_whole
+from lilliput.files import locked, write_whole
 
 _TEXT = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge", "commit")
 _WHOLE = ("seed", "epoch", "image_size", "parameters", "multiply_adds", "multiply_adds_224")
@@ -43,19 +43,21 @@ def read(folder: str | Path) -> pd.DataFrame:
 
 
 def append(folder: str | Path, rows: Sequence[dict]) -> None:
-    """Add rows, replacing those with the same key; the file is rewritten whole or not at all.
-
-    For one writer at a time: of two at once, the later keeps only what it had read.
-    """
+    """Add rows, replacing those with the same key; the file is rewritten whole or not at all, by one at a time."""
     if not rows:
         return
     new = _tidied(rows)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with locked(Path(folder)):
+        _replace(folder, new)
+
+
+def _replace(folder: str | Path, new: pd.DataFrame) -> None:
     old = read(folder)
     whole = new if old.empty else pd.concat([old, new], ignore_index=True)
     whole = whole.drop_duplicates(KEY, keep="last")
     # A column of numbers with gaps is real in memory; on disk a count of parameters is not "11689512.0".
     whole = whole.astype(dict.fromkeys(_WHOLE, "Int64"))
-    Path(folder).mkdir(parents=True, exist_ok=True)
     write_whole(Path(folder) / "results.csv", whole.to_csv(index=False, lineterminator="\n").encode())
 
 

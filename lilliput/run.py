@@ -99,13 +99,14 @@ def pretrain(
     country: str = "USA",
     until_converged: int | None = None,
     score: str | None = None,
+    energy_share: float = 1.0,
 ) -> Path:
     """Pretrain, or go on where an interrupted run of the same settings in `out` stopped; returns the folder.
 
     Encoders are saved before the first epoch, after every `every` epochs and after the last. With `until_converged`,
     training stops once `score` ("rank": effective rank of the features, without labels; "knn": held-out accuracy) has
-    not improved for so many checkpoints. Without a device or precision a resumed run keeps its own. Raises BadSetting
-    if `out` holds a run of other settings.
+    not improved for so many checkpoints. `energy_share`: this run's part of what the machine uses. Without a device or
+    precision a resumed run keeps its own. Raises BadSetting if `out` holds a run of other settings.
     """
     out = Path(out)
     images = data.pool
@@ -118,6 +119,7 @@ def pretrain(
     plan = (
         _plan_again(out, record, device, precision) if record else plan_for(cell, images.image_size, device, precision)
     )
+    plan.take_threads()
     technique = plan.place(technique)
     optimiser = make_optimiser(recipe, technique)
     scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")
@@ -148,7 +150,7 @@ def pretrain(
         return out
 
     few = images.batch(np.linspace(0, len(images) - 1, min(RANKED, len(images))).astype(int))
-    meter = cost.EnergyMeter(country)
+    meter = cost.EnergyMeter(country, share=energy_share)
     before = {key: rows[-1][key] if rows else 0.0 for key in ("total_seconds", "kwh", "grams_co2")}
     began = time.perf_counter()
     cost.reset_peak_memory(plan.device)
@@ -213,6 +215,7 @@ def _plan_again(out: Path, record: dict[str, Any], device: str | None, precision
     begun = Plan(**record["plan"])
     try:
         plan = choose(device or begun.device, precision or begun.precision)
+        plan = dataclasses.replace(plan, threads=begun.threads)
     except BadSetting as error:
         raise BadSetting(f"{out} was begun on {begun.device} in {begun.precision}: {error}") from None
     if plan != begun:

@@ -87,7 +87,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
         patch.setattr(os, "replace", killed)
         results.append(tmp_path, [row(value=0.9)])
     assert (tmp_path / "results.csv").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "results.csv"}
 
 
 def test_a_torn_file_is_refused_by_name_wherever_a_line_is_cut(tmp_path):

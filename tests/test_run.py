@@ -113,7 +113,8 @@ def test_the_record_holds_every_effective_setting_and_the_log_what_was_measured(
     assert {"tau", "hidden", "output", "area"} <= set(record["technique_options"])
     assert record["backbone_options"] == {"width": 0.25}
     assert record["data_digest"] == scenes.pool.digest and record["image_size"] == 32
-    assert record["plan"] == {"device": "cpu", "precision": "fp32", "channels_last": True}
+    threads = torch.get_num_threads()
+    assert record["plan"] == {"device": "cpu", "precision": "fp32", "channels_last": True, "threads": threads}
     assert {"versions", "machine", "commit", "parameters", "multiply_adds", "multiply_adds_224"} <= set(record)
     wanted = {"loss", "learning_rate", "seconds", "images_per_s", "gradient_norm", "effective_rank", "kwh", "grams_co2"}
     rows = checkpoint.read_log(out)

@@ -283,7 +283,7 @@ def test_a_few_epochs_beat_random_init(technique, margin, pictures, tmp_path):
 def test_split_brain_learns_to_paint(tmp_path):
     """64 pictures by heart: its features need far longer than a test may take to beat random init."""
     few = catalog.dataset("scenes")(image_size=32, limit=64, pool_count=64, train_count=20, test_count=10)
-    options = {"epochs": 100, "every": 100, "lr": 0.01, "width": 0.5, "device": "cpu", "precision": "fp32"}
+    options = {"epochs": 100, "every": 100, "width": 0.5, "device": "cpu", "precision": "fp32"}
     log = checkpoint.read_log(api.pretrain("split_brain", "resnet18", few, tmp_path, **options))[-1]
     assert log["colour_told"] > log["colour_told_by_majority"] + 0.05
     assert log["lightness_told"] > log["lightness_told_by_majority"] + 0.02

@@ -1,0 +1,73 @@
+"""Jobs shared by processes: the same outcome as in turn, and a death that costs one job alone."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from lilliput import api, crew, results
+
+
+def shop(folder):
+    return {"folder": folder, "made_by": os.getpid()}
+
+
+def leave_a_file(name, shop):
+    (Path(shop["folder"]) / name).write_text(str(shop["made_by"]))
+    return True
+
+
+def fail(shop):
+    raise RuntimeError("two\nlines")
+
+
+def die(shop):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tell_threads(shop):
+    (Path(shop["folder"]) / "threads").write_text(str(torch.get_num_threads()))
+    return False
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_job_that_fails_or_dies_costs_itself_alone(workers, tmp_path):
+    jobs = [("fails", fail), *((name, partial(leave_a_file, name)) for name in "abcd"), ("threads", tell_threads)]
+    if workers:
+        jobs.insert(1, ("dies", die))
+        events = list(crew.side_by_side(jobs, partial(shop, tmp_path), workers))
+    else:
+        events = list(crew.in_turn(jobs, shop(tmp_path)))
+    started = [event.name for event in events if isinstance(event, crew.Started)]
+    finished = {event.name: event for event in events if isinstance(event, crew.Finished)}
+    assert started == [name for name, _ in jobs] and set(finished) == set(started)
+    assert finished["fails"].error == "two lines" and "RuntimeError" in finished["fails"].details
+    assert sorted(name for name, event in finished.items() if event.error is None and event.worked) == list("abcd")
+    assert not finished["threads"].worked
+    makers = {(tmp_path / name).read_text() for name in "abcd"}
+    if workers:
+        assert "killed" in finished["dies"].error
+        assert str(os.getpid()) not in makers and 1 <= len(makers) <= 3  # a third worker took the dead one's place
+        assert int((tmp_path / "threads").read_text()) == max(1, crew.cores() // 2)
+    else:
+        assert makers == {str(os.getpid())}
+
+
+def test_two_workers_leave_the_rows_that_one_leaves(scenes, tmp_path):
+    settings = {
+        "techniques": ["rotnet", "simclr"], "backbones": ["shufflenet_v2"], "epochs": 1, "batch": 16, "device": "cpu",
+        "precision": "fp32", "width": 0.5,
+    }  # fmt: skip
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(max(1, crew.cores() // 2))
+        one, two = (api.study(scenes, tmp_path / str(n), workers=n, **settings) for n in (1, 2))
+    finally:
+        torch.set_num_threads(before)
+    assert one[1] == two[1] == []
+    columns = ["technique", "backbone", "epoch", "probe", "metric"]
+    rows = [results.read(out).sort_values(columns).reset_index(drop=True) for out, _ in (one, two)]
+    assert rows[0][[*columns, "value"]].equals(rows[1][[*columns, "value"]])
