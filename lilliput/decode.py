@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lilliput.crew import cores
 from lilliput.progress import task
 
 extensions = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -95,9 +96,7 @@ def fill_from_array(source: np.ndarray, rows: np.ndarray, what: str) -> Callable
 
 def in_parallel(work: Callable[[int], None], count: int, what: str) -> None:
     """Call `work(row)` for all rows on all cores; threads, as Pillow lets go of Python's lock while it decodes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-    with task(what, count) as advance, ThreadPoolExecutor(cores) as pool:
+    with task(what, count) as advance, ThreadPoolExecutor(cores()) as pool:
 
         def job(start: int) -> int:
             rows = range(start, min(start + rows_per_job, count))
