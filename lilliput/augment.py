@@ -252,9 +252,9 @@ def gaussian(images: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
     places = torch.arange(-radius, radius + 1, device=sigma.device)
     weight = torch.exp(-0.5 * (places / sigma[:, None]) ** 2)
     weight = (weight / weight.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-    padded = F.pad(images, (radius,) * 4, mode="reflect").view(1, batch * channels, height + 2 * radius, -1)
+    padded = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, batch * channels, height + 2 * radius, -1)
     down = F.conv2d(padded, weight[:, None, :, None], groups=batch * channels)
-    return F.conv2d(down, weight[:, None, None, :], groups=batch * channels).view_as(images)
+    return F.conv2d(down, weight[:, None, None, :], groups=batch * channels).reshape(images.shape)
 
 
 def blur(images: Tensor, rng: Generator, *, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0)) -> Tensor:

@@ -88,7 +88,7 @@ def check_country(country: str) -> None:
 class EnergyMeter:
     """Energy and CO2 since it was made, of this machine while it computes. `stop` it in the end.
 
-    `share`: the part of the machine that the work has, where several works run side by side.
+    `share`: the part of the machine that the work has, where several run side by side; too small while one runs alone.
 
     Nothing is sent or looked up: codecarbon's offline mode with its own tables. A machine without power counters is
     estimated from its processor's model.

@@ -6,10 +6,14 @@ on each in turn. A worker that dies takes its own job with it and nothing else.
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lilliput import progress
@@ -54,10 +58,14 @@ def cores() -> int:
 
 
 def _available_bytes() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return BYTES_PER_WORKER * cores()
+    """What the system could give, the page cache counted in; not more than a container may have."""
+    found = [BYTES_PER_WORKER * cores()]
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found)
 
 
 def in_turn(jobs: Sequence[tuple[str, Job]], shop: Any) -> Iterator[Event]:
@@ -102,13 +110,15 @@ class _Worker:
         context = multiprocessing.get_context("spawn")  # a fork would copy the state of torch's threads
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, make_shop, threads), daemon=True)
-        self.process.start()
+        with _without_interrupts():  # Ctrl-C reaches the parent too, and it decides
+            self.process.start()
         theirs.close()
         self.name, self.began, self.is_dead = "", 0.0, False
 
     def give(self, name: str, job: Job) -> Started:
         self.name, self.began = name, time.perf_counter()
-        self.connection.send((name, job))
+        with suppress(OSError):  # it has died since its last word: that is heard next
+            self.connection.send((name, job))
         return Started(name)
 
     def hear(self, board: progress.Board) -> Finished | None:
@@ -134,25 +144,35 @@ class _Worker:
 
     def dismiss(self) -> None:
         if not self.is_dead:
-            self.connection.send(None)
+            with suppress(OSError):
+                self.connection.send(None)
             self.process.join()
         self.connection.close()
 
 
 def _work(connection: Connection, make_shop: Callable[[], Any], threads: int) -> None:
     """A worker's life."""
-    import signal
-
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, and it decides
     torch.set_num_threads(threads)
     progress.send_to(connection.send)
-    shop = None
+    shop = make_shop()
     while (order := connection.recv()) is not None:
         name, job = order
-        shop = shop or make_shop()
         connection.send(_done(name, job, shop))
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started within ignores Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _done(name: str, job: Job, shop: Any) -> Finished:

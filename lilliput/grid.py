@@ -1,5 +1,6 @@
 """A study: a grid of techniques x backbones x seeds -> the cells still missing -> run and judge each -> report."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.features import Exam, measure_batch_norm, split
 from lilliput.files import read_json, write_json, write_whole
 from lilliput.judge import Judge, Pixels, costs, judge_run, judges_all
-from lilliput.plan import Plan, choose, seeded
+from lilliput.plan import Plan, choose, own_threads, seeded
 from lilliput.probes import finetune
 from lilliput.progress import duration, say
 from lilliput.recipe import SMALL
@@ -53,12 +54,22 @@ def study(grid: Grid, out: Path, *, workers: int = 1) -> list[str]:
     record = _open(grid, out)
     jobs = list(_jobs(grid))
     workers = min(workers, len(jobs))
+    threads = max([plan.get("threads") or 1 for plan in record["plans"].values()], default=1)
+    if workers > (most := max(1, crew.cores() // threads)):
+        say(f"{out} was begun with {threads} threads a cell, so {most} at once")
+        workers = most
+    with own_threads():
+        return _all_done(grid, out, record, jobs, workers)
+
+
+def _all_done(grid: Grid, out: Path, record: dict[str, Any], jobs: list, workers: int) -> list[str]:
+    make_shop = partial(Workshop, grid, out, record, energy_share=1 / workers)
+    shop = make_shop()
     if workers > 1:
         torch.set_num_threads(max(1, crew.cores() // workers))  # what a worker has, so that plans are measured alike
-    shop = Workshop(grid, out, record, energy_share=1 / workers)
-    for cell in {cell.backbone: cell for cell in reversed(grid.cells)}.values():
-        shop.plan(cell)
-    make_shop = partial(Workshop, grid, out, record, energy_share=1 / workers)
+        for cell in {cell.backbone: cell for cell in reversed(grid.cells)}.values():
+            with contextlib.suppress(Exception):  # its own cells will say so, and cost no others
+                shop.plan(cell)
     events = crew.in_turn(jobs, shop) if workers == 1 else crew.side_by_side(jobs, make_shop, workers)
     failed, number, began = [], 0, time.perf_counter()
     estimate = _Estimate(len(jobs), workers)

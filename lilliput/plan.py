@@ -107,6 +107,16 @@ def _seconds(model: nn.Module, images: Tensor, plan: Plan) -> float:
 
 
 @contextmanager
+def own_threads() -> Iterator[None]:
+    """What the block does to torch's number of threads ends with it."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Torch's global generators hold this seed within the block, and what they held before after it.
 

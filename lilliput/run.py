@@ -22,7 +22,7 @@ from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.features import Exam, effective_rank, extract, split
 from lilliput.files import read_json, write_json
 from lilliput.loop import train
-from lilliput.plan import Plan, choose, seeded
+from lilliput.plan import Plan, choose, own_threads, seeded
 from lilliput.probes.knn import knn
 from lilliput.progress import duration, say
 from lilliput.recipe import Recipe, make_optimiser
@@ -88,6 +88,7 @@ def make_cell(
     return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbone"])
 
 
+@own_threads()
 def pretrain(
     cell: Cell,
     data: Data,

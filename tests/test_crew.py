@@ -1,7 +1,10 @@
 """Jobs shared by processes: the same outcome as in turn, and a death that costs one job alone."""
 
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -28,9 +31,48 @@ def die(shop):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def time_passes(seconds, shop):
+    time.sleep(seconds)
+    return True
+
+
+def add_rows(folder, name):
+    for epoch in range(20):
+        row = {"technique": name, "backbone": "b", "seed": 0, "epoch": epoch, "probe": "linear", "metric": "accuracy"}
+        results.append(folder, [{**row, "value": 0.5}])
+
+
+def test_two_processes_that_write_rows_at_once_lose_none(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=add_rows, args=(tmp_path, name)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(results.read(tmp_path)) == 40
+
+
 def tell_threads(shop):
     (Path(shop["folder"]) / "threads").write_text(str(torch.get_num_threads()))
     return False
+
+
+def leave_after(shop):
+    """A process that dies just after its job."""
+    threading.Timer(0.3, os._exit, [3]).start()
+    return True
+
+
+def test_a_worker_that_dies_between_two_jobs_costs_no_others(tmp_path):
+    jobs = [("last", leave_after), ("slow", partial(time_passes, 1.5)), ("c", partial(leave_a_file, "c"))]
+    events = crew.side_by_side(jobs, partial(shop, tmp_path), 1)
+    finished = {}
+    for event in events:
+        if isinstance(event, crew.Finished):
+            finished[event.name] = event
+            time.sleep(1.0)  # by now the first worker is gone, and its next job is sent to nobody
+    assert finished["last"].error is None and "ended with code 3" in finished["slow"].error
+    assert finished["c"].error is None and (tmp_path / "c").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -56,7 +98,10 @@ def test_a_job_that_fails_or_dies_costs_itself_alone(workers, tmp_path):
         assert makers == {str(os.getpid())}
 
 
-def test_two_workers_leave_the_rows_that_one_leaves(scenes, tmp_path):
+def test_two_workers_leave_the_rows_that_one_leaves(scenes, tmp_path, monkeypatch):
+    crews = []
+    real = crew.side_by_side
+    monkeypatch.setattr(crew, "side_by_side", lambda *all: (crews.append(all[2]), real(*all))[1])
     settings = {
         "techniques": ["rotnet", "simclr"], "backbones": ["shufflenet_v2"], "epochs": 1, "batch": 16, "device": "cpu",
         "precision": "fp32", "width": 0.5,
@@ -67,7 +112,7 @@ def test_two_workers_leave_the_rows_that_one_leaves(scenes, tmp_path):
         one, two = (api.study(scenes, tmp_path / str(n), workers=n, **settings) for n in (1, 2))
     finally:
         torch.set_num_threads(before)
-    assert one[1] == two[1] == []
+    assert one[1] == two[1] == [] and crews == [2]
     columns = ["technique", "backbone", "epoch", "probe", "metric"]
     rows = [results.read(out).sort_values(columns).reset_index(drop=True) for out, _ in (one, two)]
     assert rows[0][[*columns, "value"]].equals(rows[1][[*columns, "value"]])
