@@ -11,7 +11,7 @@ from lilliput.files import read_json
 from lilliput.store import Data
 
 # What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
-EMBEDDED = {"image_size": 32, "limit": 224, "epochs": 10, "batch": 32}
+EMBEDDED = {"image_size": 32, "limit": 448, "epochs": 10, "batch": 32}
 
 
 def open_data(
