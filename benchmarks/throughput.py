@@ -67,12 +67,6 @@ def row(a: argparse.Namespace, technique: str, backbone: str, size: int) -> str:
 
 
 def _in_own_process(side: str, technique: str, backbone: str, size: int, a: argparse.Namespace) -> dict:
-    from lilliput.cli import TUNABLES
-
-    environment = dict(os.environ)
-    environment.pop("GLIBC_TUNABLES", None)
-    if side != "lightly":
-        environment["GLIBC_TUNABLES"] = TUNABLES
     command = [
         sys.executable,
         "-m",
@@ -85,14 +79,22 @@ def _in_own_process(side: str, technique: str, backbone: str, size: int, a: argp
         technique,
     ]
     command += ["--backbones", backbone, "--sizes", str(size), "--batch", str(a.batch)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(command, env=environment(side), stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def environment(side: str) -> dict[str, str]:
+    """Ours as the command sets it, lightly's as it comes."""
+    from lilliput.cli import TUNABLES
+
+    found = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    return found if side == "lightly" else {**found, "GLIBC_TUNABLES": TUNABLES}
+
+
 def measure(side: str, technique: str, backbone: str, size: int, batch: int, pool: str) -> dict[str, Any]:
-    """Images a second of one side, and the precision that it ran in."""
+    """Images a second of one side, and the plan that it ran by."""
     sides = {"ours": ours, "ceiling": ceiling, "lightly": lightly}
-    plan, steps = sides[side](technique, backbone, size, batch, pool)
+    plan, steps, _ = sides[side](technique, backbone, size, batch, pool)
     return {"images_per_s": images_per_s(steps, drained=DRAINED if side == "lightly" else 2), "plan": plan}
 
 
@@ -107,13 +109,15 @@ def images_per_s(steps: Iterator[int], *, drained: int) -> float:
     return images / (time.perf_counter() - began)
 
 
-def prepared(technique: str, backbone: str, size: int, batch: int, pool: str):
+def prepared(technique: str, backbone: str, size: int, batch: int, pool: str, *, paper_views: bool = True):
     """What a run has before its first step: images, plan, technique and optimiser, by the small recipe."""
     from lilliput import api
     from lilliput.recipe import make_optimiser
     from lilliput.run import make_cell, plan_for
 
-    cell = make_cell(technique, backbone, batch=batch, epochs=1000, options=_views_of_the_paper(technique))
+    cell = make_cell(
+        technique, backbone, batch=batch, epochs=1000, options=_views_of_the_paper(technique) if paper_views else {}
+    )
     images = api.open_data(pool, image_size=size, limit=4 * batch).pool  # short epochs, so that their ends count too
     plan = plan_for(cell, size)
     plan.take_threads()
@@ -127,18 +131,24 @@ def _views_of_the_paper(technique: str) -> dict[str, float]:
     return {"blur": 1.0 if technique == "byol" else 0.5}
 
 
-def ours(*what) -> tuple[str, Iterator[int]]:
+def shown(plan: Any) -> str:
+    """A plan in the table: its precision, and what of it is unusual."""
+    unusual = [] if plan.channels_last else ["contiguous"]
+    return " ".join([plan.precision, *unusual, f"x{plan.threads}"])
+
+
+def ours(*what, **named) -> tuple[str, Iterator[int], Any]:
     import torch
 
     from lilliput.loop import train
 
-    images, plan, technique, recipe, optimiser = prepared(*what)
+    images, plan, technique, recipe, optimiser = prepared(*what, **named)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     epochs = train(technique, images, recipe, optimiser, scaler, plan=plan, seed=0)
-    return plan.precision, (epoch.images for epoch in epochs)
+    return shown(plan), (epoch.images for epoch in epochs), technique.encoder
 
 
-def ceiling(*what) -> tuple[str, Iterator[int]]:
+def ceiling(*what) -> tuple[str, Iterator[int], Any]:
     images, plan, technique, recipe, optimiser = prepared(*what)
     views = technique.views(plan.images(images.batch(slice(0, recipe.batch))), plan.generator(0))
 
@@ -153,20 +163,22 @@ def ceiling(*what) -> tuple[str, Iterator[int]]:
             technique.after_step(0.0)
             yield recipe.batch
 
-    return plan.precision, run()
+    return shown(plan), run(), technique.encoder
 
 
 # -- lightly ----------------------------------------------------------------------------------------------------------
 
 
-def lightly(technique: str, backbone: str, size: int, batch: int, pool: str) -> tuple[str, Iterator[int]]:
+def lightly(technique: str, backbone: str, size: int, batch: int, pool: str) -> tuple[str, Iterator[int], Any]:
     import torch
     from lightly.data import LightlyDataset
 
     from lilliput.backbone import silence_dropout
     from lilliput.catalog import backbone_builder
+    from lilliput.plan import seeded
 
-    network = backbone_builder(backbone)()  # the same network, with the same pooling, as plain torch layers
+    with seeded(0):
+        network = backbone_builder(backbone)()  # the same network, with the same pooling, as plain torch layers
     for layer in network.modules():
         if type(layer).__name__ == "DepthwiseConv2d":
             layer.__class__ = torch.nn.Conv2d
@@ -188,7 +200,7 @@ def lightly(technique: str, backbone: str, size: int, batch: int, pool: str) -> 
                 optimiser.zero_grad()
                 yield batch
 
-    return "fp32", run()
+    return "fp32", run(), network
 
 
 def lightly_simclr(network: Any, size: int) -> tuple[Any, Any, Callable]:

@@ -1,7 +1,7 @@
 """The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def pretrain(
     every: int = 5,
     seed: int = 0,
     device: str | None = None,
-    precision: str | None = None,
+    plan: Mapping[str, Any] | None = None,
     country: str = "USA",
     until_converged: int | None = None,
     score: str | None = None,
@@ -77,18 +77,19 @@ def pretrain(
 ) -> Path:
     """Pretrain one backbone by one technique, or go on with an interrupted run; returns the run's folder.
 
-    `options`: any of the technique, the backbone or the recipe, by name. Encoders are saved every `every` epochs;
-    `load_encoder` reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
+    `options`: any of the technique, the backbone or the recipe, by name. `plan`: what is fixed by hand of precision,
+    channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
+    reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
     cell = run.make_cell(
         technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options
     )  # fmt: skip
-    run.choose(device, precision)
+    run.choose(device, plan)
     if not isinstance(data, Data):
         data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
     out = Path(out or Path("runs") / f"{cell.name}-{data.name}")
     return run.pretrain(
-        cell, data, out, every=every, device=device, precision=precision, country=country,
+        cell, data, out, every=every, device=device, fixed=plan, country=country,
         until_converged=until_converged, score=score,
     )  # fmt: skip
 
@@ -101,7 +102,7 @@ def probe(
     at: Sequence[int] | None = None,
     data_folder: str | os.PathLike | None = None,
     device: str | None = None,
-    precision: str | None = None,
+    plan: Mapping[str, Any] | None = None,
 ):
     """Judge every saved encoder of a run (or those of the epochs `at`); rows are kept in its results.csv and returned.
 
@@ -117,12 +118,13 @@ def probe(
     for name in probes:
         catalog.check("probes", name)
     record = read_json(folder / "run.json")
-    plan = choose(device or record["plan"]["device"], precision or record["plan"]["precision"])
+    begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
+    chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
     if not isinstance(data, Data):
         data = open_data(data, image_size=record["image_size"], folder=data_folder, limit=2)
     if data.train is None or data.test is None:
         raise BadData(f"{data.name} has no labels to judge by: put images in train/<class>/ and test/<class>/")
-    judge = Judge(data.name, data.train, data.test, {name: {} for name in probes}, plan=plan, data=record["data"])
+    judge = Judge(data.name, data.train, data.test, {name: {} for name in probes}, plan=chosen, data=record["data"])
     for rows in judge_run(folder, judge, at=list(at) if at else None):
         results.append(folder, rows)
     return results.read(folder)
@@ -146,7 +148,7 @@ def study(
     batch: int | None = None,
     every: int = 5,
     device: str | None = None,
-    precision: str | None = None,
+    plan: Mapping[str, Any] | None = None,
     country: str = "USA",
     until_converged: int | None = None,
     score: str | None = None,
@@ -171,13 +173,13 @@ def study(
     for name in probes:
         catalog.check("probes", name)
     cells = make_cells(techniques, backbones, seeds, recipe=recipe, epochs=epochs, batch=batch, options=options)
-    run.choose(device, precision)
+    run.choose(device, plan)
     if not isinstance(data, Data):
         data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
     judged = open_data(judge, image_size=data.pool.image_size, limit=2) if judge else data
     out = Path(out or Path("runs") / f"study-{data.name}")
     grid = Grid(
-        cells, data, judged, {name: {} for name in probes}, every, device, precision, country, until_converged, score
+        cells, data, judged, {name: {} for name in probes}, every, device, plan, country, until_converged, score
     )
     failed = run_grid(grid, out, workers=workers or crew.usual_size(device))
     report(out)

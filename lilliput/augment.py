@@ -1,6 +1,7 @@
 """Batched transforms: (images [B, 3, H, W] in 0..1, rng) -> images; every image gets its own draw.
 
-Distributions are those of torchvision's per-image transforms.
+Distributions are those of torchvision's per-image transforms. What ends in _ changes its images in place and returns
+them, as in torch: on a CPU a copy of a batch costs as much as a change of its colours.
 """
 
 import math
@@ -8,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
@@ -32,22 +32,19 @@ def per_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]
 
 
-def in_blocks(change: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-    """change(*batches), on a CPU for as many images at a time as stay in a core's cache from one step to the next."""
-    images = batches[0]
-    count = max(1, CACHE // (images.shape[1:].numel() * images.element_size()))
-    if images.device.type != "cpu" or len(images) <= count:
-        return change(*batches)
-    return torch.cat([change(*block) for block in zip(*(batch.split(count) for batch in batches), strict=True)])
+def at_a_time(images: Tensor) -> int:
+    """How many images to change at once: on a CPU as many as stay in a core's cache from one step to the next."""
+    if images.device.type != "cpu":
+        return max(1, len(images))
+    return max(1, CACHE // (images.shape[1:].numel() * images.element_size()))
 
 
-def to_some(picked: Tensor, change: Callable[..., Tensor], images: Tensor, *values: Tensor) -> Tensor:
+def to_some_(picked: Tensor, change: Callable[..., Tensor], images: Tensor, *values: Tensor) -> Tensor:
     """change(images, *values) for the picked images [B] alone; the others stay."""
-    places = picked.nonzero().squeeze(1)
-    if not len(places):
-        return images
-    some = in_blocks(change, *(batch.index_select(0, places) for batch in (images, *values)))
-    return images.index_copy(0, places, some)
+    for places in picked.nonzero().squeeze(1).split(at_a_time(images)):
+        if len(places):
+            images.index_copy_(0, places, change(*(batch.index_select(0, places) for batch in (images, *values))))
+    return images
 
 
 # -- geometry ---------------------------------------------------------------------------------------------------------
@@ -123,7 +120,8 @@ def resized_crop(
     top, left, h, w = crop_boxes(batch, height, width, rng, area=area, ratio=ratio)
     mirrored = chosen(batch, flip, rng)[:, None, None]
     columns = [torch.where(mirrored, taken.flip(1), taken) for taken in taps(left, w, width, size)]
-    return in_blocks(resample, images, *taps(top, h, height, size), *columns)
+    blocks = (batch.split(at_a_time(images)) for batch in (images, *taps(top, h, height, size), *columns))
+    return torch.cat([resample(*block) for block in zip(*blocks, strict=True)])
 
 
 def padded_crop(images: Tensor, rng: Generator, *, padding: float = 1 / 8, flip: float = 0.5) -> Tensor:
@@ -194,7 +192,7 @@ def fade(images: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
     return (images * per_image(factor)).add_(base[:, None]).clamp_(0, 1)
 
 
-def colour_jitter(
+def colour_jitter_(
     images: Tensor,
     rng: Generator,
     *,
@@ -214,11 +212,8 @@ def colour_jitter(
     fades = order[order != HUE].view(batch, 3)
     factors = torch.stack(drawn, dim=1).gather(1, fades)
     places = (order == HUE).int().argmax(1)
-    images = images.clone()
     for place in range(4):
-        here = (picked & (places == place)).nonzero().squeeze(1)
-        batches = [batch.index_select(0, here) for batch in (images, fades, factors, turns)]
-        images.index_copy_(0, here, in_blocks(partial(_jittered, hue_place=place), *batches))
+        to_some_(picked & (places == place), partial(_jittered, hue_place=place), images, fades, factors, turns)
     return images
 
 
@@ -232,33 +227,40 @@ def _jittered(images: Tensor, fades: Tensor, factors: Tensor, turns: Tensor, *, 
     return images
 
 
-def grey(images: Tensor, rng: Generator, *, p: float = 0.2) -> Tensor:
+def grey_(images: Tensor, rng: Generator, *, p: float = 0.2) -> Tensor:
     """With probability p, all three channels become the brightness."""
-    return to_some(chosen(len(images), p, rng), lambda some: luma(some)[:, None].expand_as(some), images)
+    return to_some_(chosen(len(images), p, rng), lambda some: luma(some)[:, None].expand_as(some), images)
 
 
-def solarise(images: Tensor, rng: Generator, *, p: float, threshold: float = 0.5) -> Tensor:
+def solarise_(images: Tensor, rng: Generator, *, p: float, threshold: float = 0.5) -> Tensor:
     """With probability p, invert what is at or above the threshold."""
     picked = chosen(len(images), p, rng)
-    return to_some(picked, lambda some: torch.where(some >= threshold, 1 - some, some), images)
+    return to_some_(picked, lambda some: torch.where(some >= threshold, 1 - some, some), images)
 
 
 # -- blur -------------------------------------------------------------------------------------------------------------
 
 
+def smoothing(sigma: Tensor, length: int, *, radius: int) -> Tensor:
+    """[B] -> [B, length, length]: what blurs a line is a matrix, row by row the weights of a pixel's neighbours."""
+    reach = torch.arange(-radius, radius + 1, device=sigma.device)
+    weight = torch.exp(-0.5 * (reach / sigma[:, None]) ** 2)
+    weight = weight / weight.sum(1, keepdim=True)
+    places = _reflect(torch.arange(length, device=sigma.device)[:, None] + reach, length)
+    matrix = sigma.new_zeros(len(sigma), length, length)
+    return matrix.scatter_add_(2, places.expand(len(sigma), -1, -1), weight[:, None].expand(-1, length, -1))
+
+
 def gaussian(images: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
     """Every image blurred by its own sigma [B]: 2 radius + 1 taps along each side, edges reflected."""
-    batch, channels, height, _ = images.shape
-    places = torch.arange(-radius, radius + 1, device=sigma.device)
-    weight = torch.exp(-0.5 * (places / sigma[:, None]) ** 2)
-    weight = (weight / weight.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-    padded = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, batch * channels, height + 2 * radius, -1)
-    down = F.conv2d(padded, weight[:, None, :, None], groups=batch * channels)
-    return F.conv2d(down, weight[:, None, None, :], groups=batch * channels).reshape(images.shape)
+    height, width = images.shape[2:]
+    across, down = (smoothing(sigma, length, radius=radius) for length in (width, height))
+    wide = torch.bmm(images.flatten(1, 2), across.transpose(1, 2)).view_as(images)
+    return torch.matmul(down[:, None], wide)
 
 
-def blur(images: Tensor, rng: Generator, *, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0)) -> Tensor:
+def blur_(images: Tensor, rng: Generator, *, p: float = 0.5, sigma: tuple[float, float] = (0.1, 2.0)) -> Tensor:
     """With probability p, a Gaussian blur of uniform sigma, its kernel a tenth of the image (made odd)."""
     picked = chosen(len(images), p, rng)
     radius = max(1, images.shape[-1] // 10 // 2)
-    return to_some(picked, partial(gaussian, radius=radius), images, uniform(len(images), *sigma, rng))
+    return to_some_(picked, partial(gaussian, radius=radius), images, uniform(len(images), *sigma, rng))

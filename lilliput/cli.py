@@ -140,7 +140,13 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
 
 def _machine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"], help="(default: what suits the machine)")
+    parser.add_argument(
+        "--plan",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="fix by hand what is else measured: precision=fp32, bf16 or fp16; channels_last=, compile= true or false; "
+        "threads=N",
+    )
 
 
 def _positive(text: str) -> int:
@@ -210,8 +216,16 @@ def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 def _training(a: argparse.Namespace) -> dict[str, Any]:
     names = ["image_size", "limit", "recipe", "epochs", "every", "batch", "until_converged", "score"]
-    names += ["country", "device", "precision"]
-    return {name: getattr(a, name) for name in names}
+    names += ["country", "device"]
+    return {**{name: getattr(a, name) for name in names}, "plan": _plan(a.plan)}
+
+
+def _plan(words: list[str] | None) -> dict[str, Any]:
+    pairs = [word.partition("=") for word in words or []]
+    for name, equals, value in pairs:
+        if not equals or not value:
+            raise UnknownName(f"--plan {name!r} needs a value: {name}=VALUE")
+    return {name: catalog.parse_value("plan", value) for name, _, value in pairs}
 
 
 def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
@@ -220,7 +234,7 @@ def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
     rows = api.probe(
-        a.run_folder, a.data, probes=a.probes, at=a.at, data_folder=a.folder, device=a.device, precision=a.precision
+        a.run_folder, a.data, probes=a.probes, at=a.at, data_folder=a.folder, device=a.device, plan=_plan(a.plan)
     )
     rows = rows[~rows["metric"].str.contains("/")]
     print(

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ class Grid:
     probes: dict[str, dict[str, Any]]  # name -> options
     every: int
     device: str | None = None
-    precision: str | None = None
+    fixed: Mapping[str, Any] | None = None  # of the plan
     country: str = "USA"
     until_converged: int | None = None
     score: str | None = None
@@ -103,7 +103,7 @@ class Workshop:
         """The backbone's plan: measured once, then kept with the study, so that all its cells compute alike."""
         plans = self.record["plans"]
         if cell.backbone not in plans:
-            plan = plan_for(cell, self.grid.data.pool.image_size, self.grid.device, self.grid.precision)
+            plan = plan_for(cell, self.grid.data.pool.image_size, self.grid.device, self.grid.fixed)
             plans[cell.backbone] = plan.as_dict()
             write_json(self.out / "study.json", self.record)
         plan = Plan(**plans[cell.backbone])
@@ -155,7 +155,7 @@ def _pixels(shop: Workshop) -> bool:
     about = _baseline("pixels", "", 0, 0)
     probes = shop.missing(about, _frozen(shop.grid))
     if probes:
-        judge = shop.judge(choose(shop.grid.device, shop.grid.precision))
+        judge = shop.judge(choose(shop.grid.device, shop.grid.fixed))
         shop.keep(judge.rows(Pixels(), about, probes=probes, seed=0, label="pixels"))
     return bool(probes)
 
@@ -222,7 +222,7 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
         return False
     plan = shop.plan(cell)
     pretrain(
-        cell, grid.data, folder, every=grid.every, device=plan.device, precision=plan.precision, country=grid.country,
+        cell, grid.data, folder, every=grid.every, device=plan.device, fixed=plan.fixed(), country=grid.country,
         until_converged=grid.until_converged, score=grid.score, energy_share=shop.energy_share,
     )  # fmt: skip
     for rows in judge_run(folder, shop.judge(plan), done=done):

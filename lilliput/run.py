@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.features import Exam, effective_rank, extract, split
 from lilliput.files import read_json, write_json
 from lilliput.loop import train
-from lilliput.plan import Plan, choose, own_threads, seeded
+from lilliput.plan import Plan, allocator, choose, own_threads, processor, seeded
 from lilliput.probes.knn import knn
 from lilliput.progress import duration, say
 from lilliput.recipe import Recipe, make_optimiser
@@ -96,7 +97,7 @@ def pretrain(
     *,
     every: int = 5,
     device: str | None = None,
-    precision: str | None = None,
+    fixed: Mapping[str, Any] | None = None,
     country: str = "USA",
     until_converged: int | None = None,
     score: str | None = None,
@@ -106,8 +107,9 @@ def pretrain(
 
     Encoders are saved before the first epoch, after every `every` epochs and after the last. With `until_converged`,
     training stops once `score` ("rank": effective rank of the features, without labels; "knn": held-out accuracy) has
-    not improved for so many checkpoints. `energy_share`: this run's part of what the machine uses. Without a device or
-    precision a resumed run keeps its own. Raises BadSetting if `out` holds a run of other settings.
+    not improved for so many checkpoints. `energy_share`: this run's part of what the machine uses. `fixed`: what of
+    the plan is not to be measured; where it and `device` say nothing, a resumed run keeps its own. Raises BadSetting if
+    `out` holds a run of other settings.
     """
     out = Path(out)
     images = data.pool
@@ -117,11 +119,9 @@ def pretrain(
     recipe = cell.recipe.suited(technique.encoder)
     settings = _settings(cell, recipe, data, every, stop)
     record = _opened(out, settings)
-    plan = (
-        _plan_again(out, record, device, precision) if record else plan_for(cell, images.image_size, device, precision)
-    )
+    plan = _plan_again(out, record, device, fixed) if record else plan_for(cell, images.image_size, device, fixed)
     plan.take_threads()
-    technique = plan.place(technique)
+    technique = plan.hasten(plan.place(technique))
     optimiser = make_optimiser(recipe, technique)
     scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")
     about = {
@@ -211,26 +211,26 @@ def stop_rule(data: Data, until_converged: int | None, score: str | None) -> dic
     return {"after": until_converged, "score": score}
 
 
-def _plan_again(out: Path, record: dict[str, Any], device: str | None, precision: str | None) -> Plan:
+def _plan_again(out: Path, record: dict[str, Any], device: str | None, fixed: Mapping[str, Any] | None) -> Plan:
     """The plan that a run was begun with, or what is asked for instead, which is then recorded."""
     begun = Plan(**record["plan"])
     try:
-        plan = choose(device or begun.device, precision or begun.precision)
-        plan = dataclasses.replace(plan, threads=begun.threads)
+        given = {key: value for key, value in (fixed or {}).items() if value is not None}
+        plan = choose(device or begun.device, {**begun.fixed(), **given})
     except BadSetting as error:
-        raise BadSetting(f"{out} was begun on {begun.device} in {begun.precision}: {error}") from None
+        raise BadSetting(f"{out} was begun with {begun}: {error}") from None
     if plan != begun:
-        say(f"{out} was begun on {begun.device} in {begun.precision}; from here on its bits differ from that")
+        say(f"{out} was begun with {begun}; it goes on with {plan}, and its bits differ from here on")
         record["plan"] = plan.as_dict()
         write_json(out / "run.json", record)
     return plan
 
 
-def plan_for(cell: Cell, size: int, device: str | None = None, precision: str | None = None) -> Plan:
+def plan_for(cell: Cell, size: int, device: str | None = None, fixed: Mapping[str, Any] | None = None) -> Plan:
     """The plan that suits the cell's network on this machine."""
-    return choose(
-        device, precision, network=catalog.backbone_builder(cell.backbone, **cell.backbone_options), size=size
-    )
+    network = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
+    name = " ".join([cell.backbone, *(f"{key}={value}" for key, value in sorted(cell.backbone_options.items()))])
+    return choose(device, fixed, network=network, name=name, size=size, batch=cell.recipe.batch)
 
 
 def _checked(cell: Cell, data: Data, every: int) -> Technique:
@@ -342,18 +342,11 @@ def machine() -> dict[str, Any]:
     """Of what it computes on."""
     return {
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
+        "allocator": allocator(),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 def commit() -> str | None:

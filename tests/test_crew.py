@@ -104,7 +104,7 @@ def test_two_workers_leave_the_rows_that_one_leaves(scenes, tmp_path, monkeypatc
     monkeypatch.setattr(crew, "side_by_side", lambda *all: (crews.append(all[2]), real(*all))[1])
     settings = {
         "techniques": ["rotnet", "simclr"], "backbones": ["shufflenet_v2"], "epochs": 1, "batch": 16, "device": "cpu",
-        "precision": "fp32", "width": 0.5,
+        "plan": {"precision": "fp32", "channels_last": True}, "width": 0.5,
     }  # fmt: skip
     before = torch.get_num_threads()
     try:

@@ -18,11 +18,10 @@ from safetensors.torch import load_file
 import lilliput
 from lilliput import api, checkpoint, run
 from lilliput.errors import BadData, BadSetting, LilliputError, UnknownName
-from lilliput.plan import Plan
-from lilliput.store import Data
 
 TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
-SMALL = {"epochs": 3, "batch": 16, "device": "cpu", "precision": "fp32", "width": 0.25}
+PLAN = {"precision": "fp32", "channels_last": True}
+SMALL = {"epochs": 3, "batch": 16, "device": "cpu", "plan": PLAN, "width": 0.25}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(technique
 
 def test_a_run_killed_outright_goes_on_with_the_same_command(photos, tmp_path):
     """SIGKILL in the middle of training, by the command line, as a user's machine would."""
-    numbers = {"epochs": 12, "batch": 16, "width": 0.25, "every": 4, "device": "cpu", "precision": "fp32"}
+    numbers = {"epochs": 12, "batch": 16, "width": 0.25, "every": 4, "device": "cpu", "plan": PLAN}
     settings = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, "-m", "lilliput", "pretrain", "simclr", "resnet18", "--data", photos, *settings]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -114,7 +113,7 @@ def test_the_record_holds_every_effective_setting_and_the_log_what_was_measured(
     assert record["backbone_options"] == {"width": 0.25}
     assert record["data_digest"] == scenes.pool.digest and record["image_size"] == 32
     threads = torch.get_num_threads()
-    assert record["plan"] == {"device": "cpu", "precision": "fp32", "channels_last": True, "threads": threads}
+    assert record["plan"] == {"device": "cpu", **PLAN, "threads": threads, "compile": False}
     assert {"versions", "machine", "commit", "parameters", "multiply_adds", "multiply_adds_224"} <= set(record)
     wanted = {"loss", "learning_rate", "seconds", "images_per_s", "gradient_norm", "effective_rank", "kwh", "grams_co2"}
     rows = checkpoint.read_log(out)
@@ -280,7 +279,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_advice(scenes, tmp_path):
 
 def test_mixed_precision_trains_on_a_cpu(scenes, tmp_path):
     for technique in TECHNIQUES:
-        options = {**SMALL, "epochs": 1, "precision": "bf16"}
+        options = {**SMALL, "epochs": 1, "plan": {"precision": "bf16"}}
         out = api.pretrain(technique, "resnet18", scenes, tmp_path / technique, **options)
         assert torch.isfinite(torch.tensor(checkpoint.read_log(out)[-1]["loss"]))
 
@@ -295,13 +294,7 @@ def test_an_encoder_trained_on_cuda_loads_on_a_cpu(scenes, tmp_path):
 def test_a_run_that_goes_on_keeps_its_plan_unless_told(scenes, tmp_path):
     out = api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **SMALL)
     (out / checkpoint.STATE).unlink()  # so that there is something to do again
-    api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "precision": None})
+    api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "plan": None})
     assert json.loads((out / "run.json").read_text())["plan"]["precision"] == "fp32"
-    api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "precision": "bf16"})
+    api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "plan": {"precision": "bf16"}})
     assert json.loads((out / "run.json").read_text())["plan"]["precision"] == "bf16"
-
-
-def test_a_plan_is_measured_where_none_is_given(scenes):
-    plan = run.plan_for(run.make_cell("simclr", "shufflenet_v2"), 32, device="cpu")
-    assert isinstance(plan, Plan) and plan.precision in ("fp32", "bf16")
-    assert isinstance(scenes, Data)

@@ -15,11 +15,12 @@ from lilliput.judge import Pixels
 from lilliput.plan import Plan
 from lilliput.probes import finetune
 from lilliput.probes.knn import vote
-from lilliput.probes.linear import fit, linear
+from lilliput.probes.linear import DECAYS, fit, linear
 from lilliput.recipe import SMALL as SMALL_RECIPE
 
 CPU = Plan("cpu", "fp32", channels_last=False)
-SMALL = {"epochs": 2, "every": 1, "batch": 16, "device": "cpu", "precision": "fp32", "width": 0.5}
+PLAN = {"precision": "fp32", "channels_last": True}
+SMALL = {"epochs": 2, "every": 1, "batch": 16, "device": "cpu", "plan": PLAN, "width": 0.5}
 
 
 @pytest.fixture(scope="module")
@@ -216,25 +217,51 @@ def test_the_linear_probe_agrees_with_scikit_learn():
     centres = rng.normal(size=(4, 6))
     labels = rng.integers(0, 4, 400)
     features = (centres[labels] + rng.normal(size=(400, 6))).astype(np.float32)
-    weights, biases = fit(torch.from_numpy(features), torch.from_numpy(labels), 4, steps=600, lr=0.05)
+    features -= features.mean(0)
+    weights, biases, left = fit(torch.from_numpy(features), torch.from_numpy(labels), 4, steps=2000, tolerance=1e-10)
+    assert 0 <= left < 1e-10
     # our penalty: decay * |W|^2 beside the mean loss; scikit-learn's: |W|^2 / 2C beside the sum
-    for index, decay in ((2, 1e-3), (3, 1e-2)):
-        theirs = LogisticRegression(C=1 / (2 * decay * 400), max_iter=2000).fit(features, labels)
-        ours = torch.softmax(torch.from_numpy(features) @ weights[index] + biases[index], 1).numpy()
-        assert np.abs(ours - theirs.predict_proba(features)).max() < 0.02
+    for index, decay in enumerate(DECAYS):
+        theirs = LogisticRegression(C=1 / (2 * decay * 400), max_iter=5000, tol=1e-8).fit(features, labels)
+        ours = torch.softmax(torch.from_numpy(features) @ weights[:, index] + biases[index], 1).numpy()
+        assert np.abs(ours - theirs.predict_proba(features)).max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    "make", [lambda z: z @ torch.randn(8, 600), lambda z: z[:, :1].expand(-1, 50), lambda z: 0 * z]
+)
+def test_the_linear_probe_converges_on_features_that_say_the_same_over_and_over(make):
+    torch.manual_seed(0)
+    features = make(torch.randn(200, 8))
+    features = (features - features.mean(0)) / features.std(0).clamp(min=1e-9)
+    weights, _, left = fit(features, torch.arange(200) % 3, 4)  # a class without images, too
+    assert left < 1e-6 and weights.isfinite().all()
+
+
+def test_the_linear_probe_says_that_features_are_no_numbers(capsys, scenes):
+    class Broken(torch.nn.Module):
+        def forward(self, images):
+            return torch.full((len(images), 4), torch.nan)
+
+    values = dict(linear(Exam(Broken(), scenes.train, scenes.test, plan=CPU)))
+    assert 0 <= values["accuracy"] < 0.5 and "has not converged" in capsys.readouterr().err
 
 
 def test_neighbours_are_those_of_brute_force_and_nearer_ones_break_ties():
     rng = torch.Generator().manual_seed(0)
     bank, queries = torch.randn(60, 5, generator=rng), torch.randn(30, 5, generator=rng)
     labels = torch.randint(0, 4, (60,), generator=rng)
+    queries, bank = queries + 3, bank + 3  # far from zero
     guesses = vote(queries, bank, labels, 4, 7)
-    for query, guess in zip(queries, guesses.tolist(), strict=True):
-        nearest = ((bank - query) ** 2).sum(1).argsort()[:7]
-        votes = torch.bincount(labels[nearest], minlength=4)
-        assert votes[guess] == votes.max()
+    for row, query in enumerate(queries):
+        distances = {"euclidean": ((bank - query) ** 2).sum(1), "cosine": -torch.cosine_similarity(bank, query[None])}
+        for name, distance in distances.items():
+            votes = torch.bincount(labels[distance.argsort()[:7]], minlength=4)
+            assert votes[guesses[name][row]] == votes.max()
     line = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-    assert vote(torch.zeros(1, 1), line, torch.tensor([1, 0, 0, 1]), 2, 2).item() == 1  # one vote each: the nearer
+    assert (
+        vote(torch.zeros(1, 1), line, torch.tensor([1, 0, 0, 1]), 2, 2)["euclidean"].item() == 1
+    )  # one each: the nearer
 
 
 def test_effective_rank_is_the_number_of_directions_for_even_spreads():
@@ -278,7 +305,7 @@ def pictures(tmp_path_factory):
 )
 def test_a_few_epochs_beat_random_init(technique, backbone, margin, pictures, tmp_path):
     """Linear accuracy on test, chance 0.1; measured: from .161 to .237, .237, .213, .201; from .205 to .262."""
-    run = api.pretrain(technique, backbone, pictures, tmp_path, epochs=8, every=8, device="cpu", precision="fp32")
+    run = api.pretrain(technique, backbone, pictures, tmp_path, epochs=8, every=8, device="cpu", plan=PLAN)
     encoders = [checkpoint.load_encoder(path) for path in checkpoint.encoders(run).values()]
     exams = (Exam(encoder, pictures.train, pictures.test, plan=CPU) for encoder in encoders)
     before, after = (dict(linear(exam))["accuracy"] for exam in exams)
@@ -290,7 +317,7 @@ def test_a_few_epochs_beat_random_init(technique, backbone, margin, pictures, tm
 def test_split_brain_learns_to_paint(tmp_path):
     """64 pictures by heart: of more, it learns lightness first, and colour later than a test may take."""
     few = catalog.dataset("scenes")(image_size=32, limit=64, pool_count=64, train_count=20, test_count=10)
-    options = {"epochs": 100, "every": 100, "width": 0.5, "device": "cpu", "precision": "fp32"}
+    options = {"epochs": 100, "every": 100, "width": 0.5, "device": "cpu", "plan": PLAN}
     log = checkpoint.read_log(api.pretrain("split_brain", "resnet18", few, tmp_path, **options))[-1]
     assert log["colour_told"] > log["colour_told_by_majority"] + 0.05
     assert log["lightness_told"] > log["lightness_told_by_majority"] + 0.02

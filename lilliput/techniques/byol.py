@@ -48,10 +48,10 @@ class BYOL(Technique):
 
     def _view(self, images, rng, *, blur, solarise):
         images = augment.resized_crop(images, rng, area=(self.area, 1.0))
-        images = augment.colour_jitter(images, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
-        images = augment.grey(images, rng, p=0.2)
-        images = augment.blur(images, rng, p=blur)
-        return augment.solarise(images, rng, p=solarise)
+        images = augment.colour_jitter_(images, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+        images = augment.grey_(images, rng, p=0.2)
+        images = augment.blur_(images, rng, p=blur)
+        return augment.solarise_(images, rng, p=solarise)
 
     def loss(self, one, two):
         with torch.no_grad():

@@ -58,9 +58,9 @@ class MoCoV2(Technique):
 
     def _view(self, images, rng):
         images = augment.resized_crop(images, rng, area=(self.area, 1.0))
-        images = augment.colour_jitter(images, rng, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
-        images = augment.grey(images, rng, p=self.grey)
-        return augment.blur(images, rng, p=self.blur)
+        images = augment.colour_jitter_(images, rng, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+        images = augment.grey_(images, rng, p=self.grey)
+        return augment.blur_(images, rng, p=self.blur)
 
     def loss(self, one, two, order):
         queries = self.head(self.encoder(one))

@@ -44,11 +44,11 @@ class SimCLR(Technique):
     def _view(self, images, rng):
         s = self.strength
         images = augment.resized_crop(images, rng, area=(self.area, 1.0))
-        images = augment.colour_jitter(
+        images = augment.colour_jitter_(
             images, rng, brightness=0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=0.2 * s
         )
-        images = augment.grey(images, rng, p=self.grey)
-        return augment.blur(images, rng, p=self.blur)
+        images = augment.grey_(images, rng, p=self.grey)
+        return augment.blur_(images, rng, p=self.blur)
 
     def loss(self, one, two):
         one, two = self.projector(self.encoder(torch.cat([one, two]))).chunk(2)

@@ -1,0 +1,112 @@
+"""Seconds to judge saved encoders: the probes beside the features that they need, and lightly's linear evaluation.
+
+python -m benchmarks.judging --data DIR [--run RUN] [--checkpoints 20] [--size 96] [--lightly-epochs 90]
+
+A series of encoders (of the run, over and over if it has fewer; else untrained ones) is judged by `linear` and `knn`
+as `lilliput probe` does; the same features are extracted once more alone, encoder by encoder in turn. Then the last
+encoder is judged by lightly's LinearClassifier (extra `bench`) as its benchmarks do: SGD of rate 0.1 for 90 epochs of
+random crops and mirror images through the frozen network. `--lightly-epochs 0` leaves that out.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks import throughput
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", required=True, help="a folder with train/<class>/ and test/<class>/")
+    parser.add_argument("--run", help="the folder of a run")
+    parser.add_argument("--backbone", default="shufflenet_v2", help="of untrained encoders, without --run")
+    parser.add_argument("--checkpoints", type=int, default=20)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--lightly-epochs", type=int, default=90)
+    a = parser.parse_args()
+    if os.environ.get("GLIBC_TUNABLES") != (wanted := throughput.environment("ours")["GLIBC_TUNABLES"]):
+        os.environ["GLIBC_TUNABLES"] = wanted  # as the command starts
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.judging", *sys.argv[1:]])
+    seconds, accuracy, encoder = ours(a)
+    if a.lightly_epochs:
+        began = time.perf_counter()
+        theirs = lightly(encoder, a.data, a.size, a.lightly_epochs)
+        taken = time.perf_counter() - began
+        print(f"lightly, {a.lightly_epochs} epochs: {taken:.1f} s, linear accuracy {theirs:.3f}")
+        print(f"Lilliput, the same encoder, linear and knn: {seconds:.1f} s, linear accuracy {accuracy:.3f}")
+        print(f"lightly / Lilliput: {taken / seconds:.0f}")
+
+
+def ours(a: argparse.Namespace) -> tuple[float, float, Any]:
+    """Judge all; returns the median seconds, and the last encoder with its accuracy."""
+    from lilliput import api, catalog, checkpoint
+    from lilliput.features import extract
+    from lilliput.judge import Judge
+    from lilliput.plan import choose, seeded
+
+    data = api.open_data(a.data, image_size=a.size, limit=2)
+    assert data.train and data.test
+    build = catalog.backbone_builder(a.backbone)
+    plan = choose("cpu", network=build, name=a.backbone, size=a.size)
+    plan.take_threads()
+    judge = Judge(data.name, data.train, data.test, {"linear": {}, "knn": {}}, plan=plan)
+    saved = list(checkpoint.encoders(Path(a.run)).values()) if a.run else []
+    whole, alone, probes = [], [], []
+    for number in range(a.checkpoints):
+        with seeded(number):
+            encoder = plan.place(checkpoint.load_encoder(saved[number % len(saved)]) if saved else build())
+        judge.said.clear()
+        began = time.perf_counter()
+        for store in (data.train, data.test):
+            extract(encoder, store, plan=plan)
+        alone.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        rows = judge.rows(encoder, {}, probes=list(judge.probes), seed=0, label=str(number))
+        whole.append(time.perf_counter() - began)
+        probes.append({row["probe"]: row["probe_seconds"] for row in rows})
+    count = len(data.train) + len(data.test)
+    print(f"{a.checkpoints} encoders, {count} images of {a.size} px, {plan}")
+    print(
+        f"features alone {sum(alone):.1f} s, judged by linear and knn {sum(whole):.1f} s: {sum(whole) / sum(alone):.2f}"
+    )
+    print(f"knn {statistics.median(one['knn'] for one in probes):.2f} s an encoder")
+    accuracy = next(row["value"] for row in rows if (row["probe"], row["metric"]) == ("linear", "accuracy"))
+    return statistics.median(whole), accuracy, encoder
+
+
+def lightly(encoder: Any, folder: str, size: int, epochs: int) -> float:
+    """Test accuracy by lightly's linear evaluation: its loader, crops, SGD and head."""
+    import torch
+    from lightly.utils.benchmarking import LinearClassifier
+    from pytorch_lightning import Trainer
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    crop = transforms.Compose(
+        [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    )
+    plain = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size), transforms.ToTensor()])
+    encoder = encoder.to(memory_format=torch.contiguous_format)
+    with torch.no_grad():
+        dim = encoder.eval()(torch.zeros(2, 3, size, size)).shape[1]
+    workers, batch = os.cpu_count() or 1, 256
+    train = ImageFolder(str(Path(folder) / "train"), crop)
+    test = ImageFolder(str(Path(folder) / "test"), plain)
+    head = LinearClassifier(encoder, batch, feature_dim=dim, num_classes=len(train.classes))
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    loader = DataLoader(train, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
+    trainer.fit(head, loader)
+    found = trainer.validate(head, DataLoader(test, batch, num_workers=workers), verbose=False)
+    return found[0]["val_top1"]
+
+
+if __name__ == "__main__":
+    main()
