@@ -72,8 +72,9 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(technique
 
 def test_a_run_killed_outright_goes_on_with_the_same_command(photos, tmp_path):
     """SIGKILL in the middle of training, by the command line, as a user's machine would."""
-    numbers = {"epochs": 12, "batch": 16, "width": 0.25, "every": 4, "device": "cpu", "plan": PLAN}
+    numbers = {"epochs": 12, "batch": 16, "width": 0.25, "every": 4, "device": "cpu"}
     settings = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
+    settings += ["--plan", *(f"{name}={value}" for name, value in PLAN.items())]
     command = [sys.executable, "-m", "lilliput", "pretrain", "simclr", "resnet18", "--data", photos, *settings]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "--out", tmp_path / "whole"], check=True, env=env, capture_output=True)

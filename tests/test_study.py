@@ -235,7 +235,7 @@ def test_the_linear_probe_converges_on_features_that_say_the_same_over_and_over(
     features = make(torch.randn(200, 8))
     features = (features - features.mean(0)) / features.std(0).clamp(min=1e-9)
     weights, _, left = fit(features, torch.arange(200) % 3, 4)  # a class without images, too
-    assert left < 1e-6 and weights.isfinite().all()
+    assert left < 1e-4 and weights.isfinite().all()
 
 
 def test_the_linear_probe_says_that_features_are_no_numbers(capsys, scenes):
