@@ -169,13 +169,16 @@ def ceiling(*what) -> tuple[str, Iterator[int], Any]:
 # -- lightly ----------------------------------------------------------------------------------------------------------
 
 
-def lightly(technique: str, backbone: str, size: int, batch: int, pool: str) -> tuple[str, Iterator[int], Any]:
+def lightly(
+    technique: str, backbone: str, size: int, batch: int, pool: str, *, limit: int | None = None
+) -> tuple[str, Iterator[int], Any]:
     import torch
     from lightly.data import LightlyDataset
 
     from lilliput.backbone import silence_dropout
     from lilliput.catalog import backbone_builder
     from lilliput.plan import seeded
+    from lilliput.store import spaced
 
     with seeded(0):
         network = backbone_builder(backbone)()  # the same network, with the same pooling, as plain torch layers
@@ -184,10 +187,10 @@ def lightly(technique: str, backbone: str, size: int, batch: int, pool: str) -> 
             layer.__class__ = torch.nn.Conv2d
     silence_dropout(network)
     transform, model, loss_of = LIGHTLY[technique](network, size)
-    loader = torch.utils.data.DataLoader(
-        LightlyDataset(str(Path(pool)), transform=transform), batch_size=batch, shuffle=True, drop_last=True,
-        num_workers=os.cpu_count() or 1,
-    )  # fmt: skip
+    images = LightlyDataset(str(Path(pool)), transform=transform)
+    images = torch.utils.data.Subset(images, spaced(len(images), limit).tolist())
+    workers = os.cpu_count() or 1
+    loader = torch.utils.data.DataLoader(images, batch_size=batch, shuffle=True, drop_last=True, num_workers=workers)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.06)
 
     def run():

@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=["resnet18", "shufflenet_v2"])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--limit", type=int, default=3000, help="images of the pool, so that epochs are short")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--share", type=float, default=1 / 3, help="of lightly's minutes, for Lilliput")
     parser.add_argument("--side", choices=["ours", "lightly"], help=argparse.SUPPRESS)
@@ -65,7 +66,7 @@ def row(technique: str, backbone: str, curves: dict[str, list[dict]]) -> str:
 def _in_own_process(side: str, technique: str, backbone: str, a: argparse.Namespace) -> Iterator[dict]:
     command = [sys.executable, "-m", "benchmarks.time_to_accuracy", "--side", side, "--pool", a.pool, "--data", a.data]
     command += ["--techniques", technique, "--backbones", backbone, "--size", str(a.size), "--batch", str(a.batch)]
-    command += ["--minutes", str(a.minutes), "--share", str(a.share)]
+    command += ["--minutes", str(a.minutes), "--share", str(a.share), "--limit", str(a.limit)]
     with subprocess.Popen(command, env=throughput.environment(side), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for line in process.stdout:
@@ -116,7 +117,7 @@ def ours(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple
 
     _, steps, _ = throughput.ours(technique, backbone, a.size, a.batch, a.pool, paper_views=False)
     rate = throughput.images_per_s(steps, drained=2)
-    images = api.open_data(a.pool, image_size=a.size).pool
+    images = api.open_data(a.pool, image_size=a.size, limit=a.limit).pool
     epochs = max(1, round(rate * a.minutes * 60 * a.share / (len(images) // a.batch * a.batch)))
     cell = make_cell(technique, backbone, batch=a.batch, epochs=epochs)
     plan = plan_for(cell, a.size)
@@ -133,7 +134,7 @@ def ours(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple
 
 def lightly(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple[float, int, Any]]:
     """Until the minutes are over, judged at even spaces of time."""
-    _, steps, encoder = throughput.lightly(technique, backbone, a.size, a.batch, a.pool)
+    _, steps, encoder = throughput.lightly(technique, backbone, a.size, a.batch, a.pool, limit=a.limit)
     yield 0.0, 0, encoder
     next(steps)  # the loader's workers start
     seconds, seen, due = 0.0, 0, 1

@@ -186,6 +186,34 @@ def study(
     return out, failed
 
 
+def report(
+    folder: str | os.PathLike,
+    data: str | os.PathLike | Data | None = None,
+    *,
+    data_folder: str | os.PathLike | None = None,
+) -> list[Path]:
+    """Table, curves and figures of a study, and its report.html (extra `report`); returns the files.
+
+    `data`: the labelled data that judged the study, where it does not lie prepared on this machine any more.
+    """
+    from lilliput.page import write_page
+    from lilliput.report import report as tables
+
+    folder = Path(folder)
+    paths = tables(folder)
+    if not (folder / "study.json").exists():
+        return paths
+    judge = None
+    if data is not None:
+        if not isinstance(data, Data):
+            size = read_json(folder / "study.json")["image_size"]
+            data = open_data(data, image_size=size, folder=data_folder, limit=2)
+        if data.train is None or data.test is None:
+            raise BadData(f"{data.name} has no labels; name the data that judged the study")
+        judge = data.train, data.test
+    return [write_page(folder, judge), *paths]
+
+
 def make_cells(
     techniques: Sequence[str],
     backbones: Sequence[str],

@@ -1,4 +1,4 @@
-"""The command line: study, pretrain, probe, report, prepare, list. The only file that knows argv."""
+"""The command line: study, pretrain, probe, report, compare, prepare, list. The only file that knows argv."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments, rest = parser.parse_known_args(words)
     try:
-        if argv is None and arguments.run in (_study, _pretrain, _probe):
+        if argv is None and arguments.run in (_study, _pretrain, _probe, _report):
             _keep_memory()
         options = _extra_options(rest) if arguments.takes_options else _none_left(rest, parser)
         return arguments.run(arguments, options)
@@ -90,8 +90,14 @@ def make_parser() -> argparse.ArgumentParser:
     probe.add_argument("--at", nargs="+", type=int, metavar="EPOCH", help="only the checkpoints of these epochs")
     _machine_flags(probe)
 
-    report = _verb(verbs, "report", _report, "rebuild table and figures of a study from its folder", False)
+    report = _verb(verbs, "report", _report, "table, figures and report.html of a study, from its folder", False)
     report.add_argument("study_folder", metavar="STUDY")
+    report.add_argument("--data", metavar="DATA", help="what judged the study, if it is not prepared here any more")
+    report.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
+
+    compare = _verb(verbs, "compare", _compare, "two studies side by side, or a study and the paper's Table 1", False)
+    compare.add_argument("one", metavar="STUDY")
+    compare.add_argument("two", metavar="STUDY", help="another study, or the word paper")
 
     prepare = _verb(verbs, "prepare", _prepare, "fetch, verify and decode a data set", False)
     prepare.add_argument("data", metavar="DATA")
@@ -247,10 +253,17 @@ def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    from lilliput.report import report
+    from lilliput import api
 
-    for path in report(a.study_folder):
+    for path in api.report(a.study_folder, a.data, data_folder=a.folder):
         print(path)
+    return 0
+
+
+def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput.compare import compare
+
+    print(compare(a.one, a.two))
     return 0
 
 

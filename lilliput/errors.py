@@ -1,5 +1,8 @@
 """What can go wrong through no fault of the code: the thing, its value, the way out, in one line."""
 
+import importlib
+from typing import Any
+
 
 class LilliputError(Exception):
     """An error that the user can mend; the command line prints it without a traceback."""
@@ -15,3 +18,12 @@ class BadData(LilliputError):
 
 class BadSetting(LilliputError):
     """An option or a combination of options that cannot work."""
+
+
+def wanted(module: str, *, extra: str) -> Any:
+    """The module of an optional library; BadSetting with the way to it where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        library = module.partition(".")[0]
+        raise BadSetting(f'this needs {library}, which is not installed: pip install "lilliput[{extra}]"') from None

@@ -32,6 +32,20 @@ def extract(encoder: nn.Module, images: Store, *, plan: Plan, batch: int = 256, 
     return torch.cat(parts)
 
 
+@torch.inference_mode()
+def extract_stages(encoder: Any, images: Store, *, plan: Plan, batch: int = 256, label: str = "") -> list[Tensor]:
+    """Of every stage [N, D_i], the average of its maps over their places; the last are `extract`'s features."""
+    encoder.eval()
+    parts = []
+    with task(label or "stages", len(images)) as advance:
+        for first in range(0, len(images), batch):
+            views = plan.images(images.batch(np.arange(first, min(first + batch, len(images)))))
+            with plan.autocast():
+                parts.append([maps.mean((2, 3)).float() for maps in encoder.stages(views)])
+            advance(len(views))
+    return [torch.cat(stage) for stage in zip(*parts, strict=True)]
+
+
 @torch.no_grad()
 def measure_batch_norm(encoder: nn.Module, images: Store, *, plan: Plan, batch: int = 128) -> bool:
     """Set the running statistics of every batch norm to their means over some of the images; False if it has none.
@@ -81,6 +95,7 @@ class Exam:
             raise BadData("probes need labelled images: train/<class>/ and test/<class>/")
         self.classes = train.classes
         self.fit, self.held_out = split(train.labels)
+        self.kept: dict[str, Any] = {}  # what one probe leaves for others
 
     @cached_property
     def train_features(self) -> Tensor:

@@ -21,8 +21,8 @@ from lilliput import paper
 from lilliput.files import write_whole
 from lilliput.results import BASELINES, CELL, interval, select
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 _DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (2.5, 1.2)), (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 _WIDTH = 7.2  # inches: the two columns of a printed page
 _SMALL = 7.5  # points
@@ -73,8 +73,8 @@ def cost_figure(rows: pd.DataFrame) -> Figure:
         edge = front(list(zip(known[column] / unit, known.accuracy, strict=True)))
         axes.plot(*zip(*edge, strict=True), color="0.6", linewidth=0.9, drawstyle="steps-post", zorder=1)
         for cell in known.itertuples():
-            colour = _COLOURS[techniques.index(cell.technique) % len(_COLOURS)]
-            marker = _MARKERS[backbones.index(cell.backbone) % len(_MARKERS)]
+            colour = COLOURS[techniques.index(cell.technique) % len(COLOURS)]
+            marker = MARKERS[backbones.index(cell.backbone) % len(MARKERS)]
             x, y = getattr(cell, column) / unit, cell.accuracy
             axes.plot(
                 [x],
@@ -86,25 +86,25 @@ def cost_figure(rows: pd.DataFrame) -> Figure:
                 markeredgewidth=0.6,
                 linestyle="none",
             )
-        _dress(axes)
+        dress(axes)
         _plain_log(axes, [x / unit for x in known[column]])
         axes.set_xlabel(label, fontsize=_SMALL + 0.5)
     gap = Line2D([], [], linestyle="none", label=" ")
     handles = [
         *(
-            Line2D([], [], color=_COLOURS[i % len(_COLOURS)], linewidth=4, label=_shown(name, technique=True))
+            Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=4, label=shown(name, technique=True))
             for i, name in enumerate(techniques)
         ),
         gap,
         *(
-            Line2D([], [], color="0.25", marker=_MARKERS[i % len(_MARKERS)], linestyle="none", label=_shown(name))
+            Line2D([], [], color="0.25", marker=MARKERS[i % len(MARKERS)], linestyle="none", label=shown(name))
             for i, name in enumerate(backbones)
         ),
         gap,
         Line2D([], [], color="0.6", linewidth=0.9, label="Pareto front"),
     ]
     legend = figure.legend(handles=handles, loc="outside right center", fontsize=_SMALL, frameon=False)
-    _literally(legend.get_texts())
+    literally(legend.get_texts())
     return figure
 
 
@@ -158,8 +158,8 @@ def _panels(rows: pd.DataFrame, *, panel: str, line: str) -> Figure:
     for axes, name in zip(grid, panels, strict=False):
         for index, other in enumerate(lines):
             _curve(axes, drawn[(drawn[panel] == name) & (drawn[line] == other)], index)
-        _title(axes, _shown(name, technique=panel == "technique"))
-        _dress(axes)
+        _title(axes, shown(name, technique=panel == "technique"))
+        dress(axes)
     known = _horizontals(grid[: len(panels)], rows)
     # All panels share one scale, so the last tick label of each column stands under its lowest panel.
     for axes in grid[max(0, len(panels) - across) : len(panels)]:
@@ -173,7 +173,7 @@ def _panels(rows: pd.DataFrame, *, panel: str, line: str) -> Figure:
     figure.supxlabel("pretraining epochs", fontsize=_SMALL + 1)
     figure.supylabel("maximum linear accuracy so far", fontsize=_SMALL + 1)
     handles = [
-        Line2D([], [], **_style(i), label=_shown(name, technique=line == "technique")) for i, name in enumerate(lines)
+        Line2D([], [], **_style(i), label=shown(name, technique=line == "technique")) for i, name in enumerate(lines)
     ]
     _legend(figure, grid[len(panels) :], handles + known)
     return figure
@@ -211,14 +211,14 @@ def _legend(figure: Figure, free: Sequence[Axes], handles: list[Line2D]) -> None
         legend = free[0].legend(handles=handles, loc="center", labelspacing=0.7, **looks)
     else:
         legend = figure.legend(handles=handles, loc="outside upper left", ncols=3, **looks)
-    _literally(legend.get_texts())
+    literally(legend.get_texts())
 
 
 def _style(index: int) -> dict[str, Any]:
     return {
-        "color": _COLOURS[index % len(_COLOURS)],
+        "color": COLOURS[index % len(COLOURS)],
         "linestyle": _DASHES[index % len(_DASHES)],
-        "marker": _MARKERS[index % len(_MARKERS)],
+        "marker": MARKERS[index % len(MARKERS)],
         "markersize": 3.6,
         "markeredgecolor": "white",
         "markeredgewidth": 0.4,
@@ -226,7 +226,7 @@ def _style(index: int) -> dict[str, Any]:
     }
 
 
-def _dress(axes: Axes) -> None:
+def dress(axes: Axes) -> None:
     axes.tick_params(labelsize=_SMALL, length=2.5, width=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_linewidth(0.6)
@@ -259,7 +259,7 @@ def _ordered(frame: pd.DataFrame, column: str) -> list[str]:
     return paper.in_order(frame[column], paper.TECHNIQUES if column == "technique" else paper.BACKBONES)
 
 
-def _shown(name: str, *, technique: bool = False) -> str:
+def shown(name: str, *, technique: bool = False) -> str:
     title = (paper.technique(name) if technique else None) or name
     text = _visible(title)
     # Matplotlib hides legend entries that begin with an underscore.
@@ -271,6 +271,6 @@ def _visible(text: str) -> str:
     return "".join(letter if unicodedata.category(letter)[0] != "C" else "?" for letter in text)
 
 
-def _literally(texts: Sequence[Any]) -> None:
+def literally(texts: Sequence[Any]) -> None:
     for text in texts:
         text.set_parse_math(False)  # a name may hold dollar signs

@@ -68,11 +68,42 @@ class Store:
             indices = indices.astype(np.int64)  # numpy takes an empty list for floats
         return torch.from_numpy(np.take(self.images, indices, axis=0))
 
+    def take(self, rows: Any) -> "Subset":
+        """The images at these rows alone, in their order."""
+        return Subset(self, np.asarray(rows))
+
     def __reduce__(self):
         return open_store, (self.folder,)  # a pickled memory map would carry every pixel
 
     def __repr__(self) -> str:
         return f"Store({str(self.folder)!r}, {len(self)} images of {self.image_size} px)"
+
+
+class Subset(Store):
+    """Some rows of a store; masks and labels go with them."""
+
+    def __init__(self, store: Store, rows: np.ndarray):
+        self.store, self.rows = store, rows
+        self.folder, self.manifest, self.classes, self.digest = store.folder, store.manifest, store.classes, ""
+        self.labels = None if store.labels is None else store.labels[rows]
+        self.masks = None if store.masks is None else store.masks[rows]
+
+    @property
+    def images(self) -> np.ndarray:  # type: ignore[override]
+        return self.store.images[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def image_size(self) -> int:
+        return self.store.image_size
+
+    def batch(self, indices: Any) -> "torch.Tensor":
+        return self.store.batch(self.rows[indices])
+
+    def __reduce__(self):
+        return Subset, (self.store, self.rows)
 
 
 class Data(NamedTuple):

@@ -1,0 +1,43 @@
+"""The most memory that pretraining holds: every technique on every backbone, each in a process of its own.
+
+python -m benchmarks.memory [--size 96] [--batch 128] [--techniques ...] [--backbones ...]
+
+An epoch of a few steps on drawn pictures, as the command line runs it, judged for nothing; the process's own highest
+resident set, as its log has it. More images take no more: the store stays on disk, mapped.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from lilliput import catalog, checkpoint
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--techniques", nargs="+", default=list(catalog.TECHNIQUES))
+    parser.add_argument("--backbones", nargs="+", default=list(catalog.BACKBONES))
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=128)
+    a = parser.parse_args()
+    print(f"MiB resident at most, {a.size} px, batch {a.batch}\n")
+    print(f"| | {' | '.join(a.backbones)} |")
+    print(f"| --- |{' ---: |' * len(a.backbones)}")
+    for technique in a.techniques:
+        found = [f"{highest(technique, backbone, a):,.0f}" for backbone in a.backbones]
+        print(f"| {technique} | {' | '.join(found)} |", flush=True)
+
+
+def highest(technique: str, backbone: str, a: argparse.Namespace) -> float:
+    """MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "lilliput", "pretrain", technique, backbone, "--image-size", str(a.size)]
+        command += ["--batch", str(a.batch), "--limit", str(4 * a.batch), "--epochs", "1", "--out", folder]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return checkpoint.read_log(Path(folder))[-1]["peak_memory_mib"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""What the encoders of a study look at: probes on a sample of its labelled images, and what its pictures are made of.
+
+Everything is kept below <study>/inspect: results.csv, rows like the study's own, and a .npz for each look; what is
+there is not done again. The sample is the same for all cells.
+"""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lilliput import checkpoint, results
+from lilliput.errors import BadData
+from lilliput.features import Exam
+from lilliput.files import read_json, write_whole
+from lilliput.judge import Judge, judge_run
+from lilliput.plan import Plan, own_threads
+from lilliput.probes.knn import nearness
+from lilliput.probes.linear import classifier
+from lilliput.progress import say, task
+from lilliput.store import Store, home, open_store, spaced
+
+TRAIN, TEST = 1000, 600  # images of the sample
+PROBES: dict[str, dict[str, Any]] = {
+    "retrieval": {},
+    "colour": {},
+    "layers": {},
+    "few_labels": {},
+    "saliency": {"most": 60},
+}
+NEIGHBOURS = 5
+
+
+class Look(NamedTuple):
+    """What one encoder says of the sample's test images."""
+
+    technique: str
+    backbone: str
+    seed: int
+    epoch: int
+    scores: np.ndarray  # [M, C] chances of the classes, by the linear probe
+    neighbours: np.ndarray  # [Q, 5] rows of the sample's training images nearest to the queries, by Euclid
+    features: np.ndarray  # [M, D]
+
+
+class Sample(NamedTuple):
+    """The images that all encoders are inspected on."""
+
+    train: Store
+    test: Store
+    queries: np.ndarray  # rows of test, one of every class
+
+
+def open_sample(folder: Path, judge: tuple[Store, Store] | None = None) -> Sample:
+    """A sample of the images that judged the study: those given, or the stores of their digests that lie here still.
+
+    Raises BadData with the way out where they are gone.
+    """
+    wanted = read_json(folder / "study.json").get("judge_digests", [])
+    train, test = judge or (_store_of(digest) for digest in wanted)
+    if [train.digest, test.digest] != wanted:
+        raise BadData(f"these are not the images that judged {folder}: their digests differ from study.json's")
+    labels = _spread_by_class(test, TEST)
+    test = test.take(labels)
+    assert test.labels is not None and test.classes is not None
+    queries = [np.flatnonzero(test.labels == number)[0] for number in range(len(test.classes))]
+    return Sample(train.take(_spread_by_class(train, TRAIN)), test, np.array(queries))
+
+
+def _store_of(digest: str) -> Store:
+    for manifest in sorted((home() / "stores").glob("*/manifest.json")):
+        if digest in manifest.read_text(encoding="utf-8"):
+            return open_store(manifest.parent)
+    raise BadData("the images that judged this study are no longer prepared here; name them with --data")
+
+
+def _spread_by_class(store: Store, count: int) -> np.ndarray:
+    """At most so many rows, of every class alike."""
+    assert store.labels is not None and store.classes is not None
+    each = max(10, count // len(store.classes))
+    members = (np.flatnonzero(store.labels == number) for number in range(len(store.classes)))
+    return np.sort(np.concatenate([own[spaced(len(own), each)] for own in members]))
+
+
+def inspect(folder: Path, sample: Sample) -> pd.DataFrame:
+    """Judge every cell's last encoder by PROBES, and all encoders by geometry; the rows, those of before too."""
+    place, study = folder / "inspect", read_json(folder / "study.json")
+    runs = [run for run in sorted((folder / "cells").glob("*")) if checkpoint.encoders(run)]
+    with own_threads(), task("inspecting", len(runs)) as advance:
+        for run in runs:
+            try:
+                _inspect_run(run, place, study, sample)
+            except Exception as error:  # one encoder that cannot be read costs no others their section
+                say(f"{run.name} is left out: {error}")
+            advance(1)
+    return results.read(place)
+
+
+def _inspect_run(run: Path, place: Path, study: dict, sample: Sample) -> None:
+    record = read_json(run / "run.json")
+    rows = results.read(place)
+    own = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
+    own = own[own.seed == record["seed"]]
+    done = set(zip(own.epoch, own.probe, strict=True))
+    saved = checkpoint.encoders(run)
+    last = max(saved)
+    probes = PROBES if last else {}
+    plan = plan_of(record)
+    for names, epochs in (({"geometry": {}}, list(saved)), (probes, [last])):
+        if names and any((epoch, name) not in done for epoch in epochs for name in names):
+            judge = Judge(study["judge"], sample.train, sample.test, names, plan=plan, data=record["data"])
+            for found in judge_run(run, judge, at=epochs, done=done):
+                results.append(place, found)
+
+
+def plan_of(record: dict) -> Plan:
+    """The precision and format that the run's encoders were judged in, on this machine's processor."""
+    kept = {key: record["plan"][key] for key in ("precision", "channels_last")}
+    return Plan("cpu", **kept) if kept["precision"] != "fp16" else Plan("cpu", "fp32", kept["channels_last"])
+
+
+def looks(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False) -> Iterator[Look]:
+    """The last encoder of each (technique, backbone), of its first seed; with `epochs`, each of its encoders."""
+    for technique, backbone in cells:
+        pattern = f"{technique}-{backbone.replace('/', '_')}-*"
+        for run in sorted((folder / "cells").glob(pattern))[:1]:
+            saved = checkpoint.encoders(run)
+            for epoch in saved if epochs else [max(saved)]:
+                yield _look(run, epoch, saved[epoch], folder / "inspect", sample)
+
+
+def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Look:
+    record = read_json(run / "run.json")
+    file = place / f"{run.name}-{epoch:03}.npz"
+    about = record["technique"], record["backbone"], record["seed"], epoch
+    if file.exists() and file.stat().st_mtime >= path.stat().st_mtime:
+        with np.load(file) as kept:
+            return Look(*about, kept["scores"], kept["neighbours"], kept["features"])
+    exam = exam_of(path, record, sample)
+    scores = classifier(exam)(exam.test_features).softmax(1)
+    queries = exam.test_features[torch.as_tensor(sample.queries)]
+    near = nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices
+    found = Look(*about, scores.cpu().numpy(), near.cpu().numpy(), exam.test_features.cpu().numpy())
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(file, _npz(scores=found.scores, neighbours=found.neighbours, features=found.features))
+    return found
+
+
+def exam_of(path: Path, record: dict, sample: Sample) -> Exam:
+    """A saved encoder before the sample."""
+    plan = plan_of(record)
+    encoder = plan.place(checkpoint.load_encoder(path))
+    return Exam(encoder, sample.train, sample.test, plan=plan, seed=record["seed"], label=path.parent.name)
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()

@@ -1,0 +1,125 @@
+"""Saliency: which pixels the score of an image's class hangs on, and whether they are the object's.
+
+|Gradient|: Simonyan, Vedaldi, Zisserman, 2014 (figure 3 of the study that we follow). SmoothGrad: Smilkov et al., 2017.
+Integrated Gradients: Sundararajan, Taly, Yan, ICML 2017. Grad-CAM: Selvaraju et al., ICCV 2017. The first three are
+captum's. The pointing game: Zhang et al., ECCV 2016.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lilliput.errors import wanted
+from lilliput.features import Exam
+from lilliput.masks import masks_of
+from lilliput.probes.linear import Classifier, classifier
+from lilliput.store import spaced
+
+checkpoints = "last"
+METHODS = ("gradient", "smoothgrad", "integrated_gradients", "grad_cam")
+
+
+def saliency(exam: Exam, *, most: int = 200, methods: tuple[str, ...] = METHODS):
+    """For test images with a mask: the share of the saliency of their own class that lies on the object, how often its
+    highest point does, and what chance gives, the object's share of the image; whole, with halves of 95 % intervals of
+    the gain over chance, and by class. Nothing where no image has a mask."""
+    rows = with_masks(exam.test, most)
+    if not len(rows):
+        return
+    masks = torch.as_tensor(np.array(masks_of(exam.test)[rows]), device=exam.plan.device).float()
+    labels = exam.test_labels[torch.as_tensor(rows, device=exam.plan.device)]
+    area = masks.mean((1, 2))
+    yield "object_area", area.mean().item()
+    yield "object_images", float(len(rows))
+    images = exam.plan.images(exam.test.batch(rows))
+    for method in methods:
+        maps = saliency_maps(exam.encoder, classifier(exam), images, labels, method)
+        share, hit = on_object(maps, masks)
+        gain = share - area
+        yield f"on_object_{method}", share.mean().item()
+        yield f"on_object_gain_{method}", gain.mean().item()
+        yield f"on_object_gain_{method}_half", 1.96 * gain.std().item() / math.sqrt(len(rows))
+        yield f"pointing_{method}", hit.mean().item()
+        for number, name in enumerate(exam.classes):
+            if (own := labels == number).sum() > 1:
+                yield f"on_object_gain_{method}/{name}", gain[own].mean().item()
+                half = 1.96 * gain[own].std().item() / math.sqrt(own.sum().item())
+                yield f"on_object_gain_{method}_half/{name}", half
+
+
+def with_masks(store: Any, most: int) -> np.ndarray:
+    """Rows of images whose mask shows something, and something else: at most so many, evenly spaced."""
+    masks = masks_of(store)
+    if masks is None:
+        return np.zeros(0, dtype=np.int64)
+    area = np.asarray(masks).reshape(len(store), -1).mean(1)
+    rows = np.flatnonzero((area > 0) & (area < 1))
+    return rows[spaced(len(rows), most)] if len(rows) else rows
+
+
+def on_object(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, H, W] each -> per image, the share of the map within the mask, and 1.0 where its highest point is."""
+    flat, inside = maps.flatten(1), masks.flatten(1)
+    share = (flat * inside).sum(1) / flat.sum(1).clamp(min=1e-20)
+    return share, inside.gather(1, flat.argmax(1, keepdim=True)).squeeze(1)
+
+
+def saliency_maps(encoder: Any, classify: Classifier, images: Tensor, labels: Tensor, method: str) -> Tensor:
+    """[B, 3, H, W] in 0..1 and a class for each -> [B, H, W], not negative: how much its score hangs on each pixel."""
+    encoder.eval()
+    parts = zip(images.split(64), labels.split(64), strict=True)
+    return torch.cat([_MAPS[method](encoder, classify, *part) for part in parts])
+
+
+class Scores(nn.Module):
+    """Images -> scores of the classes."""
+
+    def __init__(self, encoder: Any, classify: Classifier):
+        super().__init__()
+        self.encoder, self.classify = encoder, classify
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classify(self.encoder(images).float())
+
+
+def _gradient(encoder, classify, images, labels):
+    attribute = wanted("captum.attr", extra="report").Saliency(Scores(encoder, classify)).attribute
+    return attribute(images, target=labels).amax(1).detach()
+
+
+def _smoothgrad(encoder, classify, images, labels, *, draws=8, noise=0.1):
+    captum = wanted("captum.attr", extra="report")
+    tunnel = captum.NoiseTunnel(captum.Saliency(Scores(encoder, classify)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # captum draws from the global generator
+        found = tunnel.attribute(images, target=labels, nt_type="smoothgrad", nt_samples=draws, stdevs=noise)
+    return found.amax(1).detach()
+
+
+def _integrated_gradients(encoder, classify, images, labels, *, steps=16):
+    captum = wanted("captum.attr", extra="report")
+    attribute = captum.IntegratedGradients(Scores(encoder, classify)).attribute
+    grey = torch.full_like(images, 0.5)
+    found = attribute(images, baselines=grey, target=labels, n_steps=steps, internal_batch_size=256)
+    return found.abs().sum(1).detach()
+
+
+@torch.no_grad()
+def _grad_cam(encoder, classify, images, labels):
+    """Features are means of maps and the scores linear in them, so the gradient by a map is its class's weight."""
+    maps = encoder.maps(images).float()
+    weight = (classify.weights / classify.std[:, None]).T[labels]  # [B, D]
+    cam = torch.einsum("bdhw,bd->bhw", maps, weight).relu()
+    return F.interpolate(cam[:, None], images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
+
+
+_MAPS = {
+    "gradient": _gradient,
+    "smoothgrad": _smoothgrad,
+    "integrated_gradients": _integrated_gradients,
+    "grad_cam": _grad_cam,
+}
