@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from lilliput import catalog
@@ -198,13 +199,24 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
         seeds=a.seeds, probes=a.probes, workers=a.workers, **_training(a), **options,
     )  # fmt: skip
     print((out / "table.md").read_text(encoding="utf-8"))
-    print(f"Everything is in {out}: table.md, results.csv, figures, and cells/ with the encoders.")
+    print(f"Everything is in {out}: {_page(out)}table.md, results.csv, figures, and cells/ with the encoders.")
     for name in failed:
         print(
             f"lilliput: {name} failed: {(out / 'cells' / name / 'error.txt').read_text().splitlines()[0]}",
             file=sys.stderr,
         )
     return 1 if failed else 0
+
+
+def _page(out: Path) -> str:
+    """The study's report.html; what stands in its way is said and costs the study nothing."""
+    from lilliput.page import write_page
+
+    try:
+        return f"{write_page(out).name}, "
+    except LilliputError as error:
+        print(f"lilliput: no report.html: {error}", file=sys.stderr)
+        return ""
 
 
 def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:

@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 
 from lilliput import checkpoint, results
-from lilliput.errors import BadData
+from lilliput.errors import BadData, BadSetting
 from lilliput.features import Exam
 from lilliput.files import read_json, write_whole
 from lilliput.judge import Judge, judge_run
-from lilliput.plan import Plan, own_threads
+from lilliput.masks import masks_of
+from lilliput.plan import Plan, choose, own_threads
 from lilliput.probes.knn import nearness
 from lilliput.probes.linear import classifier
 from lilliput.progress import say, task
@@ -108,9 +109,12 @@ def _inspect_run(run: Path, place: Path, study: dict, sample: Sample) -> None:
     done = set(zip(own.epoch, own.probe, strict=True))
     saved = checkpoint.encoders(run)
     last = max(saved)
-    probes = PROBES if last else {}
+    probes: dict[str, dict[str, Any]] = PROBES if last else {}
+    if masks_of(sample.test) is None:
+        probes = {name: options for name, options in probes.items() if name != "saliency"}
+    always: dict[str, dict[str, Any]] = {"geometry": {}}
     plan = plan_of(record)
-    for names, epochs in (({"geometry": {}}, list(saved)), (probes, [last])):
+    for names, epochs in ((always, list(saved)), (probes, [last])):
         if names and any((epoch, name) not in done for epoch in epochs for name in names):
             judge = Judge(study["judge"], sample.train, sample.test, names, plan=plan, data=record["data"])
             for found in judge_run(run, judge, at=epochs, done=done):
@@ -118,9 +122,12 @@ def _inspect_run(run: Path, place: Path, study: dict, sample: Sample) -> None:
 
 
 def plan_of(record: dict) -> Plan:
-    """The precision and format that the run's encoders were judged in, on this machine's processor."""
+    """The precision and format that the run's encoders were judged in, on the best device here."""
     kept = {key: record["plan"][key] for key in ("precision", "channels_last")}
-    return Plan("cpu", **kept) if kept["precision"] != "fp16" else Plan("cpu", "fp32", kept["channels_last"])
+    try:
+        return choose(fixed=kept)
+    except BadSetting:  # half precision, of an accelerator that this machine has not
+        return choose(fixed={**kept, "precision": "fp32"})
 
 
 def looks(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False) -> Iterator[Look]:
@@ -142,7 +149,7 @@ def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Loo
             return Look(*about, kept["scores"], kept["neighbours"], kept["features"])
     exam = exam_of(path, record, sample)
     scores = classifier(exam)(exam.test_features).softmax(1)
-    queries = exam.test_features[torch.as_tensor(sample.queries)]
+    queries = exam.test_features[torch.as_tensor(sample.queries, device=exam.plan.device)]
     near = nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices
     found = Look(*about, scores.cpu().numpy(), near.cpu().numpy(), exam.test_features.cpu().numpy())
     place.mkdir(parents=True, exist_ok=True)

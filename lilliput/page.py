@@ -341,8 +341,14 @@ def _cases(study: Study, look: Look, sample: Sample) -> list[tuple[int, bool, di
         rows += [int(wrong[chance[guess[own] != number].argmin()])] if len(wrong) else []
     run = study.folder / "cells" / f"{look.technique}-{look.backbone.replace('/', '_')}-{look.seed}"
     exam = inspect.exam_of(checkpoint.encoders(run)[look.epoch], read_json(run / "run.json"), sample)
-    images, labels = exam.plan.images(sample.test.batch(np.array(rows))), torch.as_tensor(truth[rows])
-    maps = {method: saliency_maps(exam.encoder, classifier(exam), images, labels, method).numpy() for method in METHODS}
+    images, labels = (
+        exam.plan.images(sample.test.batch(np.array(rows))),
+        torch.as_tensor(truth[rows], device=exam.plan.device),
+    )
+    maps = {
+        method: saliency_maps(exam.encoder, classifier(exam), images, labels, method).cpu().numpy()
+        for method in METHODS
+    }
     return [(row, bool(guess[row] == truth[row]), {m: maps[m][i] for m in METHODS}) for i, row in enumerate(rows)]
 
 
@@ -441,7 +447,7 @@ def _mistakes(study, sample, rows, by_technique, by_backbone) -> str:
     wrong = np.stack([one.scores.argmax(1) != truth for one in looks])
     shared = np.flatnonzero(wrong.all(0))
     expected = float(np.prod(wrong.mean(1))) * len(truth)
-    order = sorted(shared, key=lambda row: -float(np.mean([one.scores[row].max() for one in looks])))
+    order = sorted(map(int, shared), key=lambda row: -float(np.mean([one.scores[row].max() for one in looks])))
     parts.append(
         f"<h3>Mistakes that all {len(looks)} techniques share</h3><p>{len(shared)} of {len(truth)} images; were they "
         "made "
@@ -730,8 +736,13 @@ def _matrix(rows: pd.DataFrame, study: Study, metrics: dict[str, str]) -> str:
 
 def _plain_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th scope=col aria-sort=none><button type=button>{_text(title)}</button></th>" for title in header)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    body = "".join(f"<tr>{''.join(map(_cell, line))}</tr>" for line in lines)
     return _sortable(head, body)
+
+
+def _cell(text: str) -> str:
+    number = text[:1].isdigit() or text[:1] in ".+-–"
+    return f"<td{' class=number' if number else ''}>{_text(text)}</td>"
 
 
 def _sortable(head: str, body: str) -> str:

@@ -58,8 +58,8 @@ def verdict(rows: pd.DataFrame, *, test_images: int | None, seeds: int) -> list[
     best, rest = cells[0], cells[1:]
     ties = [one for one in rest if too_close(best, one)]
     said = [
-        f"{_named(best)} is the most accurate: {_share(best)}, from the checkpoint of epoch {best.epoch:.0f}, after "
-        f"{duration(best.seconds)} of pretraining and at {_count(best.multiply_adds)} multiply-adds an image."
+        f"{_named(best)} is the most accurate: {_share(best)}, by the checkpoint of epoch {best.epoch:.0f} of a "
+        f"pretraining of {duration(best.seconds)}, at {_count(best.multiply_adds)} multiply-adds an image."
     ]
     if ties:
         shown = ", ".join(f"{_named(one)} ({_share(one)})" for one in ties[:6]) + (", ..." if len(ties) > 6 else "")

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 
 import pytest
 import torch
@@ -136,16 +137,17 @@ def scenes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", catalog.names("probes"))
-def test_a_probe_yields_accuracies_and_leaves_the_encoder_as_it_was(name, scenes):
+def test_a_probe_yields_figures_and_leaves_the_encoder_as_it_was(name, scenes):
     encoder = catalog.backbone_builder("resnet18", width=0.25)().eval()
     before = copy.deepcopy(encoder.state_dict())
     options = {"epochs": 1} if name == "finetune" else {}
     exam = Exam(encoder, scenes.train, scenes.test, plan=CPU)
     rows = list(catalog.probe(name)(exam, **options))
     assert rows == list(catalog.probe(name)(Exam(encoder, scenes.train, scenes.test, plan=CPU), **options))
-    assert any(metric.startswith("accuracy") for metric, _ in rows)
-    assert any(metric.startswith("held_out_accuracy") for metric, _ in rows)
-    assert all(0 <= value <= 1 for metric, value in rows if "accuracy" in metric)
+    assert rows and all(math.isfinite(value) for _, value in rows)
+    judged = [value for metric, value in rows if metric.startswith("accuracy")]
+    assert all(0 <= value <= 1 for value in judged)
+    assert not judged or any(metric.startswith("held_out_accuracy") for metric, _ in rows)  # or it could not choose
     assert not encoder.training
     assert all(torch.equal(before[key], value) for key, value in encoder.state_dict().items())
 

@@ -5,16 +5,19 @@ const style = () => {
   const ink = css.getPropertyValue("--ink").trim(), line = css.getPropertyValue("--line").trim();
   return { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink, size: 12 }, line };
 };
-const options = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+const options = { displayModeBar: false, responsive: true };
 
 function draw(script) {
   const figure = JSON.parse(script.textContent), look = style();
   const layout = { ...figure.layout, template: {}, ...look, margin: { l: 50, r: 10, t: 30, b: 45 }, hovermode: "closest" };
   const narrow = window.innerWidth < 700;
-  layout.legend = narrow ? { orientation: "h", y: -0.15 } : {};
+  layout.legend = narrow ? { orientation: "h", y: -0.12, yanchor: "top" } : {};
   for (const key of Object.keys(layout))
     if (/^[xy]axis/.test(key)) layout[key] = { ...layout[key], gridcolor: look.line, zerolinecolor: look.line, automargin: true };
-  Plotly.react(script.dataset.for, figure.data, layout, options);
+  const holder = document.getElementById(script.dataset.for);
+  if (narrow) layout.height = (layout.height ?? 360) + 20 * figure.data.filter((one) => one.showlegend !== false).length;
+  holder.style.height = layout.height + "px";
+  Plotly.react(holder, figure.data, layout, options);
 }
 
 function drawAll() { document.querySelectorAll("script.figure").forEach(draw); drawMap(); }

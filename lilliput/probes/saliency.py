@@ -27,10 +27,10 @@ def saliency(exam: Exam, *, most: int = 200, methods: tuple[str, ...] = METHODS)
     """For test images with a mask: the share of the saliency of their own class that lies on the object, how often its
     highest point does, and what chance gives, the object's share of the image; whole, with halves of 95 % intervals of
     the gain over chance, and by class. Nothing where no image has a mask."""
-    rows = with_masks(exam.test, most)
-    if not len(rows):
+    rows, every = with_masks(exam.test, most), masks_of(exam.test)
+    if every is None or not len(rows):
         return
-    masks = torch.as_tensor(np.array(masks_of(exam.test)[rows]), device=exam.plan.device).float()
+    masks = torch.as_tensor(np.array(every[rows]), device=exam.plan.device).float()
     labels = exam.test_labels[torch.as_tensor(rows, device=exam.plan.device)]
     area = masks.mean((1, 2))
     yield "object_area", area.mean().item()
