@@ -68,6 +68,8 @@ def write_page(folder: Path, judge: tuple[Store, Store] | None = None) -> Path:
     try:
         sample = inspect.open_sample(folder, judge)
     except BadData as error:
+        if judge:
+            raise
         sections.append(Section("pictures", "Pictures", f"<p>There are none: {_text(str(error))}.</p>"))
     else:
         rows = inspect.inspect(folder, sample)

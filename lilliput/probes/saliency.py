@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lilliput.errors import wanted
 from lilliput.features import Exam
 from lilliput.masks import masks_of
+from lilliput.plan import seeded
 from lilliput.probes.linear import Classifier, classifier
 from lilliput.store import spaced
 
@@ -88,15 +89,16 @@ class Scores(nn.Module):
 
 def _gradient(encoder, classify, images, labels):
     attribute = wanted("captum.attr", extra="report").Saliency(Scores(encoder, classify)).attribute
-    return attribute(images, target=labels).amax(1).detach()
+    return attribute(images.clone().requires_grad_(), target=labels).amax(1).detach()
 
 
 def _smoothgrad(encoder, classify, images, labels, *, draws=8, noise=0.1):
     captum = wanted("captum.attr", extra="report")
     tunnel = captum.NoiseTunnel(captum.Saliency(Scores(encoder, classify)))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)  # captum draws from the global generator
-        found = tunnel.attribute(images, target=labels, nt_type="smoothgrad", nt_samples=draws, stdevs=noise)
+    with seeded(0):  # captum draws from the global generator
+        found = tunnel.attribute(
+            images.clone().requires_grad_(), target=labels, nt_type="smoothgrad", nt_samples=draws, stdevs=noise
+        )
     return found.amax(1).detach()
 
 
