@@ -21,17 +21,17 @@ from lilliput.judge import Judge, judge_run
 from lilliput.masks import masks_of
 from lilliput.plan import Plan, choose, own_threads
 from lilliput.probes.knn import nearness
-from lilliput.probes.linear import classifier
+from lilliput.probes.linear import Classifier, classifier
 from lilliput.progress import say, task
 from lilliput.store import Store, home, open_store, spaced
 
-TRAIN, TEST = 1000, 600  # images of the sample
+TRAIN, TEST = 800, 600  # images of the sample
 PROBES: dict[str, dict[str, Any]] = {
     "retrieval": {},
     "colour": {},
     "layers": {},
     "few_labels": {},
-    "saliency": {"most": 60},
+    "saliency": {"most": 40},
 }
 NEIGHBOURS = 5
 
@@ -46,6 +46,7 @@ class Look(NamedTuple):
     scores: np.ndarray  # [M, C] chances of the classes, by the linear probe
     neighbours: np.ndarray  # [Q, 5] rows of the sample's training images nearest to the queries, by Euclid
     features: np.ndarray  # [M, D]
+    classifier: tuple[np.ndarray, ...]  # the parts of a Classifier
 
 
 class Sample(NamedTuple):
@@ -146,14 +147,18 @@ def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Loo
     about = record["technique"], record["backbone"], record["seed"], epoch
     if file.exists() and file.stat().st_mtime >= path.stat().st_mtime:
         with np.load(file) as kept:
-            return Look(*about, kept["scores"], kept["neighbours"], kept["features"])
+            parts = tuple(kept[name] for name in Classifier._fields)
+            return Look(*about, kept["scores"], kept["neighbours"], kept["features"], parts)
     exam = exam_of(path, record, sample)
-    scores = classifier(exam)(exam.test_features).softmax(1)
+    classify = classifier(exam)
+    scores = classify(exam.test_features).softmax(1)
     queries = exam.test_features[torch.as_tensor(sample.queries, device=exam.plan.device)]
     near = nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices
-    found = Look(*about, scores.cpu().numpy(), near.cpu().numpy(), exam.test_features.cpu().numpy())
+    arrays = [part.cpu().numpy() for part in (scores, near, exam.test_features)]
+    found = Look(*about, arrays[0], arrays[1], arrays[2], tuple(part.cpu().numpy() for part in classify))
+    kept = ["scores", "neighbours", "features", *Classifier._fields]
     place.mkdir(parents=True, exist_ok=True)
-    write_whole(file, _npz(scores=found.scores, neighbours=found.neighbours, features=found.features))
+    write_whole(file, _npz(**dict(zip(kept, [*arrays, *found.classifier], strict=True))))
     return found
 
 

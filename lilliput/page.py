@@ -18,14 +18,14 @@ from lilliput import checkpoint, figures, inspect, paper, pictures, results
 from lilliput.errors import BadData, LilliputError, wanted
 from lilliput.files import read_json, write_whole
 from lilliput.inspect import Look, Sample
-from lilliput.probes.linear import classifier
+from lilliput.probes.linear import Classifier
 from lilliput.probes.saliency import METHODS, saliency_maps
 from lilliput.progress import duration, say
 from lilliput.results import BASELINES, CELL, select
 from lilliput.store import Store
 from lilliput.verdict import standings, verdict
 
-MAP_POINTS = 600
+MAP_POINTS = 400
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -343,14 +343,10 @@ def _cases(study: Study, look: Look, sample: Sample) -> list[tuple[int, bool, di
         rows += [int(wrong[chance[guess[own] != number].argmin()])] if len(wrong) else []
     run = study.folder / "cells" / f"{look.technique}-{look.backbone.replace('/', '_')}-{look.seed}"
     exam = inspect.exam_of(checkpoint.encoders(run)[look.epoch], read_json(run / "run.json"), sample)
-    images, labels = (
-        exam.plan.images(sample.test.batch(np.array(rows))),
-        torch.as_tensor(truth[rows], device=exam.plan.device),
-    )
-    maps = {
-        method: saliency_maps(exam.encoder, classifier(exam), images, labels, method).cpu().numpy()
-        for method in METHODS
-    }
+    images = exam.plan.images(sample.test.batch(np.array(rows)))
+    labels = torch.as_tensor(truth[rows], device=exam.plan.device)
+    classify = Classifier(*(torch.as_tensor(part, device=exam.plan.device) for part in look.classifier))
+    maps = {m: saliency_maps(exam.encoder, classify, images, labels, m).cpu().numpy() for m in METHODS}
     return [(row, bool(guess[row] == truth[row]), {m: maps[m][i] for m in METHODS}) for i, row in enumerate(rows)]
 
 
@@ -610,7 +606,7 @@ def _map(study, sample, rows, by_technique, by_backbone) -> str:
         "<p>t-SNE of the features by cosine: near means alike to the network; the axes mean nothing. Point at a spot "
         "for its "
         f"image.</p><p class=screen><label>Encoder <select id=map-choice>{options}</select></label></p>"
-        '<div class="plot screen" id=map role=img aria-label="Map of the test images, coloured by class"></div>'
+        '<div class="plot screen" id=plot-map role=img aria-label="Map of the test images, coloured by class"></div>'
         f"<script type=application/json id=map-data>{_json(data)}</script>"
     )
     alt = "Maps of the test images by t-SNE, coloured by class, a panel for each encoder."
@@ -691,8 +687,8 @@ def _twin(name: str, plot: dict, static: Figure, alt: str) -> str:
 
 def _plot(name: str, figure: dict, alt: str) -> str:
     return (
-        f'<div class="plot screen" id="{name}" role=img aria-label="{_text(alt)}"></div>'
-        f'<script type=application/json class=figure data-for="{name}">{_json(figure)}</script>'
+        f'<div class="plot screen" id="plot-{name}" role=img aria-label="{_text(alt)}"></div>'
+        f'<script type=application/json class=figure data-for="plot-{name}">{_json(figure)}</script>'
     )
 
 

@@ -199,7 +199,7 @@ def test_in_a_browser_nothing_fails_nothing_is_fetched_and_tables_sort(study, br
 def test_in_a_browser_a_point_of_the_map_shows_its_image_and_a_chart_keeps_to_its_place(study, browser):
     browser.get((study[0] / "report.html").as_uri())
     browser.execute_script(
-        "const plot = document.getElementById('map');"
+        "const plot = document.getElementById('plot-map');"
         "plot.emit('plotly_hover', {points: [{customdata: 3}], event: {clientX: 10, clientY: 10}});"
     )
     image = browser.find_element("id", "map-image")
@@ -216,3 +216,5 @@ def test_in_a_browser_a_point_of_the_map_shows_its_image_and_a_chart_keeps_to_it
             " one.firstElementChild && one.firstElementChild.scrollHeight > one.clientHeight + 2).length"
         )
         assert tall == 0
+        ids = browser.execute_script("return [...document.querySelectorAll('[id]')].map((one) => one.id)")
+        assert len(set(ids)) == len(ids) and browser.find_elements("css selector", "#figure1 h2")

@@ -11,7 +11,7 @@ function draw(script) {
   const figure = JSON.parse(script.textContent), look = style();
   const layout = { ...figure.layout, template: {}, ...look, margin: { l: 50, r: 10, t: 30, b: 45 }, hovermode: "closest" };
   const narrow = window.innerWidth < 700;
-  layout.legend = narrow ? { orientation: "h", y: -0.12, yanchor: "top" } : {};
+  layout.legend = narrow ? { orientation: "h", y: figure.layout.height > 400 ? -0.12 : -0.28, yanchor: "top" } : {};
   for (const key of Object.keys(layout))
     if (/^[xy]axis/.test(key)) layout[key] = { ...layout[key], gridcolor: look.line, zerolinecolor: look.line, automargin: true };
   const holder = document.getElementById(script.dataset.for);
@@ -38,7 +38,7 @@ function drawMap() {
   const bare = { visible: false };
   const layout = { ...style(), xaxis: bare, yaxis: bare, margin: { l: 5, r: 5, t: 5, b: 5 }, hovermode: "closest",
     legend: window.innerWidth < 700 ? { orientation: "h" } : {} };
-  Plotly.react("map", traces, layout, options).then((plot) => {
+  Plotly.react("plot-map", traces, layout, options).then((plot) => {
     if (plot.ours) return;
     plot.ours = true;
     const image = Object.assign(document.createElement("img"), { id: "map-image", hidden: true, alt: "" });

@@ -4,21 +4,23 @@ Effective rank: Roy, Vetterli, EUSIPCO 2007, and Garrido et al. (RankMe), ICML 2
 Isola, ICML 2020, https://arxiv.org/abs/2005.10242, section 4.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from lilliput import augment
-from lilliput.features import Exam, effective_rank
+from lilliput.features import Exam, effective_rank, extract
+from lilliput.store import spaced
 
-MOST = 512  # images
+MOST = 256  # images
 
 
 def geometry(exam: Exam):
     """Of the labelled training images, whose labels it does not look at: effective rank (1..dim), alignment (0..4, of
     two crops of an image, less is nearer), uniformity (-4..0, less is more even), the share of dead units (constant
     over the images), and the features' spread (their deviation beside their length)."""
-    rows = torch.linspace(0, len(exam.train) - 1, min(MOST, len(exam.train))).long()
-    features = exam.train_features[rows.to(exam.train_features.device)]
+    rows = spaced(len(exam.train), MOST)
+    features = extract(exam.encoder, exam.train.take(rows), plan=exam.plan, label="geometry")
     rng = exam.plan.generator(exam.seed)
     one, two = (_crops(exam, rows, rng) for _ in range(2))
     even = F.normalize(features, dim=1)
@@ -31,11 +33,13 @@ def geometry(exam: Exam):
 
 
 @torch.inference_mode()
-def _crops(exam: Exam, rows: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+def _crops(exam: Exam, rows: np.ndarray, rng: torch.Generator) -> torch.Tensor:
     exam.encoder.eval()
     found = []
-    for part in rows.split(256):
-        views = augment.resized_crop(exam.plan.images(exam.train.batch(part)), rng, area=(0.2, 1.0))
+    for first in range(0, len(rows), 256):
+        views = augment.resized_crop(
+            exam.plan.images(exam.train.batch(rows[first : first + 256])), rng, area=(0.2, 1.0)
+        )
         with exam.plan.autocast():
             found.append(F.normalize(exam.encoder(views).float(), dim=1))
     return torch.cat(found)
