@@ -2,13 +2,18 @@
 
 Pillow decodes. Transparent parts are laid over white, colour profiles are ignored, of an animation the first frame
 counts. The largest centred square is kept, and resized with Lanczos' filter.
+
+Files may be hostile: sizes are checked before anything is decoded, and large images are decoded one at a time.
 """
 
+import io
 import os
+import stat
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +36,40 @@ upright = {
     8: Image.Transpose.ROTATE_90,
 }
 rows_per_job = 32
+most_bytes, most_pixels = 2**30, 2**27  # of a file, of an image
+most_scanned = 2**33  # pixels times scans of a JPEG: a scan of a hundred bytes passes over all of them
+large_bytes, large_pixels = 2**26, 20_000_000
+strip_pixels = 2**22
+_alone = threading.RLock()  # whoever has a large image in hand
 
 
 def decode(path: str | os.PathLike, size: int) -> np.ndarray:
     """The image in a file as uint8 [3, size, size]; any exception means that it cannot be read."""
-    with Image.open(path, formats=formats) as image:
+    with _file(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        if length > most_bytes:
+            raise ValueError(f"{length >> 20} MiB, more than {most_bytes >> 20}")
+        with _turns(length > large_bytes):
+            if content := file.read(most_bytes):
+                return _decoded(content, size)
+    raise ValueError("empty")
+
+
+def _decoded(content: bytes, size: int) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=formats) as image:
+        pixels = image.width * image.height
+        if pixels > most_pixels:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than {most_pixels / 1e6:.0f} million")
+        scans = content.count(b"\xff\xda") if image.format == "JPEG" else 1
+        if scans * pixels > most_scanned:
+            raise ValueError(f"a JPEG of {image.width} x {image.height} pixels in {scans} scans")
         # A JPEG can be decoded at 1/2, 1/4 or 1/8: quick, and at twice the size the filter still has the last word.
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
-        image.load()
-        return square(_upright(_rgb(image), image), size)
+        # One of several scans is held whole, whatever it is decoded at.
+        held = pixels if scans > 1 else image.width * image.height
+        with _turns(held > large_pixels):
+            image.load()
+            return square(_upright(_rgb(image), image), size)
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
@@ -57,7 +87,7 @@ def short_sides(paths: Iterable[str | os.PathLike]) -> list[int]:
     sides = []
     with quietly():
         for path in paths:
-            with suppress(Exception), Image.open(path, formats=formats) as image:
+            with suppress(Exception), _file(path) as file, Image.open(file, formats=formats) as image:
                 sides.append(min(image.size))
     return sides
 
@@ -72,7 +102,7 @@ def fill_from_files(paths: Sequence[Path], names: Sequence[str], what: str) -> C
             try:
                 images[row] = decode(paths[row], images.shape[-1])
             except Exception as error:  # what a damaged file makes Pillow raise is not documented
-                skipped[row] = {"file": names[row], "reason": _reason(error, paths[row])}
+                skipped[row] = {"file": names[row], "reason": _reason(error)}
 
         with quietly():
             in_parallel(one, len(paths), what)
@@ -120,8 +150,38 @@ def quietly() -> Iterator[None]:
         yield
 
 
+def _file(path: str | os.PathLike) -> io.BufferedReader:
+    """A file to read; OSError where it is none: one that was listed may have become a pipe since, and would block."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115  (the caller's to close)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError("no file")
+
+
+def _turns(large: bool) -> AbstractContextManager:
+    """One after the other, those that are large."""
+    return _alone if large else nullcontext()
+
+
 def _rgb(image: Image.Image) -> Image.Image:
-    """To eight bits and three channels, over white where it is transparent."""
+    """To eight bits and three channels; a large one strip by strip, for the steps between take much memory."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    width, height = image.size
+    rows = max(1, strip_pixels // width)
+    if rows >= height:
+        return _converted(image)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        whole.paste(_converted(image.crop((0, top, width, bottom))), (0, top))
+    return whole
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """Over white where it is transparent."""
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(_eight_bits(image)).convert("RGB")
     if image.has_transparency_data:
@@ -152,7 +212,12 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     return pixels if turn is None else pixels.transpose(turn)
 
 
-def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "empty" if path.stat().st_size == 0 else "no image that Pillow knows"
-    return (str(error) or type(error).__name__).replace(str(path), path.name)
+def _reason(error: Exception) -> str:
+    match error:
+        case Image.UnidentifiedImageError():
+            return "no image that Pillow knows"
+        case Image.DecompressionBombError():
+            return f"more than {most_pixels / 1e6:.0f} million pixels"
+        case OSError(strerror=str(reason)):  # without the path, which the file's name beside it tells
+            return reason
+    return str(error) or type(error).__name__

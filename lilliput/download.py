@@ -1,4 +1,5 @@
-"""Download a file whose MD5 is known: resumed where it broke off, never taken for whole before its digest is right."""
+"""Download a file whose size and MD5 are known: resumed where it broke off, never longer than it should be, and never
+taken for whole before its digest is right."""
 
 import hashlib
 import http.client
@@ -21,16 +22,16 @@ class Broken(Exception):
     """The connection failed or ended early; another attempt may go on from there."""
 
 
-def fetch(url: str, path: Path, *, md5: str, attempts: int = 3) -> Path:
+def fetch(url: str, path: Path, *, size: int, md5: str, attempts: int = 3) -> Path:
     """The file of `url` at `path`; gives up after so many attempts in a row that brought nothing new."""
-    if path.exists() and md5_of(path) == md5:
+    if _size(path) == size and md5_of(path) == md5:
         return path
     part = path.with_name(path.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        if part.exists() and _downloaded(url, part, attempts) != md5:
+        if part.exists() and _downloaded(url, part, size, attempts) != md5:
             part.unlink()  # begun at another time, perhaps with another version of the file
-        found = md5 if part.exists() else _downloaded(url, part, attempts)
+        found = md5 if part.exists() else _downloaded(url, part, size, attempts)
         if found != md5:
             part.unlink()
             raise BadData(f"{url} came with MD5 {found} instead of {md5}: removed it; try again later")
@@ -50,12 +51,13 @@ def md5_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _downloaded(url: str, part: Path, attempts: int) -> str:
+def _downloaded(url: str, part: Path, size: int, attempts: int) -> str:
     """Download to `part` what is missing of it; its MD5."""
     most, left = _size(part), attempts
     while True:
         try:
-            _attempt(url, part)
+            if _size(part) < size:
+                _attempt(url, part, size)
             return md5_of(part)
         except Broken as error:
             now = _size(part)
@@ -67,39 +69,51 @@ def _downloaded(url: str, part: Path, attempts: int) -> str:
             time.sleep(pause_seconds)
 
 
-def _attempt(url: str, part: Path) -> None:
+def _attempt(url: str, part: Path, size: int) -> None:
     """Append to `part` what is missing, or start anew when the server cannot give a range."""
     have = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         answer = urllib.request.urlopen(request, timeout=seconds_without_answer)
     except urllib.error.HTTPError as error:
-        if have and error.code == 416:  # nothing is left to send: whole, or wrong as the digest will tell
+        error.close()
+        if have and error.code == 416:  # it has less than we have: wrong, as the digest will tell
             return
+        said = f"the server says {error.code} {' '.join(error.reason.split())}"
         if error.code < 500:
-            raise LilliputError(f"cannot download {url}: the server says {error.code} {error.reason}") from error
-        raise Broken(f"the server says {error.code} {error.reason}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise Broken(str(getattr(error, "reason", error))) from error
+            raise LilliputError(f"cannot download {url}: {said}") from error
+        raise Broken(said) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: sent on to what is no address
+        raise Broken(str(getattr(error, "reason", error)) or type(error).__name__) from error
     with answer:
         if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise LilliputError(f"cannot download {url}: the server sent another part than asked; remove {part}")
-        wanted = int(answer.headers.get("Content-Length", 0))
+        left = size - have if answer.status == 206 else size
+        offered = getattr(answer, "length", None)  # None: the server does not say
+        if offered is not None and (offered > left or (offered < left and answer.status != 206)):
+            # another file, or a page that asks for a password: what is there already stays
+            raise LilliputError(f"cannot download {url}: the server offers {offered} bytes where {left} are wanted")
         with (
             part.open("ab" if answer.status == 206 else "wb") as file,
-            task(f"downloading {part.stem}, MiB", _mebibytes(wanted)) as advance,
+            task(f"downloading {part.stem}, MiB", _mebibytes(left)) as advance,
         ):
             for chunk in _chunks(answer):
-                file.write(chunk)
-                wanted -= len(chunk)
-                advance(1)
-    if wanted > 0:
-        raise Broken(f"{wanted} bytes are missing")
+                file.write(chunk[:left])
+                advance(_mebibytes(left) - _mebibytes(left - len(chunk)))
+                left -= len(chunk)
+                if left < 0:
+                    break
+    if left < 0:
+        part.unlink()
+        raise BadData(f"{url} has more than the {size} bytes that it should have: removed it; try again later")
+    if left > 0:
+        raise Broken(f"{left} bytes are missing")
 
 
 def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    """What comes, as it comes: were a mebibyte waited for, a cut would lose the part of it that was there."""
     try:
-        while chunk := answer.read(chunk_bytes):
+        while chunk := answer.read1(chunk_bytes):
             yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise Broken(str(error) or type(error).__name__) from error

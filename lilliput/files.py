@@ -1,54 +1,153 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, known by their digest, set aside when damaged; and folders that have one owner."""
 
+import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lilliput.errors import BadData, LilliputError
+from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.progress import say
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+SEAL = "sha256"  # of everything else in a JSON file
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Write a file so that a reader, and the next start after a crash, finds the old one or the new one whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise LilliputError(f"cannot write {path}: {error.strerror}; what was saved before is whole") from None
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from None
 
 
-def write_json(path: Path, content: Any) -> None:
-    write_whole(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """The content; BadData naming the file if it is not JSON."""
+def append_whole(path: Path, lines: bytes) -> None:
+    """Add lines to a file whose lines carry digests; after a torn one they begin anew."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadData(f"{path} is damaged ({error}); remove it to start over") from None
+        with open(path, "r+b") as file:
+            if end := file.seek(0, os.SEEK_END):
+                file.seek(end - 1)
+                lines = lines if file.read(1) == b"\n" else b"\n" + lines
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> LilliputError:
+    return LilliputError(
+        f"cannot write {path}: {error.strerror}; what was saved before is whole: "
+        f"make room or give the right to write there, and the same command goes on"
+    )
+
+
+def sync(path: Path) -> None:
+    """What the file or folder holds is on the disk when this returns."""
+    if os.name == "nt":  # Windows opens no folders, and wants a writable handle for files
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def clear_drafts(folder: Path) -> None:
+    """Remove the temporary files that killed processes left."""
+    for left in folder.glob(".*.tmp"):
+        if not _is_alive(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return int(process) != os.getpid()
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Rename a damaged file or folder, so that it is neither read nor lost; and say so."""
+    aside = free_name(path)
+    path.rename(aside)
+    say(f"{path} is damaged ({why}): set aside as {aside.name}")
+
+
+def free_name(path: Path) -> Path:
+    """For what was damaged in a file or folder: beside it, not taken yet."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return aside
+
+
+# -- JSON under a seal ------------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """With the digest of the content as its last entry."""
+    text = json.dumps({**content, SEAL: seal(content)}, indent=2, ensure_ascii=False)
+    write_whole(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content without its seal; BadData naming the file if it is missing, no JSON, or not what was written.
+
+    The first format of runs and studies had no seals, and is taken as it is.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadData(f"{path} is damaged ({error}); move it away to start over") from None
+    if not isinstance(content, dict):
+        raise BadData(f"{path} is damaged (no object); move it away to start over")
+    found = content.pop(SEAL, None)
+    if found != seal(content) and (found is not None or content.get("format") != 1):
+        raise BadData(f"{path} is damaged (its digest is not that of its content); move it away to start over")
+    return content
+
+
+def seal(content: dict[str, Any]) -> str:
+    """The digest of what JSON can write, however it is laid out."""
+    as_read = json.loads(json.dumps({key: value for key, value in content.items() if key != SEAL}))  # no key but text
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+
+
+# -- owners -----------------------------------------------------------------------------------------------------------
 
 
 def has_locks() -> bool:
-    """Whether `locked` keeps others out on this system."""
+    """Whether `locked` and `alone` keep others out on this system."""
     return fcntl is not None
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Alone among the processes that ask for this folder, within the block; a lock dies with its owner."""
+    """For a moment alone among the processes that ask for this folder; the others wait."""
     if fcntl is None:
         yield
         return
@@ -56,3 +155,39 @@ def locked(folder: Path) -> Iterator[None]:
         with suppress(OSError):  # some network file systems have none
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+_held: set[Path] = set()  # folders that this process is alone in
+
+
+class InUse(BadSetting):
+    """Another process works on this."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """The folder's only worker as long as the block runs; InUse where another process is. The lock dies with its owner,
+    who may ask for it again within."""
+    mine = folder.resolve()
+    if fcntl is None or mine in _held:
+        yield
+        return
+    with open(folder / ".owner", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise InUse(f"{folder} is in use by {owner}; wait for it, or choose another --out") from None
+        except OSError:  # some network file systems have none
+            yield
+            return
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        clear_drafts(folder)
+        _held.add(mine)
+        try:
+            yield
+        finally:
+            _held.discard(mine)

@@ -15,6 +15,8 @@ import numpy as np
 from lilliput.errors import BadData
 from lilliput.store import Store, Subset
 
+most_bytes = 2**30  # of an archive, unpacked: a small one can hold any number of zeros
+
 
 def masks_of(store: Store) -> np.ndarray | None:
     """uint8 0 or 1 [N, H, H]; all 0 where an image has none, None where no image has."""
@@ -35,9 +37,8 @@ def _beside(source: str, count: int, size: int) -> np.ndarray | None:
     if not file.is_file() or not folder.is_dir():
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            index, packed = arrays[f"{folder.name}_index"], arrays[f"{folder.name}_mask"]
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        index, packed = _arrays(file, f"{folder.name}_index", f"{folder.name}_mask")
+    except Exception as error:  # what a damaged archive makes numpy raise is not documented
         raise BadData(f"{file} holds no masks of {folder.name} ({error}); see lilliput/masks.py, or move it") from None
     side = math.isqrt(packed.shape[1] * 8)
     grids = np.unpackbits(packed, axis=1)[:, : side * side].reshape(-1, side, side)
@@ -54,6 +55,21 @@ def _beside(source: str, count: int, size: int) -> np.ndarray | None:
     return masks
 
 
+def _arrays(file: Path, *names: str) -> tuple[np.ndarray, np.ndarray]:
+    """The two arrays of these names, of the kinds and shapes that they must have."""
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(archive.getinfo(f"{name}.npy").file_size for name in names)
+    if unpacked > most_bytes:
+        raise ValueError(f"{unpacked >> 20} MiB")
+    with np.load(file, allow_pickle=False) as arrays:
+        index, packed = (arrays[name] for name in names)
+    if index.dtype.kind not in "iu" or packed.dtype != np.uint8 or packed.ndim != 2 or not packed.shape[1]:
+        raise ValueError(f"{index.dtype} {index.shape} and {packed.dtype} {packed.shape}")
+    if index.shape != packed.shape[:1]:
+        raise ValueError(f"{index.shape} numbers for {len(packed)} masks")
+    return index, packed
+
+
 def _number(file: Any) -> int:
     stem = Path(file.name).stem
-    return int(stem) if stem.isdigit() else -1
+    return int(stem) if stem.isdecimal() else -1

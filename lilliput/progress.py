@@ -1,5 +1,6 @@
 """Progress with an estimate of what is left: a live bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -7,8 +8,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from lilliput.visible import visible
 
 console = Console(stderr=True, highlight=False)
 seconds_between_lines = 10.0
@@ -23,15 +26,17 @@ def send_to(send: Callable[[object], None]) -> None:
 
 
 def say(text: str) -> None:
-    """Print one line, above any live bar; nothing in it is read as markup."""
+    """Print one line, above any live bar; nothing in it is read as markup or obeyed by the terminal."""
     if _send:
         _send(text)
     else:
-        console.print(escape(text), soft_wrap=True)
+        console.print(Text(visible(text)), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: 42 s, 3 min 05 s, 2 h 10 min."""
+    if not math.isfinite(seconds):
+        return "unknown time"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -43,11 +48,12 @@ def duration(seconds: float) -> str:
 @contextmanager
 def task(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show `what` until the block ends; yields a function that advances it by so many of `total` steps."""
+    what = visible(what)
     if _send:
         yield _messages(what, total, _send)
     elif console.is_terminal:
         with _bars() as bar:
-            job = bar.add_task(escape(what), total=total)
+            job = bar.add_task(what, total=total)
             yield partial(bar.advance, job)
     else:
         yield _plain_lines(what, total)
@@ -91,7 +97,7 @@ def _messages(what: str, total: int, send: Callable[[object], None]) -> Callable
 
 
 def _bars() -> Progress:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=console, transient=True)
 
 
@@ -117,7 +123,7 @@ class Board:
         if before and before != what:
             self.bars.remove_task(bar)
         if what and before != what:
-            bar = self.bars.add_task(escape(what), total=total)
+            bar = self.bars.add_task(what, total=total)
         if what:
             self.bars.update(bar, completed=done)
         self.shown[worker] = what, bar

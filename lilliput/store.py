@@ -13,13 +13,14 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.files import read_json, set_aside, sync, write_json
 from lilliput.progress import say, task
 
 if TYPE_CHECKING:
@@ -59,18 +60,11 @@ class Store:
 
         if isinstance(indices, slice):
             return torch.from_numpy(np.array(self.images[indices]))
-        if isinstance(indices, torch.Tensor):
-            indices = indices.cpu().numpy()
-        indices = np.asarray(indices)
-        if indices.dtype == bool:
-            indices = np.flatnonzero(indices)
-        elif not len(indices):
-            indices = indices.astype(np.int64)  # numpy takes an empty list for floats
-        return torch.from_numpy(np.take(self.images, indices, axis=0))
+        return torch.from_numpy(np.take(self.images, _row_numbers(indices), axis=0))
 
     def take(self, rows: Any) -> "Subset":
-        """The images at these rows alone, in their order."""
-        return Subset(self, np.asarray(rows))
+        """The images at these rows alone, in their order; `rows` as for `batch`."""
+        return Subset(self, np.arange(len(self))[_row_numbers(rows)])
 
     def __reduce__(self):
         return open_store, (self.folder,)  # a pickled memory map would carry every pixel
@@ -80,17 +74,22 @@ class Store:
 
 
 class Subset(Store):
-    """Some rows of a store; masks and labels go with them."""
+    """Some rows of a store; masks and labels go with them. Its digest is that of the store and the rows together."""
 
     def __init__(self, store: Store, rows: np.ndarray):
         self.store, self.rows = store, rows
-        self.folder, self.manifest, self.classes, self.digest = store.folder, store.manifest, store.classes, ""
+        self.folder, self.manifest, self.classes = store.folder, store.manifest, store.classes
         self.labels = None if store.labels is None else store.labels[rows]
-        self.masks = None if store.masks is None else store.masks[rows]
+        self.digest = hashlib.sha256(store.digest.encode() + rows.astype("<i8").tobytes()).hexdigest()
 
     @property
     def images(self) -> np.ndarray:  # type: ignore[override]
+        """A copy of them all; `batch` reads a part."""
         return self.store.images[self.rows]
+
+    @property
+    def masks(self) -> np.ndarray | None:  # type: ignore[override]
+        return None if self.store.masks is None else self.store.masks[self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,10 +99,18 @@ class Subset(Store):
         return self.store.image_size
 
     def batch(self, indices: Any) -> "torch.Tensor":
-        return self.store.batch(self.rows[indices])
+        return self.store.batch(self.rows[_row_numbers(indices)])
 
     def __reduce__(self):
         return Subset, (self.store, self.rows)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} of {self.store!r}"
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What names it to others: the store's digest, and the rows that are left out."""
+        return {"digest": self.store.digest, "left_out": np.setdiff1d(np.arange(len(self.store)), self.rows).tolist()}
 
 
 class Data(NamedTuple):
@@ -118,7 +125,7 @@ class Data(NamedTuple):
 def home() -> Path:
     """Where stores and downloads live."""
     if own := os.environ.get("LILLIPUT_HOME"):
-        return Path(own).expanduser()
+        return Path(os.path.expanduser(own))  # Path's own raises where there is no such user
     if cache := os.environ.get("XDG_CACHE_HOME"):
         return Path(cache).expanduser() / "lilliput"
     return Path("~/.cache/lilliput").expanduser()
@@ -130,13 +137,12 @@ def open_store(folder: str | os.PathLike) -> Store:
     manifest = _read_manifest(folder)
     try:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["shapes"]}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # what a damaged file makes numpy raise is not documented
         raise BadData(f"the store {folder} is torn ({error}); remove it and prepare the data again") from error
-    for name, array in arrays.items():
-        if list(array.shape) != manifest["shapes"][name]:
-            raise BadData(f"the store {folder} is torn: {name}.npy is {list(array.shape)}; prepare the data again")
     if "labels" in arrays:
         arrays["labels"] = np.array(arrays["labels"])  # small, and every probe reads all of them
+    if wrong := _wrong(manifest, arrays):
+        raise BadData(f"the store {folder} is torn: {wrong}; remove it and prepare the data again")
     return Store(folder, manifest, arrays)
 
 
@@ -191,7 +197,7 @@ def write_store(
             "shapes": {array: list(rows.shape) for array, rows in arrays.items()},
             "skipped": [skipped[row] for row in sorted(skipped)],
         }
-        (draft / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        write_json(draft / "manifest.json", manifest)
         for rows in arrays.values():
             if isinstance(rows, np.memmap):
                 rows.flush()
@@ -213,8 +219,12 @@ def at_rest(*, name: str, split: str, key: Any) -> Store | None:
     if not folder.exists():
         return None
     try:
-        return open_store(folder)
-    except BadData:  # torn: to be written again
+        store = open_store(folder)
+        _check_digest(store)
+        return store
+    except BadData as error:  # to be written again
+        with suppress(FileNotFoundError):  # another process was quicker
+            set_aside(folder, str(error))
         return None
 
 
@@ -250,19 +260,28 @@ def cannot_write(folder: Path, error: OSError) -> LilliputError:
     )
 
 
+def _row_numbers(indices: Any) -> Any:
+    """What numpy can index by: a slice as it is, anything else as an array of whole numbers."""
+    if isinstance(indices, slice):
+        return indices
+    if hasattr(indices, "cpu"):  # a tensor, wherever it lies
+        indices = indices.cpu().numpy()
+    indices = np.asarray(indices)
+    if indices.dtype == bool:
+        return np.flatnonzero(indices)
+    return indices if len(indices) else indices.astype(np.int64)  # numpy takes an empty list for floats
+
+
 def _place(name: str, split: str, key: Any) -> Path:
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:60]
     return home() / "stores" / f"{plain}-{split}-{fingerprint(key)}"
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadData(f"no store in {folder}: {error.strerror}; prepare the data first") from error
-    except ValueError as error:
-        raise BadData(f"the store {folder} is torn: its manifest is no JSON; remove it and prepare again") from error
-    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if not (folder / "manifest.json").is_file():
+        raise BadData(f"no store in {folder}; prepare the data first")
+    manifest = read_json(folder / "manifest.json")
+    found = manifest.get("format")
     if found != format_version:
         raise BadData(f"the store {folder} has format {found!r}, this version reads {format_version}; prepare again")
     missing = {"name", "split", "source", "image_size", "count", "classes", "digest", "shapes", "skipped"} - set(
@@ -270,7 +289,33 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     )
     if missing:
         raise BadData(f"the store {folder} is torn: its manifest lacks {', '.join(sorted(missing))}; prepare again")
+    kinds: dict[str, Any] = dict.fromkeys(("name", "split", "source", "digest"), str)
+    kinds |= {"shapes": dict, "skipped": list, "classes": list | None}
+    if odd := [name for name, kind in kinds.items() if not isinstance(manifest[name], kind)]:
+        raise BadData(f"the store {folder} is torn: its manifest's {odd[0]} is {manifest[odd[0]]!r}; prepare again")
+    if strange := sorted(set(manifest["shapes"]) - {"images", "labels", "masks"}):
+        raise BadData(f"the store {folder} is torn: its manifest names an array {strange[0]!r}; prepare again")
     return manifest
+
+
+def _wrong(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> str | None:
+    """What about the arrays cannot be, or None."""
+    if "images" not in arrays:
+        return "it has no images"
+    images, labels, classes = arrays["images"], arrays.get("labels"), manifest["classes"]
+    count, size = len(images) if images.ndim else 0, images.shape[-1] if images.ndim else 0
+    shapes = {"images": (count, 3, size, size), "labels": (count,), "masks": (count, size, size)}
+    for name, array in arrays.items():
+        kind = np.int64 if name == "labels" else np.uint8
+        if list(array.shape) != manifest["shapes"][name] or array.shape != shapes[name] or array.dtype != kind:
+            return f"{name}.npy is {array.dtype} {list(array.shape)}"
+    if not images.size:
+        return "it is empty"
+    if labels is not None and classes is not None and not (labels.min() >= 0 and labels.max() < len(classes)):
+        return f"labels from {labels.min()} to {labels.max()} for {len(classes)} classes"
+    if classes is not None and not all(isinstance(name, str) for name in classes):
+        return "its classes are no names"
+    return None
 
 
 @contextmanager
@@ -282,9 +327,9 @@ def _whole_or_nothing(folder: Path) -> Iterator[Path]:
         draft.mkdir(parents=True)
         yield draft
         for path in [*draft.iterdir(), draft]:
-            _to_disk(path)
+            sync(path)
         _take_place(draft, folder)
-        _to_disk(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         raise cannot_write(folder.parent, error) from error
     finally:
@@ -314,16 +359,6 @@ def _remove_abandoned(folder: Path) -> None:
     for left in folder.parent.glob(f".{folder.name}.*"):
         if time.time() - left.stat().st_mtime > seconds_until_abandoned:
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    if os.name == "nt":  # Windows opens no folders, and wants a writable handle for files
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _zeros(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -371,6 +406,14 @@ def _digest(arrays: dict[str, np.ndarray], what: str) -> str:
                 digest.update(chunk.data)
                 advance(len(chunk))
     return digest.hexdigest()
+
+
+def _check_digest(store: Store) -> None:
+    """BadData unless every pixel and label is what was written: a disk that loses bits tells nobody."""
+    named = {"images": store.images, "labels": store.labels, "masks": store.masks}
+    arrays = {name: rows for name, rows in named.items() if rows is not None}
+    if _digest(arrays, f"checking {store.folder.name}") != store.digest:
+        raise BadData(f"the store {store.folder} is damaged: its digest is not that of its images")
 
 
 def _rows_per_chunk(rows: np.ndarray) -> int:

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import pickle
 import subprocess
@@ -16,6 +15,7 @@ import torch
 
 from lilliput import store
 from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.files import read_json, write_json
 from lilliput.store import fingerprint, home, open_store, prepared, spaced, write_store
 
 
@@ -186,8 +186,7 @@ def test_a_torn_store_is_refused_by_name(tmp_path):
 
 def test_another_format_is_refused(tmp_path):
     folder = written(tmp_path / "s", noise(1)).folder
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 0}))
+    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), "format": 0})
     with pytest.raises(BadData, match="format 0"):
         open_store(folder)
 
@@ -214,8 +213,8 @@ def test_prepared_writes_once_and_mends_what_is_torn(capsys):
     assert first.folder.parent == home() / "stores"
     (first.folder / "images.npy").write_bytes(b"")
     assert again().batch([0]).unique().tolist() == [7] and len(calls) == 2
-    assert "anew" in capsys.readouterr().err
-    assert len(list(first.folder.parent.iterdir())) == 1
+    assert "set aside" in capsys.readouterr().err
+    assert len(list(first.folder.parent.iterdir())) == 2  # the damaged one is kept
 
 
 def test_two_who_write_at_once_both_get_a_whole_store(tmp_path):

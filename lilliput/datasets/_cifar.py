@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 have in common: torchvision checks, reads and downloads both.
+"""What CIFAR-10 and CIFAR-100 have in common: torchvision knows, checks and reads both.
 
 Krizhevsky, Learning multiple layers of features from tiny images, 2009, https://www.cs.toronto.edu/~kriz/cifar.html.
 """
@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lilliput.archive import unpack
 from lilliput.decode import fill_from_array
+from lilliput.download import fetch
 from lilliput.errors import BadData, LilliputError
-from lilliput.progress import say
 from lilliput.store import Data, Store, at_rest, chosen_size, home, prepared, spaced
 
 side = 32
+unpacked_bytes = 200_000_000  # of an archive, at most: 60,000 images with labels and names
 
 
 class Kind(NamedTuple):
@@ -22,6 +24,7 @@ class Kind(NamedTuple):
     torchvision: str  # of the class in torchvision.datasets
     folder: str  # in which its archive unpacks
     files: Sequence[str]  # all that it reads
+    archive_bytes: int
 
 
 def prepare(
@@ -42,7 +45,7 @@ def _store(kind: Kind, root: Path, split: str, size: int, limit: int | None) -> 
     store = at_rest(name=kind.name, split=split, key=key)  # asked first, as torchvision reads everything at once
     if store is not None:
         return store
-    source = _opened(kind, root, train=split != "test", download=False)
+    source = _opened(kind, root, train=split != "test")
     rows = spaced(len(source.data), limit)
     labelled = split != "pool"
     return prepared(
@@ -58,18 +61,18 @@ def _store(kind: Kind, root: Path, split: str, size: int, limit: int | None) -> 
     )
 
 
-def _opened(kind: Kind, root: Path, *, train: bool, download: bool) -> Any:
+def _opened(kind: Kind, root: Path, *, train: bool) -> Any:
+    """torchvision unpickles a file only after its MD5 is right."""
+    try:
+        return _of_torchvision(kind)(root, train=train, download=False)
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise BadData(f"{root / kind.folder} is damaged ({error}): remove it and try again") from error
+
+
+def _of_torchvision(kind: Kind) -> Any:
     import torchvision  # here, so that listing datasets stays quick
 
-    try:
-        return getattr(torchvision.datasets, kind.torchvision)(root, train=train, download=download)
-    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        if download:
-            raise LilliputError(
-                f"cannot download {kind.name} from {getattr(torchvision.datasets, kind.torchvision).url}: {error}; "
-                f"try again, or unpack it in {root}, or in a folder given as `folder`"
-            ) from error
-        raise BadData(f"{root / kind.folder} is damaged ({error}): remove it and try again") from error
+    return getattr(torchvision.datasets, kind.torchvision)
 
 
 def _given(kind: Kind, folder: Path) -> Path:
@@ -85,9 +88,15 @@ def _given(kind: Kind, folder: Path) -> Path:
 
 def _downloaded(kind: Kind) -> Path:
     root = home() / "downloads"
-    if not _complete(kind, root):
-        say(f"downloading {kind.name} to {root}")
-        _opened(kind, root, train=True, download=True)
+    if _complete(kind, root):
+        return root.resolve()
+    theirs = _of_torchvision(kind)
+    archive = root / theirs.filename
+    try:
+        fetch(theirs.url, archive, size=kind.archive_bytes, md5=theirs.tgz_md5)
+    except LilliputError as error:
+        raise LilliputError(f"{error}; or unpack it in {root}, or in a folder given as `folder`") from error
+    unpack(archive, root / kind.folder, kind.files, most_bytes=unpacked_bytes)
     return root.resolve()
 
 

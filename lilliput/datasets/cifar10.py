@@ -13,6 +13,7 @@ kind = _cifar.Kind(
     torchvision="CIFAR10",
     folder="cifar-10-batches-py",
     files=(*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
+    archive_bytes=170_498_071,
 )
 
 

@@ -13,6 +13,7 @@ kind = _cifar.Kind(
     torchvision="CIFAR100",
     folder="cifar-100-python",
     files=("train", "test", "meta"),
+    archive_bytes=169_001_437,
 )
 
 

@@ -1,11 +1,13 @@
 """Any folder of images: train/<class>/ and test/<class>/ give labels; without them all images, at any depth, have none.
 
-Formats: those of `lilliput.decode.extensions`. Hidden files, links to folders and everything else are passed over.
+Formats: those of `lilliput.decode.extensions`. Hidden files, links to folders and everything else are passed over;
+folders that cannot be read are too, aloud.
 """
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,9 +16,11 @@ import numpy as np
 from lilliput.decode import extensions, fill_from_files, short_sides
 from lilliput.errors import BadData
 from lilliput.progress import say
-from lilliput.store import Data, Store, chosen_size, default_size, prepared, spaced
+from lilliput.store import Data, Store, chosen_size, default_size, fingerprint, prepared, spaced
+from lilliput.visible import visible
 
 headers_read = 1000
+longest_name = 50  # with technique and backbone it must still be a folder's name
 
 
 class File(NamedTuple):
@@ -61,7 +65,7 @@ def prepare(
         whole = Part(train.root, train.files)
     few = whole._replace(files=[whole.files[row] for row in spaced(len(whole.files), limit)])
     size = chosen_size(image_size, _own_size([few, train, test]) if image_size is None else default_size)
-    name = f"folder-{root.name}"
+    name = f"folder-{visible(root.name)[:longest_name]}"
     if train is None or test is None:
         return Data(name, _store(name, "pool", few, size), None, None)
     train_store, test_store = _judged(_store(name, "train", train, size)), _judged(_store(name, "test", test, size))
@@ -72,15 +76,46 @@ def prepare(
 
 def images_below(root: Path) -> list[File]:
     """All images below `root`, at any depth, sorted by name; BadData when there are none."""
-    files = _listed(root)
+    files = _listed([root])[root]
     if not files:
         raise BadData(f"no images in {root}: looked for {' '.join(extensions)}, at any depth")
     return files
 
 
-def _listed(root: Path) -> list[File]:
-    files = []
-    for folder, folders, names in os.walk(root, followlinks=False, onerror=_unreadable):
+def names_of(store: Store) -> list[str] | None:
+    """The file of every row, below the store's source; None where it holds no folder, or the folder has changed."""
+    root, skipped = Path(store.manifest["source"]), {entry["file"] for entry in store.manifest["skipped"]}
+    if not root.is_dir():
+        return None
+    count = len(store) + len(skipped)
+    for part in _parts_of(root, store.classes):
+        few = part._replace(files=[part.files[row] for row in spaced(len(part.files), count)])
+        if store.folder.name.endswith(fingerprint(_key(few, store.image_size))):
+            return [file.name for file in few.files if file.name not in skipped]
+    return None
+
+
+def _parts_of(root: Path, classes: list[str] | None) -> Iterator[Part]:
+    """What a store may have been prepared from: a pool is of all images, or of those in classes, unlabelled."""
+    with suppress(BadData):
+        if classes is None:
+            yield Part(root, images_below(root))
+        part = _classified(root)
+        yield part if classes else part._replace(classes=None)
+
+
+def _listed(roots: Sequence[Path]) -> dict[Path, list[File]]:
+    """The images below each of `roots`, sorted by name; folders that cannot be read are told together."""
+    closed: list[OSError] = []
+    found = {root: sorted(_walked(root, closed.append)) for root in roots}
+    if closed:
+        more = " ..." if len(closed) > 1 else ""
+        say(f"passed over {len(closed)} folders: {closed[0].filename!r} ({closed[0].strerror}){more}")
+    return found
+
+
+def _walked(root: Path, closed: Callable[[OSError], None]) -> Iterator[File]:
+    for folder, folders, names in os.walk(root, followlinks=False, onerror=closed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(folder).relative_to(root).as_posix() + "/"
         for name in filter(_is_image, names):
@@ -89,17 +124,16 @@ def _listed(root: Path) -> list[File]:
             except OSError:  # a link to nowhere
                 continue
             if stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-                files.append(File(inside.removeprefix("./") + name, about.st_size, about.st_mtime_ns))
-    return sorted(files)
+                yield File(inside.removeprefix("./") + name, about.st_size, about.st_mtime_ns)
 
 
 def _labelled(root: Path) -> tuple[Part, Part] | tuple[None, None]:
     """The train and test parts of `root`, checked before anything is decoded; nothing when it has neither."""
     train, test = root / "train", root / "test"
-    if not train.is_dir() and not test.is_dir():
+    if not os.path.isdir(train) and not os.path.isdir(test):
         return None, None
     for here, absent in ((train, test), (test, train)):
-        if not absent.is_dir():
+        if not os.path.isdir(absent):
             raise BadData(
                 f"{root} has {here.name}/ but no {absent.name}/: add {absent / '<class>'}, "
                 f"or give {here} itself to learn without labels"
@@ -114,13 +148,10 @@ def _labelled(root: Path) -> tuple[Part, Part] | tuple[None, None]:
 def _classified(folder: Path) -> Part:
     """The images in the class folders of `folder`; a class folder, unlike those within it, may be a link."""
     entries = _entries(folder)
-    files = [
-        file._replace(name=f"{entry.name}/{file.name}")
-        for entry in entries
-        if entry.is_dir() and not entry.name.startswith(".")
-        for file in _listed(Path(entry))
-    ]
-    loose = [entry.name for entry in entries if entry.is_file() and _is_image(entry.name)]
+    # os.path's own tests, unlike an entry's, take a link in a circle for nothing rather than for an error.
+    roots = [Path(entry) for entry in entries if os.path.isdir(entry) and not entry.name.startswith(".")]
+    files = [file._replace(name=f"{root.name}/{file.name}") for root, own in _listed(roots).items() for file in own]
+    loose = [entry.name for entry in entries if os.path.isfile(entry) and _is_image(entry.name)]
     if not files and loose:
         raise BadData(
             f"{len(loose)} images directly in {folder} have no class: move them to {folder / '<class>'}, "
@@ -144,14 +175,26 @@ def _store(name: str, split: str, part: Part, size: int) -> Store:
     return prepared(
         name=name,
         split=split,
-        key=[str(part.root), part.files, part.classes, size],
+        key=_key(part, size),
         source=str(part.root),
         image_size=size,
         count=len(names),
         fill=fill_from_files([part.root / name for name in names], names, f"decoding {part.root}"),
         labels=part.labels,
-        classes=part.classes,
+        classes=None if part.classes is None else _shown(part.classes),
     )
+
+
+def _key(part: Part, size: int) -> list:
+    return [str(part.root), part.files, part.classes, size]
+
+
+def _shown(classes: list[str]) -> list[str]:
+    """The names without what a table or a terminal would take for orders."""
+    shown = [visible(name) for name in classes]
+    if twice := {name for name in shown if shown.count(name) > 1}:
+        raise BadData(f"two class folders would both be called {min(twice)!r}; rename one")
+    return shown
 
 
 def _judged(store: Store) -> Store:
@@ -171,11 +214,12 @@ def _own_size(parts: Sequence[Part | None]) -> int:
 
 
 def _folder(path: str | os.PathLike) -> Path:
-    folder = Path(path).expanduser()
-    if not folder.exists():
+    folder = Path(os.path.expanduser(path))
+    if not os.path.exists(folder):
         raise BadData(f"no folder {folder}")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise BadData(f"{folder} is no folder; unpack it if it is an archive")
+    _entries(folder)
     return folder.resolve()
 
 
@@ -183,12 +227,7 @@ def _entries(folder: Path) -> list[os.DirEntry]:
     try:
         return list(os.scandir(folder))
     except OSError as error:
-        _unreadable(error)
-        raise
-
-
-def _unreadable(error: OSError) -> None:
-    raise BadData(f"cannot read {error.filename}: {error.strerror}") from error
+        raise BadData(f"cannot read {folder}: {error.strerror}") from error
 
 
 def _is_image(name: str) -> bool:

@@ -4,20 +4,20 @@ Coates, Lee, Ng, AISTATS 2011, https://cs.stanford.edu/~acoates/stl10/. Its imag
 """
 
 import os
-import shutil
-import tarfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
+from lilliput.archive import unpack
 from lilliput.decode import fill_from_array
 from lilliput.download import fetch, md5_of
 from lilliput.errors import BadData, LilliputError
 from lilliput.progress import say
-from lilliput.store import Data, Store, cannot_write, chosen_size, home, prepared, spaced
+from lilliput.store import Data, Store, chosen_size, home, prepared, spaced
 
 url = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
 archive_md5 = "91f7769df0f17e558f3565bffb0c7dfb"
+archive_bytes = 2_640_397_119
 labelled_files = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
 unlabelled_file = "unlabeled_X.bin"
 md5s = {
@@ -27,6 +27,7 @@ md5s = {
     "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
     "unlabeled_X.bin": "5242ba1fed5e4be9e1e742405eb56ca4",
 }
+unpacked_bytes = 113_000 * 3 * 96 * 96 + 13_000 + (1 << 20)  # images, labels; room for the classes' names and the folds
 classes = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 side = 96
 
@@ -117,38 +118,15 @@ def _downloaded() -> Path:
     if _complete(place):
         return place.resolve()
     try:
-        archive = fetch(url, downloads / "stl10_binary.tar.gz", md5=archive_md5)
+        archive = fetch(url, downloads / "stl10_binary.tar.gz", size=archive_bytes, md5=archive_md5)
     except LilliputError as error:
         raise LilliputError(
             f"{error}; or put its .bin files into {place}, or into a folder given as `folder`"
         ) from error
-    try:
-        _unpack(archive, place)
-        archive.unlink()  # as large as what came out of it
-    except OSError as error:
-        raise cannot_write(place, error) from error
+    names = unlabelled_file, *labelled_files  # the labelled ones last, as they tell it is done
+    unpack(archive, place, names, most_bytes=unpacked_bytes)
     return place.resolve()
 
 
 def _complete(place: Path) -> bool:
     return all((place / name).is_file() for name in labelled_files)
-
-
-def _unpack(archive: Path, place: Path) -> None:
-    """Take the known files out of the archive, and nothing else; the labelled ones last, as they tell it is done."""
-    place.mkdir(parents=True, exist_ok=True)
-    say(f"unpacking {archive}")
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            name = PurePosixPath(member.name).name
-            if name not in md5s or not member.isfile():
-                continue
-            content = tar.extractfile(member)
-            assert content is not None
-            part = place / f"{name}.part"
-            with content, part.open("wb") as file:
-                shutil.copyfileobj(content, file, 1 << 20)
-    for name in (unlabelled_file, *labelled_files):
-        if not (place / f"{name}.part").exists():
-            raise BadData(f"{archive} has no {name}: remove it and try again")
-        (place / f"{name}.part").replace(place / name)

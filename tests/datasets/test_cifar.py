@@ -1,13 +1,16 @@
 """CIFAR-10 and CIFAR-100 from files of their own format, with a few images in them."""
 
 import hashlib
+import io
 import pickle
-import urllib.error
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torchvision
 
+from lilliput import download
 from lilliput.datasets import cifar10, cifar100
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.store import home
@@ -17,20 +20,21 @@ kinds = {"cifar10": (cifar10, torchvision.datasets.CIFAR10), "cifar100": (cifar1
 
 @pytest.fixture(params=kinds)
 def case(request, tmp_path, monkeypatch):
-    """A kind of CIFAR, its files in a folder, and what is in them; any download fails."""
+    """A kind of CIFAR, its files in a folder, and what is in them; its address is one where nobody listens."""
     monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(download, "pause_seconds", 0.0)
     module, kind = kinds[request.param]
     return Case(module, kind, tmp_path / "given", monkeypatch)
 
 
 class Case:
     def __init__(self, module, kind, root, monkeypatch):
-        self.module, self.kind, self.root, self.asked = module, kind, root, []
+        self.module, self.kind, self.root = module, kind, root
         self.folder = root / module.kind.folder
         self.classes = [f"class {number}" for number in range(10)]
         self.pixels, self.labels = {}, {}
         self.put(monkeypatch)
-        monkeypatch.setattr(kind, "download", self.fail)
+        monkeypatch.setattr(kind, "url", "http://127.0.0.1:9/cifar.tar.gz")
 
     def put(self, monkeypatch):
         self.folder.mkdir(parents=True)
@@ -56,9 +60,19 @@ class Case:
         (self.folder / name).write_bytes(content)
         return hashlib.md5(content).hexdigest()
 
-    def fail(self):
-        self.asked.append(1)
-        raise urllib.error.URLError("no route to host")
+    def serve(self, monkeypatch, extra=()):
+        """Put an archive where the address says, as a file: URLs of this kind need no server."""
+        archive = self.root.parent / "served.tar.gz"
+        with tarfile.open(archive, "w:gz") as tar:
+            for name, content in extra:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            tar.add(self.folder, self.folder.name)
+        monkeypatch.setattr(self.kind, "url", archive.as_uri())
+        monkeypatch.setattr(self.kind, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+        changed = self.module.kind._replace(archive_bytes=archive.stat().st_size)
+        monkeypatch.setattr(self.module, "kind", changed)
 
 
 def test_images_labels_and_classes_are_as_in_the_files(case):
@@ -68,7 +82,7 @@ def test_images_labels_and_classes_are_as_in_the_files(case):
         assert store.labels.tolist() == case.labels[split]
         assert store.classes == case.classes and store.image_size == 32
     assert np.array_equal(data.pool.images, case.pixels["train"])
-    assert data.name == case.module.kind.name and not case.asked
+    assert data.name == case.module.kind.name
 
 
 def test_a_limit_spaces_the_pool(case):
@@ -84,7 +98,7 @@ def test_the_folder_itself_does_as_well(case):
 def test_files_in_the_home_folder_need_no_network(case):
     (home() / "downloads").mkdir(parents=True)
     case.folder.rename(home() / "downloads" / case.folder.name)
-    assert len(case.module.prepare().test) == 4 and not case.asked
+    assert len(case.module.prepare().test) == 4
 
 
 def test_the_second_call_reads_nothing(case, monkeypatch):
@@ -107,25 +121,49 @@ def test_other_sizes_are_resized(case):
 
 
 def test_without_a_network_the_address_and_the_way_out_are_named(case):
-    with pytest.raises(LilliputError, match=f"{case.kind.url}.*no route.*downloads.*`folder`"):
+    with pytest.raises(LilliputError, match=f"{case.kind.url}.*refused.*downloads.*`folder`"):
         case.module.prepare()
-    assert case.asked
 
 
-def test_a_download_that_works_is_used(case, monkeypatch):
-    def arrive(_):
-        case.folder.rename(home() / "downloads" / case.folder.name)
-
-    (home() / "downloads").mkdir(parents=True)
-    monkeypatch.setattr(case.kind, "download", arrive)
+def test_the_archive_is_downloaded_unpacked_and_removed(case, monkeypatch):
+    case.serve(monkeypatch, extra=[("../outside", b"evil"), ("/tmp/lilliput-outside", b"evil")])
     assert np.array_equal(case.module.prepare().train.images, case.pixels["train"])
+    downloads = home() / "downloads"
+    assert {path for path in downloads.rglob("*") if path.is_file()} == {
+        downloads / case.folder.name / name for name in case.module.kind.files
+    }
 
 
-def test_damaged_files_are_told_and_never_unpickled(case):
-    name = case.kind.train_list[0][0]
-    (case.folder / name).write_bytes(b"cbuiltins\nexit\n(tR.")  # a pickle that would end the process
-    with pytest.raises(BadData, match=f"{case.folder} is damaged"):
-        case.module.prepare(folder=case.root)
+def test_an_archive_with_other_bytes_is_not_unpacked(case, monkeypatch):
+    case.serve(monkeypatch)
+    monkeypatch.setattr(case.kind, "tgz_md5", "0" * 32)
+    with pytest.raises(LilliputError, match="instead of 00000000"):
+        case.module.prepare()
+    assert list((home() / "downloads").iterdir()) == []
+
+
+def test_a_tampered_file_is_refused_before_anything_in_it_runs(case, monkeypatch):
+    """Whichever file, from the user's folder or the archive: a pickle can run any code."""
+    mark = case.root.parent / "it ran"
+
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (mark,)
+
+    evil = pickle.dumps(Evil())
+    for name in case.module.kind.files:
+        good = (case.folder / name).read_bytes()
+        (case.folder / name).write_bytes(evil)
+        with pytest.raises(BadData, match=f"{case.folder} is damaged"):
+            case.module.prepare(folder=case.root)
+        (case.folder / name).write_bytes(good)
+    (case.folder / name).write_bytes(evil)
+    case.serve(monkeypatch)
+    with pytest.raises(BadData, match="is damaged"):
+        case.module.prepare()
+    assert not mark.exists()
+    pickle.loads(evil)
+    assert mark.exists()  # it would have
 
 
 def test_a_folder_without_the_files_is_told(case):

@@ -1,13 +1,15 @@
 """STL-10 from files of its own format, with a few images in them."""
 
+import gzip
 import hashlib
 import io
+import shutil
 import tarfile
 
 import numpy as np
 import pytest
 
-from lilliput import download
+from lilliput import archive, download
 from lilliput.datasets import stl10
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.store import home
@@ -40,6 +42,7 @@ files = contents()
 def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(stl10, "md5s", {name: hashlib.md5(content).hexdigest() for name, content in files.items()})
+    monkeypatch.setattr(stl10, "unpacked_bytes", sum(map(len, files.values())) + (1 << 20))
     monkeypatch.setattr(stl10, "url", "http://127.0.0.1:9/stl10_binary.tar.gz")  # where nobody listens
     monkeypatch.setattr(download, "pause_seconds", 0.0)
 
@@ -150,7 +153,7 @@ def test_without_a_network_the_address_and_the_way_out_are_named():
         stl10.prepare()
 
 
-def archive(names, extra=()):
+def official(names, extra=()):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name in names:
@@ -176,12 +179,13 @@ def served(tmp_path, monkeypatch):
         path.write_bytes(content)
         monkeypatch.setattr(stl10, "url", path.as_uri())
         monkeypatch.setattr(stl10, "archive_md5", hashlib.md5(content).hexdigest())
+        monkeypatch.setattr(stl10, "archive_bytes", len(content))
 
     return serve
 
 
 def test_the_archive_is_downloaded_unpacked_and_removed(served, tmp_path):
-    served(archive(files, extra=["../outside.bin", "/tmp/lilliput-outside.bin", "stl10_binary/fold_indices.txt"]))
+    served(official(files, extra=["../outside.bin", "/tmp/lilliput-outside.bin", "stl10_binary/fold_indices.txt"]))
     data = stl10.prepare()
     assert np.array_equal(data.pool.images, stored(images["unlabeled"])) and len(data.test) == 10
     place = home() / "downloads" / "stl10_binary"
@@ -192,28 +196,132 @@ def test_the_archive_is_downloaded_unpacked_and_removed(served, tmp_path):
 
 
 def test_an_archive_without_a_file_is_told(served):
-    served(archive([name for name in files if name != "test_X.bin"]))
+    served(official([name for name in files if name != "test_X.bin"]))
     with pytest.raises(BadData, match=r"no test_X\.bin"):
         stl10.prepare()
 
 
 def test_interrupted_unpacking_is_done_again_from_the_archive(served, monkeypatch):
-    served(archive(files))
-    real = stl10.shutil.copyfileobj
+    served(official(files))
+    real = archive.shutil.copyfileobj
 
     def cut(source, target, length):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stl10.shutil, "copyfileobj", cut)
+    monkeypatch.setattr(archive.shutil, "copyfileobj", cut)
     with pytest.raises(KeyboardInterrupt):
         stl10.prepare()
-    monkeypatch.setattr(stl10.shutil, "copyfileobj", real)
+    monkeypatch.setattr(archive.shutil, "copyfileobj", real)
     monkeypatch.setattr(stl10, "url", "http://127.0.0.1:9/")
     assert len(stl10.prepare().pool) == 12
 
 
 def test_a_wrong_archive_is_refused(served, monkeypatch):
-    served(archive(files))
+    served(official(files))
     monkeypatch.setattr(stl10, "archive_md5", "0" * 32)
     with pytest.raises(LilliputError, match="instead of 00000000"):
         stl10.prepare()
+
+
+def packed(*members):
+    """An archive of (TarInfo, content) in which nothing need be true."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w:gz") as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def member(name, kind=tarfile.REGTYPE, *, size=0, target=""):
+    about = tarfile.TarInfo(name)
+    about.type, about.size, about.linkname = kind, size, target
+    return about
+
+
+def whole(names=tuple(files)):
+    return [(member(f"stl10_binary/{name}", size=len(files[name])), files[name]) for name in names]
+
+
+def all_below(folder):
+    return {path for path in folder.rglob("*") if not path.is_dir()}
+
+
+@pytest.mark.parametrize("name", ["train_X.bin", "escaped"])
+@pytest.mark.parametrize("folder", ["../", "../../../", "stl10_binary/../../", "OUTSIDE/", "./", ""])
+def test_a_file_of_any_folder_lands_in_ours_or_nowhere(served, tmp_path, folder, name):
+    (tmp_path / "outside").mkdir()
+    evil = member(folder.replace("OUTSIDE", str(tmp_path / "outside")) + name, size=len(files["train_X.bin"]))
+    served(packed((evil, bytes(evil.size)), *whole()))
+    place = stl10._downloaded()
+    assert all_below(tmp_path) == {place / name for name in files} | {tmp_path / "served.tar.gz"}
+    assert (place / "train_X.bin").read_bytes() == files["train_X.bin"]
+
+
+@pytest.mark.parametrize("kind", ["SYMTYPE", "LNKTYPE", "CHRTYPE", "BLKTYPE", "FIFOTYPE", "DIRTYPE"])
+def test_links_devices_pipes_and_folders_are_never_made(served, tmp_path, kind):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    links = [
+        (member(f"stl10_binary/{name}", getattr(tarfile, kind), target=str(precious)), b"")
+        for name in ("train_X.bin", "train_X.bin.part", "other")
+    ]
+    served(packed(*links, *whole()))
+    place = stl10._downloaded()
+    assert (
+        {path for path in place.iterdir() if path.is_file() and not path.is_symlink()}
+        == {place / name for name in files}
+        == set(place.iterdir())
+    )
+    assert precious.read_bytes() == b"precious"
+    shutil.rmtree(place)
+    served(packed(*links, *whole([name for name in files if name != "train_X.bin"])))
+    with pytest.raises(BadData, match=r"has no train_X\.bin"):
+        stl10._downloaded()
+    assert precious.read_bytes() == b"precious"
+
+
+def test_what_unpacks_to_more_than_it_should_is_refused_before_it_is_written(served):
+    """A gzip bomb: 64 MiB of zeros in 64 KiB; as a known file, and as one that nobody wants."""
+    for name, said in (("stl10_binary/train_y.bin", "train_y"), ("zeros", "zeros")):
+        bomb = packed((member(name, size=64 << 20), bytes(64 << 20)), *whole())
+        assert len(bomb) < 2 << 20
+        served(bomb)
+        with pytest.raises(BadData, match=f"is damaged .*{said}.* of 67108864 bytes is more than belongs there"):
+            stl10._downloaded()
+        assert all_below(home()) == {home() / "downloads" / "stl10_binary.tar.gz"}
+
+
+def test_many_small_files_do_not_unpack_for_ever(served, monkeypatch):
+    served(packed(*((member(f"nothing {number}"), b"") for number in range(9000)), *whole()))
+    with pytest.raises(BadData, match="is damaged"):
+        stl10._downloaded()
+
+
+def test_a_negative_size_is_refused(served):
+    """Python's own reader goes round in circles on it: CVE-2025-8194."""
+    about = member("other", size=-512)
+    content = io.BytesIO(about.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    served(gzip.compress(content.getvalue()))
+    with pytest.raises(BadData, match="other of -512 bytes is more than belongs there"):
+        stl10._downloaded()
+
+
+@pytest.mark.parametrize("harm", ["longer than said", "shorter than said", "cut", "no gzip", "no tar"])
+def test_a_damaged_archive_is_named_in_one_line(served, harm):
+    good = packed(*whole())
+    plain = gzip.decompress(good)
+    first = tarfile.BLOCKSIZE + len(files["train_X.bin"])
+    served(
+        {
+            "longer than said": gzip.compress(plain[:first] + bytes([1]) * 2048 + plain[first:]),
+            "shorter than said": gzip.compress(plain[: first - 4096]),
+            "cut": good[: len(good) // 2],
+            "no gzip": b"\x1f\x8b" + bytes(1000),
+            "no tar": b"<html>" * 1000,
+        }[harm]
+    )
+    with pytest.raises(LilliputError, match=r"stl10_binary\.tar\.gz.*remove it and try again") as raised:
+        stl10._downloaded()
+    assert "\n" not in str(raised.value)
+    place = home() / "downloads" / "stl10_binary"
+    assert all(path.suffix == ".part" for path in place.iterdir())  # so the next call does not take it for whole
