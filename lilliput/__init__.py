@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 from lilliput._version import version as __version__
 
 if TYPE_CHECKING:
-    from lilliput.api import open_data, pretrain, probe, study
+    from lilliput.api import open_data, pretrain, probe, study, verify
     from lilliput.checkpoint import load_encoder
     from lilliput.report import report as make_report
 
-__all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain", "probe", "study"]
+__all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain", "probe", "study", "verify"]
 
 
 def __getattr__(name: str):
     """Import what is asked for only when it is: torch takes seconds."""
-    if name in ("open_data", "pretrain", "probe", "study"):
+    if name in ("open_data", "pretrain", "probe", "study", "verify"):
         from lilliput import api
 
         return getattr(api, name)

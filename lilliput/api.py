@@ -1,4 +1,4 @@
-"""The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report."""
+"""The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report, verify."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,8 @@ from typing import Any
 from lilliput import catalog, run
 from lilliput.errors import BadData, BadSetting, UnknownName
 from lilliput.files import read_json
-from lilliput.store import Data
+from lilliput.progress import say
+from lilliput.store import Data, Store
 
 # What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
 EMBEDDED = {"image_size": 32, "limit": 448, "epochs": 10, "batch": 32}
@@ -126,7 +127,7 @@ def probe(
         raise BadData(f"{data.name} has no labels to judge by: put images in train/<class>/ and test/<class>/")
     judge = Judge(data.name, data.train, data.test, {name: {} for name in probes}, plan=chosen, data=record["data"])
     for rows in judge_run(folder, judge, at=list(at) if at else None):
-        results.append(folder, rows)
+        judge.keep(folder, rows)
     return results.read(folder)
 
 
@@ -153,6 +154,7 @@ def study(
     until_converged: int | None = None,
     score: str | None = None,
     workers: int | None = 1,
+    leave_out: str | None = None,
     **options: Any,
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
@@ -160,7 +162,9 @@ def study(
     Epochs, batch, image size and data are the same for all cells; an option goes to every technique, backbone or
     recipe that takes it. On the embedded data, what is not given is chosen so that the whole grid takes minutes.
     `workers`: so many cells at once, in processes of their own (a script then needs its `if __name__ == "__main__"`);
-    None for as many as suit the machine. Returns the study's folder and the names of the cells that failed.
+    None for as many as suit the machine. Test images that are in the pool or the training images too are counted and
+    named; `leave_out` ("exact" or "near") trains and fits without them. Returns the study's folder and the names of
+    the cells that failed.
     """
     from lilliput import crew
     from lilliput.grid import Grid
@@ -177,6 +181,7 @@ def study(
     if not isinstance(data, Data):
         data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
     judged = open_data(judge, image_size=data.pool.image_size, limit=2) if judge else data
+    data, judged = _told_of_leaks(data, judged, leave_out)
     out = Path(out or Path("runs") / f"study-{data.name}")
     grid = Grid(
         cells, data, judged, {name: {} for name in probes}, every, device, plan, country, until_converged, score
@@ -184,6 +189,53 @@ def study(
     failed = run_grid(grid, out, workers=workers or crew.usual_size(device))
     report(out)
     return out, failed
+
+
+def _told_of_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data, Data]:
+    """Both without the images that give the test away, if that is wanted; what was found is said."""
+    from lilliput import leaks
+
+    if leave_out not in (None, "exact", "near"):
+        raise BadSetting(f"leave_out {leave_out!r} is neither exact nor near")
+    joined = Data(data.name, data.pool, judged.train, judged.test)
+    found = leaks.find(joined)
+    for line in leaks.summary(joined, found):
+        say(line)
+    if leave_out and found:
+        joined = leaks.without(joined, [leak for leak in found if leak.exact or leave_out == "near"])
+        say(f"left out: {len(data.pool) - len(joined.pool)} images of the pool")
+    data = data._replace(pool=joined.pool)
+    return (data._replace(train=joined.train) if judged is data else data), judged._replace(train=joined.train)
+
+
+def verify(
+    folder: str | os.PathLike,
+    data: str | os.PathLike | Data | None = None,
+    *,
+    data_folder: str | os.PathLike | None = None,
+    sample: int = 6,
+    seed: int = 0,
+) -> bool:
+    """Whether the files of a run or study are what was written, and a sample of its rows comes out the same again.
+
+    `data`: the labelled data that judged it, where it does not lie prepared on this machine any more.
+    """
+    from lilliput.verify import verify
+
+    folder = Path(folder)
+    judge = None
+    if data is not None:
+        name = "study.json" if (folder / "study.json").exists() else "run.json"
+        judge = _labelled(data, read_json(folder / name)["image_size"], data_folder)
+    return verify(folder, sample=sample, seed=seed, judge=judge)
+
+
+def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLike | None) -> tuple[Store, Store]:
+    if not isinstance(data, Data):
+        data = open_data(data, image_size=size, folder=folder, limit=2)
+    if data.train is None or data.test is None:
+        raise BadData(f"{data.name} has no labels; name the data that judged it")
+    return data.train, data.test
 
 
 def report(
@@ -205,12 +257,7 @@ def report(
         return paths
     judge = None
     if data is not None:
-        if not isinstance(data, Data):
-            size = read_json(folder / "study.json")["image_size"]
-            data = open_data(data, image_size=size, folder=data_folder, limit=2)
-        if data.train is None or data.test is None:
-            raise BadData(f"{data.name} has no labels; name the data that judged the study")
-        judge = data.train, data.test
+        judge = _labelled(data, read_json(folder / "study.json")["image_size"], data_folder)
     return [write_page(folder, judge), *paths]
 
 

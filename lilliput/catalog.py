@@ -178,7 +178,7 @@ def parse_value(option: str, text: str) -> Any:
         return {"true": True, "false": False, "none": None}[text.lower()]
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last of thousands of brackets
         return text
     if not isinstance(value, int | float | str | bool):
         raise BadSetting(f"--{option.replace('_', '-')} {text!r} is neither a number, a word nor true/false")

@@ -1,25 +1,29 @@
-"""A run's folder: run.json, log.jsonl, encoder_000.safetensors ..., and state.safetensors, from which it goes on.
+"""A run's folder: run.json, log.jsonl, encoder_000.safetensors ..., and the last two states, from which it goes on.
 
-Every file is written whole or not at all; nothing in it is code (JSON and safetensors only).
+Every file is written whole or not at all and holds its own digest, or is held by the states as well (run.json,
+log.jsonl); nothing in it is code (JSON and safetensors only).
 """
 
+import hashlib
 import json
 import os
 import re
+import struct
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lilliput import catalog
-from lilliput.errors import BadData, BadSetting
-from lilliput.files import write_whole
+from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.files import SEAL, read_json, set_aside, write_whole
 
-FORMAT = 1
-STATE = "state.safetensors"
+FORMAT = 2  # of runs and studies
+KEPT = 2  # states
 
 
 # -- encoders ---------------------------------------------------------------------------------------------------------
@@ -30,20 +34,25 @@ def library_name(key: str) -> str:
     return re.sub(r"^(\w+\.)?net\.", r"\1", key)
 
 
+def cell_name(technique: str, backbone: str, seed: int) -> str:
+    """Of a run in a study's folder."""
+    return f"{technique}-{backbone.replace('/', '_')}-{seed}"
+
+
 def encoder_path(folder: Path, epoch: int) -> Path:
     return folder / f"encoder_{epoch:03d}.safetensors"
 
 
 def encoders(folder: Path) -> dict[int, Path]:
     """Epoch -> file of every saved encoder of a run, in order."""
-    found = {int(path.stem.split("_")[1]): path for path in folder.glob("encoder_*.safetensors")}
-    return dict(sorted(found.items()))
+    files = {path.stem.removeprefix("encoder_"): path for path in folder.glob("encoder_*.safetensors")}
+    return dict(sorted((int(epoch), path) for epoch, path in files.items() if epoch.isdecimal()))
 
 
 def save_encoder(path: Path, encoder: nn.Module, about: dict) -> None:
     """Weights under their library's names; `about` (technique, backbone, width, ...) is kept in the file's header."""
-    weights = {library_name(key): value.contiguous().cpu() for key, value in encoder.state_dict().items()}
-    write_whole(path, save(weights, {"lilliput": json.dumps({"format": FORMAT, **about})}))
+    weights = {library_name(key): value for key, value in encoder.state_dict().items()}
+    _write_tensors(path, weights, {"format": FORMAT, **about})
 
 
 def load_encoder(path: str | os.PathLike) -> nn.Module:
@@ -60,51 +69,148 @@ def load_encoder(path: str | os.PathLike) -> nn.Module:
     weights, about = read_tensors(path)
     if "technique" not in about:
         raise BadData(f"{path} was not written by Lilliput: its header names no technique")
-    if about.get("format", 0) > FORMAT:
-        raise BadData(f"{path} has format {about['format']}, this Lilliput reads up to {FORMAT}; install a newer one")
-    build = catalog.backbone_builder(about["backbone"], **about["backbone_options"])
-    encoder = catalog.technique(about["technique"]).build_encoder(build)
+    try:
+        encoder = _described(path, about)
+    except LilliputError:
+        raise
+    except Exception as error:  # whatever a header of other kinds than ours leads to
+        raise BadData(f"{path} has a header that describes no encoder ({error})") from None
     ours = {library_name(key): key for key in encoder.state_dict()}
     if set(ours) != set(weights):
         odd = sorted(set(ours) ^ set(weights))[0]
         raise BadData(f"{path} does not fit {about['technique']} on {about['backbone']}: weight {odd!r}")
-    encoder.load_state_dict({ours[key]: value for key, value in weights.items()})
+    try:
+        encoder.load_state_dict({ours[key]: value for key, value in weights.items()})
+    except RuntimeError as error:
+        raise BadData(f"{path} does not fit {about['technique']} on {about['backbone']}: {error}") from None
     return encoder.eval()
 
 
+def _described(path: Path, about: dict) -> nn.Module:
+    check_format(about.get("format", 0), path)
+    technique, backbone, options = about["technique"], about["backbone"], about["backbone_options"]
+    catalog.sort_options(options, techniques=[technique], backbones=[backbone])  # refuses values of other types
+    build = catalog.backbone_builder(backbone, **options)
+    return catalog.technique(technique).build_encoder(build)
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Tensors and header of a safetensors file; BadData naming the file if it is damaged or missing."""
+    """Tensors and header of a safetensors file; BadData naming it if it is missing, or not what was written.
+
+    The header is empty where others wrote the file.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("lilliput", "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118  (not a dict)
-    except FileNotFoundError:
-        raise BadData(f"{path} does not exist") from None
-    except (SafetensorError, ValueError, OSError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"cannot read {path}: {error.strerror}") from None
+    try:
+        head, data = _parted(content)
+        about = head.get("__metadata__", {})
+        header = json.loads(about.get("lilliput", "{}"))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object")
+        found, whole, tensors = about.get(SEAL), _digest(head, data), load(content)
+    except (SafetensorError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        if content[:4] == b"PK\x03\x04" or content[:1] == b"\x80":
+            raise BadData(
+                f"{path} is a pickle, which can run any code when it is loaded, so Lilliput reads none; if you trust "
+                f"it, convert it: torch.load(..., weights_only=True), then safetensors.torch.save_file"
+            ) from None
         raise BadData(f"{path} is damaged or not a safetensors file ({error})") from None
+    if header and found != whole and (found is not None or header.get("format") != 1):  # format 1 had no digest
+        raise BadData(f"{path} is damaged: its digest is not that of its content")
+    return tensors, header
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
+    """A safetensors file that holds the digest of the rest of itself."""
+    content = save({key: value.contiguous().cpu() for key, value in tensors.items()}, {"lilliput": json.dumps(header)})
+    head, data = _parted(content)
+    head["__metadata__"][SEAL] = _digest(head, data)
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    write_whole(path, struct.pack("<Q", len(text)) + text + data)
+
+
+def _parted(content: bytes) -> tuple[dict, bytes]:
+    """A safetensors file's header and data."""
+    (length,) = struct.unpack("<Q", content[:8]) if len(content) >= 8 else (0,)
+    head = json.loads(content[8 : 8 + length])
+    if not isinstance(head, dict):
+        raise ValueError("its header is no object")
+    return head, content[8 + length :]
+
+
+def _digest(head: dict, data: bytes) -> str:
+    about = {key: value for key, value in head.get("__metadata__", {}).items() if key != SEAL}
+    digest = hashlib.sha256(json.dumps({**head, "__metadata__": about}, sort_keys=True).encode())
+    digest.update(data)
+    return digest.hexdigest()
 
 
 # -- what resuming needs ----------------------------------------------------------------------------------------------
 
 
-def save_state(folder: Path, epoch: int, technique: nn.Module, optimiser: Optimizer, scaler: dict, about: dict) -> None:
-    """All that epoch + 1 depends on."""
+class State(NamedTuple):
+    """A saved state: so many whole epochs, so many steps of the next, and all that comes after depends on."""
+
+    epoch: int
+    step: int
+    tensors: dict[str, Tensor]  # technique/..., optimiser/..., group/..., midway/...; none when training is over
+    run: dict[str, Any]  # run.json
+    log: list[dict]  # log.jsonl
+    scaler: dict[str, Any]
+
+
+def states(folder: Path) -> list[Path]:
+    """A run's saved states, the newest last."""
+    return sorted(folder.glob("state*.safetensors"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.stem)])
+
+
+def save_state(folder: Path, state: State) -> None:
+    """Beside the state before it, which is there in case that this one is damaged; the older ones go."""
+    header = {"format": FORMAT, **{key: value for key, value in state._asdict().items() if key != "tensors"}}
+    name = f"state_{state.epoch:03d}" + (f"_{state.step:06d}" if state.step else "")
+    _write_tensors(folder / f"{name}.safetensors", state.tensors, header)
+    for old in states(folder)[:-KEPT]:
+        old.unlink()
+
+
+def newest_state(folder: Path) -> State | None:
+    """The newest state that is whole; those that are damaged are set aside. BadData if a newer Lilliput wrote it."""
+    for path in reversed(states(folder)):
+        try:
+            tensors, header = read_tensors(path)
+        except BadData as error:
+            set_aside(path, str(error))
+            continue
+        check_format(header.get("format", 0), path)
+        if header["format"] == 1:  # its log and its settings stood in files of their own alone
+            record = read_json(folder / "run.json")
+            return State(header["epoch"], 0, tensors, record, read_log(folder, header["epoch"]), header["scaler"])
+        return State(tensors=tensors, **{key: header[key] for key in State._fields if key != "tensors"})
+    return None
+
+
+def tensors_of(technique: nn.Module, optimiser: Optimizer) -> dict[str, Tensor]:
+    """Of a technique and its optimiser, all that the next step depends on."""
     tensors = {f"technique/{key}": value for key, value in technique.state_dict().items()}
     for index, slots in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{name}": value for name, value in slots.items()}
     for index, group in enumerate(optimiser.param_groups):  # LAMB counts its steps by group
         if "step" in group:
             tensors[f"group/{index}/step"] = torch.as_tensor(group["step"])
-    header = {"format": FORMAT, "epoch": epoch, "scaler": scaler, **about}
-    content = save({key: value.contiguous().cpu() for key, value in tensors.items()}, {"lilliput": json.dumps(header)})
-    write_whole(folder / STATE, content)
+    return tensors
 
 
-def load_state(folder: Path, technique: nn.Module, optimiser: Optimizer) -> dict:
-    """Put a saved state back, in place; returns its header (epoch, scaler, ...)."""
-    tensors, header = read_tensors(folder / STATE)
-    part = {key.removeprefix("technique/"): value for key, value in tensors.items() if key.startswith("technique/")}
-    technique.load_state_dict(part)
+def part(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:
+    """Those whose names start so, without it."""
+    return {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+
+
+def put_back(tensors: dict[str, Tensor], technique: nn.Module, optimiser: Optimizer) -> None:
+    """The reverse of `tensors_of`, in place."""
+    technique.load_state_dict(part(tensors, "technique/"))
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for key, value in tensors.items():
         if key.startswith("group/"):
@@ -120,7 +226,6 @@ def load_state(folder: Path, technique: nn.Module, optimiser: Optimizer) -> dict
             else:
                 fused = optimiser.param_groups[0].get("fused")
                 optimiser.state[parameter][name] = value.to(parameter.device) if fused else value
-    return header
 
 
 # -- log --------------------------------------------------------------------------------------------------------------
@@ -130,16 +235,24 @@ def read_log(folder: Path, upto: int | None = None) -> list[dict]:
     """Rows of log.jsonl up to an epoch; a last line that was cut off is left out."""
     path = folder / "log.jsonl"
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             break
+    if odd := [row for row in rows if not isinstance(row, dict) or not isinstance(row.get("epoch"), int)]:
+        raise BadData(f"{path} is damaged: a row of it is {odd[0]!r:.80}")
     return [row for row in rows if upto is None or row["epoch"] <= upto]
 
 
 def write_log(folder: Path, rows: list[dict]) -> None:
     write_whole(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def check_format(found: Any, where: Path) -> None:
+    """BadData if a newer Lilliput wrote it."""
+    if not isinstance(found, int) or found > FORMAT:
+        raise BadData(f"{where} has format {found!r}, this Lilliput reads up to {FORMAT}; install a newer one")
 
 
 def same_settings(theirs: dict, ours: dict, folder: Path) -> None:

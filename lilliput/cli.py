@@ -1,4 +1,4 @@
-"""The command line: study, pretrain, probe, report, compare, prepare, list. The only file that knows argv."""
+"""The command line: study, pretrain, probe, report, verify, compare, prepare, list. The only file that knows argv."""
 
 import argparse
 import os
@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lilliput import catalog
+from lilliput import catalog, signals
 from lilliput._version import version
 from lilliput.errors import LilliputError, UnknownName
+from lilliput.visible import visible
 
 RECIPES = ("small", "paper")
 TUNABLES = ":".join(
@@ -24,12 +25,17 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments, rest = parser.parse_known_args(words)
     try:
-        if argv is None and arguments.run in (_study, _pretrain, _probe, _report):
+        if argv is None and arguments.run in (_study, _pretrain, _probe, _report, _verify):
             _keep_memory()
         options = _extra_options(rest) if arguments.takes_options else _none_left(rest, parser)
-        return arguments.run(arguments, options)
+        with signals.listening():
+            try:
+                return arguments.run(arguments, options)
+            except signals.Stopped as stop:
+                print(f"lilliput: {stop}", file=sys.stderr)
+                return 128 + (signals.asked() or 0)
     except LilliputError as error:
-        print(f"lilliput: {error}", file=sys.stderr)
+        print(f"lilliput: {visible(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nlilliput: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
@@ -37,6 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `lilliput list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a name that is too long, a folder that is closed
+        if error.filename is None:
+            raise
+        print(f"lilliput: {visible(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        return 1
 
 
 def _keep_memory() -> None:
@@ -70,6 +81,11 @@ def make_parser() -> argparse.ArgumentParser:
     study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
     study.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
     study.add_argument(
+        "--leave-out",
+        choices=["exact", "near"],
+        help="train and fit without images that are in the test set too: the same pixels, or nearly the same as well",
+    )
+    study.add_argument(
         "--workers",
         type=_positive,
         metavar="N",
@@ -95,6 +111,13 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("study_folder", metavar="STUDY")
     report.add_argument("--data", metavar="DATA", help="what judged the study, if it is not prepared here any more")
     report.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
+
+    verify = _verb(verbs, "verify", _verify, "whether a run or study can be believed: digests, and rows anew", False)
+    verify.add_argument("checked_folder", metavar="FOLDER")
+    verify.add_argument("--sample", type=_positive, default=6, metavar="N", help="judged encoders to compute anew")
+    verify.add_argument("--seed", type=int, default=0, help="which")
+    verify.add_argument("--data", metavar="DATA", help="what judged it, if it is not prepared here any more")
+    verify.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
 
     compare = _verb(verbs, "compare", _compare, "two studies side by side, or a study and the paper's Table 1", False)
     compare.add_argument("one", metavar="STUDY")
@@ -148,6 +171,9 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
 def _machine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
     parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits on CUDA too, where that costs speed (see docs)"
+    )
+    parser.add_argument(
         "--plan",
         nargs="+",
         metavar="KEY=VALUE",
@@ -196,15 +222,14 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     out, failed = api.study(
         a.data, a.out, pool=a.pool, folder=a.folder, judge=a.judge, techniques=techniques, backbones=backbones,
-        seeds=a.seeds, probes=a.probes, workers=a.workers, **_training(a), **options,
+        seeds=a.seeds, probes=a.probes, workers=a.workers, leave_out=a.leave_out, **_training(a), **options,
     )  # fmt: skip
     print((out / "table.md").read_text(encoding="utf-8"))
-    print(f"Everything is in {out}: {_page(out)}table.md, results.csv, figures, and cells/ with the encoders.")
+    page = _page(out)
+    print(visible(f"Everything is in {out}: {page}table.md, results.csv, figures, and cells/ with the encoders."))
     for name in failed:
-        print(
-            f"lilliput: {name} failed: {(out / 'cells' / name / 'error.txt').read_text().splitlines()[0]}",
-            file=sys.stderr,
-        )
+        error, *_ = (out / "cells" / name / "error.txt").read_text(encoding="utf-8").splitlines()
+        print(visible(f"lilliput: {name} failed: {error}"), file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -215,7 +240,7 @@ def _page(out: Path) -> str:
     try:
         return f"{write_page(out).name}, "
     except LilliputError as error:
-        print(f"lilliput: no report.html: {error}", file=sys.stderr)
+        print(f"lilliput: no report.html: {visible(str(error))}", file=sys.stderr)
         return ""
 
 
@@ -228,22 +253,23 @@ def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
         a.technique, a.backbone, a.data, a.out, pool=a.pool, folder=a.folder, seed=a.seed,
         **_training(a), **options,
     )  # fmt: skip
-    print(summary(out))
+    print(visible(summary(out)))
     return 0
 
 
 def _training(a: argparse.Namespace) -> dict[str, Any]:
     names = ["image_size", "limit", "recipe", "epochs", "every", "batch", "until_converged", "score"]
     names += ["country", "device"]
-    return {**{name: getattr(a, name) for name in names}, "plan": _plan(a.plan)}
+    return {**{name: getattr(a, name) for name in names}, "plan": _plan(a)}
 
 
-def _plan(words: list[str] | None) -> dict[str, Any]:
-    pairs = [word.partition("=") for word in words or []]
+def _plan(a: argparse.Namespace) -> dict[str, Any]:
+    pairs = [word.partition("=") for word in a.plan or []]
     for name, equals, value in pairs:
         if not equals or not value:
             raise UnknownName(f"--plan {name!r} needs a value: {name}=VALUE")
-    return {name: catalog.parse_value("plan", value) for name, _, value in pairs}
+    plan = {name: catalog.parse_value("plan", value) for name, _, value in pairs}
+    return {**plan, **({"deterministic": True} if a.deterministic else {})}
 
 
 def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
@@ -252,7 +278,7 @@ def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
     rows = api.probe(
-        a.run_folder, a.data, probes=a.probes, at=a.at, data_folder=a.folder, device=a.device, plan=_plan(a.plan)
+        a.run_folder, a.data, probes=a.probes, at=a.at, data_folder=a.folder, device=a.device, plan=_plan(a)
     )
     rows = rows[~rows["metric"].str.contains("/")]
     print(
@@ -260,7 +286,7 @@ def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
             float_format="%.3f"
         )
     )
-    print(f"All rows, with accuracies by class and confusions: {os.path.join(a.run_folder, 'results.csv')}")
+    print(visible(f"All rows, with accuracies by class and confusions: {os.path.join(a.run_folder, 'results.csv')}"))
     return 0
 
 
@@ -268,8 +294,15 @@ def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
     for path in api.report(a.study_folder, a.data, data_folder=a.folder):
-        print(path)
+        print(visible(str(path)))
     return 0
+
+
+def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+
+    holds = api.verify(a.checked_folder, a.data, data_folder=a.folder, sample=a.sample, seed=a.seed)
+    return 0 if holds else 1
 
 
 def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
@@ -280,13 +313,14 @@ def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _prepare(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    from lilliput import api
+    from lilliput import api, leaks
 
     data = api.open_data(a.data, pool=a.pool, image_size=a.image_size, limit=a.limit, folder=a.folder)
     for what, store in (("pool", data.pool), ("train", data.train), ("test", data.test)):
         if store is not None:
             classes = f" in {len(store.classes)} classes" if store.classes else ""
-            print(f"{what}: {len(store)} images of {store.image_size} px{classes}, {store.folder}")
+            print(visible(f"{what}: {len(store)} images of {store.image_size} px{classes}, {store.folder}"))
+    print(*map(visible, leaks.summary(data, leaks.find(data))), sep="\n")
     return 0
 
 

@@ -10,6 +10,7 @@ from lilliput import paper, results
 from lilliput.errors import BadData
 from lilliput.files import read_json
 from lilliput.results import BASELINES, CELL, interval, select, wilson
+from lilliput.visible import visible
 
 PAPER = "paper"
 
@@ -79,7 +80,10 @@ def _differences(one: str | Path, two: str | Path) -> list[str]:
     records = [read_json(Path(where) / "study.json") for where in (one, two)]
     names = ["data_digest", "judge", "image_size", "pool_images", "epochs", "batch", "recipe", "seeds", "commit"]
     odd = [
-        f"- {name}: {a.get(name)} / {b.get(name)}" for a, b in [records] for name in names if a.get(name) != b.get(name)
+        visible(f"- {name}: {a.get(name)} / {b.get(name)}")
+        for a, b in [records]
+        for name in names
+        if a.get(name) != b.get(name)
     ]
     return ["", "Settings that differ:", *odd] if odd else ["", "Their settings are the same."]
 
@@ -91,4 +95,4 @@ def _place(cell: tuple[str, str]) -> tuple[int, str, int, str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return visible(text).replace("|", "\\|")

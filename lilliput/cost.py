@@ -90,8 +90,8 @@ class EnergyMeter:
 
     `share`: the part of the machine that the work has, where several run side by side; too small while one runs alone.
 
-    Nothing is sent or looked up: codecarbon's offline mode with its own tables. A machine without power counters is
-    estimated from its processor's model.
+    Nothing is sent or looked up, whatever the user's configuration of codecarbon says: its offline mode with its own
+    tables. A machine without power counters is estimated from its processor's model.
     """
 
     def __init__(self, country: str = "USA", *, share: float = 1.0):
@@ -99,8 +99,10 @@ class EnergyMeter:
 
         logging.getLogger("codecarbon").disabled = True  # it speaks before it hears of a log level
         self.tracker = OfflineEmissionsTracker(
-            country_iso_code=country, measure_power_secs=5, save_to_file=False, log_level="critical",
+            country_iso_code=country, measure_power_secs=5, log_level="critical",
             allow_multiple_runs=True, tracking_mode="machine",
+            # a .codecarbon.config of the user's other work may send figures away or ask for the state of the grid
+            output_methods=[], emissions_endpoint=None, electricitymaps_api_token="",  # None: takes its older name
         )  # fmt: skip
         self.share = share
         self.tracker.start()

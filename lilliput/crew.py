@@ -10,17 +10,20 @@ import signal
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from lilliput import progress
+from lilliput import progress, signals
 from lilliput.errors import LilliputError
+from lilliput.files import InUse
 
 Job = Callable[[Any], bool]  # of the workshop that its worker keeps; says whether there was anything to do
-BYTES_PER_WORKER = 3 * 2**30  # what a run may take at most, and its libraries
+BYTES_PER_WORKER = 3 * 2**30  # what a run of usual size takes at most, with its libraries
+DEATHS = 4  # of workers on one job, and it is given up
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 class Started(NamedTuple):
@@ -33,6 +36,8 @@ class Finished(NamedTuple):
     seconds: float
     error: str | None = None  # one line
     details: str = ""
+    stopped: bool = False  # as it was asked to; the same job goes on from there
+    elsewhere: bool = False  # another process has it in work
 
 
 Event = Started | Finished
@@ -43,12 +48,13 @@ def usual_size(device: str | None) -> int:
     import torch
 
     from lilliput.files import has_locks
+    from lilliput.memory import available_bytes
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() or torch.backends.mps.is_available() else "cpu"
     if torch.device(device).type != "cpu" or not has_locks():
         return 1
-    room = _available_bytes() // BYTES_PER_WORKER
+    room = available_bytes() // BYTES_PER_WORKER
     return max(1, min(cores(), room))
 
 
@@ -57,41 +63,51 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _available_bytes() -> int:
-    """What the system could give, the page cache counted in; not more than a container may have."""
-    found = [BYTES_PER_WORKER * cores()]
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(found)
-
-
 def in_turn(jobs: Sequence[tuple[str, Job]], shop: Any) -> Iterator[Event]:
-    """One job after the other, in this process."""
+    """One job after the other, in this process, until a signal asks to stop."""
     for name, job in jobs:
+        if signals.asked():
+            return
         yield Started(name)
         yield _done(name, job, shop)
 
 
 def side_by_side(jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], workers: int) -> Iterator[Event]:
-    """The jobs, in order, by so many processes; each makes its own workshop once. Events come as they happen."""
+    """The jobs, in order, by so many processes; each makes its own workshop once. Events come as they happen.
+
+    A job whose worker is killed goes to another, which goes on from what is saved; only when that has happened too
+    often is it given up. A signal that asks to stop is passed on, and what each worker has in hand is saved.
+    """
     left = list(reversed(jobs))
     crew: dict[Connection, _Worker] = {}
-    board = progress.Board()
+    deaths: Counter[str] = Counter()
+    board, told = progress.Board(), False
     try:
         while left or crew:
+            if signals.asked() and not told:
+                told = True
+                left.clear()
+                for worker in crew.values():
+                    worker.process.terminate()
             while left and len(crew) < workers:
                 worker = _Worker(make_shop, threads=max(1, cores() // workers))
                 crew[worker.connection] = worker
                 yield worker.give(*left.pop())
-            for connection in wait(list(crew)):
+            for connection in wait(list(crew), timeout=SECONDS_BETWEEN_LOOKS):
                 worker = crew[connection]  # type: ignore[index]
                 event = worker.hear(board)
                 if event is None:
                     continue
-                yield event
+                if worker.is_dead and told:
+                    event = event._replace(error=None, stopped=True)
+                elif worker.is_dead:
+                    deaths[event.name] += 1
+                    if deaths[event.name] < DEATHS:
+                        progress.say(f"{event.name}: {event.error}; another worker goes on with it")
+                        left.append((worker.name, worker.job))
+                        event = None
+                if event:
+                    yield event
                 if worker.is_dead or not left:
                     worker.dismiss()
                     del crew[connection]  # type: ignore[arg-type]
@@ -100,7 +116,7 @@ def side_by_side(jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], 
     finally:
         board.close()
         for worker in crew.values():
-            worker.process.terminate()  # files are written whole or not at all
+            worker.process.kill()  # files are written whole or not at all
 
 
 class _Worker:
@@ -114,9 +130,10 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.name, self.began, self.is_dead = "", 0.0, False
+        self.job: Job
 
     def give(self, name: str, job: Job) -> Started:
-        self.name, self.began = name, time.perf_counter()
+        self.name, self.job, self.began = name, job, time.perf_counter()
         with suppress(OSError):  # it has died since its last word: that is heard next
             self.connection.send((name, job))
         return Started(name)
@@ -154,12 +171,22 @@ def _work(connection: Connection, make_shop: Callable[[], Any], threads: int) ->
     """A worker's life."""
     import torch
 
+    signals.obey_parent()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     progress.send_to(connection.send)
     shop = make_shop()
     while (order := connection.recv()) is not None:
         name, job = order
         connection.send(_done(name, job, shop))
+
+
+def _die_with_parent() -> None:
+    """An orphan would hold its cell's lock and compute for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager
@@ -181,6 +208,11 @@ def _done(name: str, job: Job, shop: Any) -> Finished:
     worked, line, details = True, None, ""
     try:
         worked = job(shop)
+    except signals.Stopped as stop:
+        progress.say(str(stop))
+        return Finished(name, True, time.perf_counter() - began, stopped=True)
+    except InUse:
+        return Finished(name, False, time.perf_counter() - began, elsewhere=True)
     except Exception as error:
         line = " ".join(str(error).split()) or type(error).__name__
         details = "" if isinstance(error, LilliputError) else traceback.format_exc()

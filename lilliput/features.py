@@ -96,6 +96,7 @@ class Exam:
         self.classes = train.classes
         self.fit, self.held_out = split(train.labels)
         self.kept: dict[str, Any] = {}  # what one probe leaves for others
+        self.flags: dict[str, str] = {}  # probe -> what is wrong with its figures
 
     @cached_property
     def train_features(self) -> Tensor:

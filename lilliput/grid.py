@@ -9,19 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
-from lilliput import catalog, checkpoint, cost, crew, results
+from lilliput import catalog, checkpoint, cost, crew, results, signals
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.features import Exam, measure_batch_norm, split
-from lilliput.files import read_json, write_json, write_whole
+from lilliput.files import alone, clear_drafts, locked, read_json, set_aside, write_json, write_whole
 from lilliput.judge import Judge, Pixels, costs, judge_run, judges_all
 from lilliput.plan import Plan, choose, own_threads, seeded
 from lilliput.probes import finetune
 from lilliput.progress import duration, say
 from lilliput.recipe import SMALL
 from lilliput.run import Cell, build_checked, commit, machine, plan_for, pretrain, stop_rule, versions
-from lilliput.store import Data
+from lilliput.store import Data, Subset
+
+GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
+KEYED = ("recipes", "options", "probe_options")  # and those that are by technique or probe
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,19 @@ def _all_done(grid: Grid, out: Path, record: dict[str, Any], jobs: list, workers
             with contextlib.suppress(Exception):  # its own cells will say so, and cost no others
                 shop.plan(cell)
     events = crew.in_turn(jobs, shop) if workers == 1 else crew.side_by_side(jobs, make_shop, workers)
-    failed, number, began = [], 0, time.perf_counter()
+    failed, elsewhere, ended, begun, began = [], [], 0, set(), time.perf_counter()
     estimate = _Estimate(len(jobs), workers)
     for event in events:
         if isinstance(event, crew.Started):
-            number += 1
-            say(f"[{number}/{len(jobs)}] {event.name.replace('-', ' ')}{estimate.left(number)}")
+            begun.add(event.name)  # a second time after its worker died
+            say(f"[{len(begun)}/{len(jobs)}] {event.name.replace('-', ' ')}{estimate.left(len(begun))}")
             continue
+        ended += not event.stopped
         error_file = out / "cells" / event.name / "error.txt"
-        if event.error is None:
+        if event.elsewhere:
+            elsewhere.append(event.name)
+            say(f"{event.name} is in work by another process")
+        elif event.error is None:
             error_file.unlink(missing_ok=True)
         else:
             failed.append(event.name)
@@ -88,7 +96,11 @@ def _all_done(grid: Grid, out: Path, record: dict[str, Any], jobs: list, workers
             say(f"{event.name} failed: {event.error}")
         if event.worked:
             estimate.add(event.seconds)
-    say(f"{len(jobs) - len(failed)} of {len(jobs)} done in {duration(time.perf_counter() - began)}")
+    done = ended - len(failed) - len(elsewhere)
+    say(f"{done} of {len(jobs)} done in {duration(time.perf_counter() - began)}")
+    if elsewhere:
+        say(f"{', '.join(elsewhere)}: in work by another process on {out}; the report is whole when that has ended")
+    signals.check(f"stopped with {done} of {len(jobs)} done, and what was in work saved in {out}")
     return failed
 
 
@@ -98,16 +110,19 @@ class Workshop:
     def __init__(self, grid: Grid, out: Path, record: dict[str, Any], *, energy_share: float):
         self.grid, self.out, self.record, self.energy_share = grid, out, record, energy_share
         self.judges: dict[Plan, Judge] = {}
+        self.seen: tuple[tuple[int, int], pd.DataFrame] = (-1, -1), pd.DataFrame()
 
     def plan(self, cell: Cell) -> Plan:
         """The backbone's plan: measured once, then kept with the study, so that all its cells compute alike."""
         plans = self.record["plans"]
         if cell.backbone not in plans:
             plan = plan_for(cell, self.grid.data.pool.image_size, self.grid.device, self.grid.fixed)
-            plans[cell.backbone] = plan.as_dict()
-            write_json(self.out / "study.json", self.record)
+            with locked(self.out):  # another process may have measured it meanwhile: the first to write it is right
+                record = read_json(self.out / "study.json")
+                plans |= {cell.backbone: plan.as_dict(), **record["plans"]}
+                write_json(self.out / "study.json", {**record, "plans": plans})
         plan = Plan(**plans[cell.backbone])
-        plan.take_threads()
+        plan.take_effect()
         return plan
 
     def judge(self, plan: Plan) -> Judge:
@@ -119,12 +134,17 @@ class Workshop:
             )
         return self.judges[plan]
 
-    def keep(self, rows: list[dict]) -> None:
-        results.append(self.out, rows)
+    def rows(self) -> pd.DataFrame:
+        """Read again only where the file has changed: a study that goes on asks for every cell."""
+        path = self.out / "results.csv"
+        state = (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else (0, 0)
+        if state != self.seen[0]:
+            self.seen = state, results.read(self.out)
+        return self.seen[1]
 
     def done(self, technique: str, backbone: str, seed: int) -> set[tuple[int, str]]:
         """(epoch, probe) of the rows that are there."""
-        rows = results.read(self.out)
+        rows = self.rows()
         for column, value in (("technique", technique), ("backbone", backbone), ("seed", seed)):
             rows = rows[rows[column] == value]
         rows = rows[rows["judge"] == self.grid.judge.name]
@@ -137,18 +157,31 @@ class Workshop:
 
 def _jobs(grid: Grid) -> Iterator[tuple[str, Callable[[Workshop], bool]]]:
     """(name, function) of every baseline and cell. A function says whether there was anything to do."""
-    yield "pixels", _pixels
+    yield "pixels", partial(_alone, "pixels", _pixels)
     firsts = {(cell.backbone, cell.seed): cell for cell in reversed(grid.cells)}
     for cell in grid.cells:
         if firsts[cell.backbone, cell.seed] is cell:
             baseline = cell.name.removeprefix(cell.technique)
-            yield f"random_init{baseline}", partial(_random_init, cell)
-            yield f"supervised{baseline}", partial(_supervised, cell)
-        yield cell.name, partial(_pretrained, cell)
+            for name, job in ((f"random_init{baseline}", _random_init), (f"supervised{baseline}", _supervised)):
+                yield name, partial(_alone, name, partial(job, cell))
+        yield cell.name, partial(_alone, cell.name, partial(_pretrained, cell))
+
+
+def _alone(name: str, job: Callable[[Workshop], bool], shop: Workshop) -> bool:
+    """Do the job unless another process has it in hand: several may work on one study's folder."""
+    folder = shop.out / "cells" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return job(shop)
 
 
 def _baseline(name: str, backbone: str, seed: int, epoch: int) -> dict[str, Any]:
     return {"technique": name, "backbone": backbone, "seed": seed, "epoch": epoch, "recipe": ""}
+
+
+def _traced(judge: Judge, about: dict[str, Any], shop: Workshop) -> dict[str, Any]:
+    settings = {key: value for key, value in shop.record.items() if key not in (*GROWS, *KEYED, "plans")}
+    return {**about, "trace": judge.trace({**settings, **about})}
 
 
 def _pixels(shop: Workshop) -> bool:
@@ -156,7 +189,8 @@ def _pixels(shop: Workshop) -> bool:
     probes = shop.missing(about, _frozen(shop.grid))
     if probes:
         judge = shop.judge(choose(shop.grid.device, shop.grid.fixed))
-        shop.keep(judge.rows(Pixels(), about, probes=probes, seed=0, label="pixels"))
+        about = _traced(judge, about, shop)
+        judge.keep(shop.out, judge.rows(Pixels(), about, probes=probes, seed=0, label="pixels"))
     return bool(probes)
 
 
@@ -172,9 +206,9 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
         encoder, sizes = _plain_encoder(cell, pool.image_size)
         if measured and not measure_batch_norm(plan.place(encoder), pool, plan=plan):
             continue
-        about |= costs(sizes, None)
-        label = name.replace("_", " ")
-        shop.keep(shop.judge(plan).rows(encoder, about, probes=probes, seed=cell.seed, label=label))
+        judge, label = shop.judge(plan), name.replace("_", " ")
+        about = _traced(judge, about, shop) | costs(sizes, None)
+        judge.keep(shop.out, judge.rows(encoder, about, probes=probes, seed=cell.seed, label=label))
         worked = True
     return worked
 
@@ -206,12 +240,13 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
         "kwh": kwh,
         "grams_co2": grams,
     }
-    about |= costs(sizes, spent)
+    about = _traced(judge, about, shop) | costs(sizes, spent)
     began = time.perf_counter()
     values = list(finetune.grade(exam, model))
     graded = time.perf_counter() - began
     rows = [judge.row(about, "finetune", metric, value, graded) for metric, value in values]
-    shop.keep(rows + judge.rows(model[0], about, probes=_frozen(grid), seed=cell.seed, label="supervised"))
+    rows += judge.rows(model[0], about, probes=_frozen(grid), seed=cell.seed, label="supervised")
+    judge.keep(shop.out, rows)
     return True
 
 
@@ -225,8 +260,9 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
         cell, grid.data, folder, every=grid.every, device=plan.device, fixed=plan.fixed(), country=grid.country,
         until_converged=grid.until_converged, score=grid.score, energy_share=shop.energy_share,
     )  # fmt: skip
-    for rows in judge_run(folder, shop.judge(plan), done=done):
-        shop.keep(rows)
+    judge = shop.judge(plan)
+    for rows in judge_run(folder, judge, done=done):
+        judge.keep(shop.out, rows)
     return True
 
 
@@ -249,10 +285,12 @@ def _frozen(grid: Grid) -> list[str]:
 
 
 def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:
-    saved = checkpoint.encoders(folder)
-    if not (folder / checkpoint.STATE).exists():
-        return False
-    if cell.recipe.epochs not in saved and not any("stopped" in row for row in checkpoint.read_log(folder)):
+    saved, log = checkpoint.encoders(folder), checkpoint.read_log(folder)
+    if (
+        not log
+        or (log[-1]["epoch"] not in saved)
+        or (log[-1]["epoch"] < cell.recipe.epochs and "stopped" not in log[-1])
+    ):
         return False
     wanted = {(epoch, probe) for probe in grid.probes for epoch in saved if judges_all(probe) or epoch == max(saved)}
     return wanted <= done
@@ -287,33 +325,53 @@ def _check(grid: Grid) -> None:
 def _open(grid: Grid, out: Path) -> dict[str, Any]:
     """Write study.json, or see that the one there is of this study, and return it. Cells may be added to it."""
     settings = _settings(grid)
-    path = out / "study.json"
-    grows = ("techniques", "backbones", "seeds", "probes")
-    keyed = ("recipes", "options", "probe_options")  # by technique or probe
-    plans: dict[str, dict] = {}
-    if path.exists():
-        record = read_json(path)
-        fixed = {key: value for key, value in settings.items() if key not in grows + keyed}
-        checkpoint.same_settings({key: record.get(key) for key in fixed}, fixed, out)
-        for key in keyed:
-            theirs = record.get(key, {})
-            both = {name: value for name, value in settings[key].items() if name in theirs}
-            checkpoint.same_settings({name: theirs[name] for name in both}, both, out)
-            settings[key] = {**theirs, **settings[key]}
-        plans = record.get("plans", {})
-        for key in grows:
-            settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
     try:
-        if not path.exists() and out.exists() and any(out.iterdir()):
+        holds_else = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+        if holds_else and not any(out.glob("study.json*")):
             raise BadSetting(f"{out} is not empty and holds no study; choose another --out")
-        (out / "cells").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            clear_drafts(out)
+            found = _joined(settings, out)
+            kinds = {name: catalog.technique(name).contrastive for name in found["techniques"]}
+            about = {"contrastive": kinds, "country": grid.country, "machine": machine(), "versions": versions()}
+            record = {**found, **about, "commit": commit()}
+            write_json(out / "study.json", record)
+        (out / "cells").mkdir(exist_ok=True)
     except OSError as error:
         raise LilliputError(f"cannot write in {out}: {error.strerror}; choose another --out") from None
-    kinds = {name: catalog.technique(name).contrastive for name in settings["techniques"]}
-    about = {"contrastive": kinds, "country": grid.country, "machine": machine(), "versions": versions()}
-    record = {**settings, **about, "commit": commit(), "plans": plans}
-    write_json(path, record)
     return record
+
+
+def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """These settings with those of the study that is there, which may only grow; and its plans."""
+    try:
+        record = read_json(out / "study.json") if (out / "study.json").exists() else None
+    except BadData as error:
+        set_aside(out / "study.json", str(error))
+        record = None
+    if record is None:  # none, or damaged; and then the cells that were begun know their plans
+        return {**settings, "plans": _plans_of_cells(out)}
+    checkpoint.check_format(record.pop("format", None), out)
+    fixed = {key: value for key, value in settings.items() if key not in (*GROWS, *KEYED, "format")}
+    checkpoint.same_settings({key: record.get(key) for key in fixed}, fixed, out)
+    for key in KEYED:
+        theirs = record.get(key, {})
+        both = {name: value for name, value in settings[key].items() if name in theirs}
+        checkpoint.same_settings({name: theirs[name] for name in both}, both, out)
+        settings[key] = {**theirs, **settings[key]}
+    for key in GROWS:
+        settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
+    return {**settings, "plans": record.get("plans", {})}
+
+
+def _plans_of_cells(out: Path) -> dict[str, dict]:
+    plans = {}
+    for path in out.glob("cells/*/run.json"):
+        with contextlib.suppress(BadData, KeyError):
+            record = read_json(path)
+            plans[record["backbone"]] = record["plan"]
+    return plans
 
 
 def _settings(grid: Grid) -> dict[str, Any]:
@@ -332,6 +390,7 @@ def _settings(grid: Grid) -> dict[str, Any]:
         "pool_images": len(pool),
         "judge": judge.name,
         "judge_digests": [judge.train.digest, judge.test.digest],
+        "judge_origin": judge.train.origin if isinstance(judge.train, Subset) else None,
         "train_images": len(judge.train),
         "test_images": len(judge.test),
         "classes": judge.train.classes,

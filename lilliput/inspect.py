@@ -4,6 +4,7 @@ Everything is kept below <study>/inspect: results.csv, rows like the study's own
 there is not done again. The sample is the same for all cells.
 """
 
+import glob
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,15 +63,26 @@ def open_sample(folder: Path, judge: tuple[Store, Store] | None = None) -> Sampl
 
     Raises BadData with the way out where they are gone.
     """
-    wanted = read_json(folder / "study.json").get("judge_digests", [])
-    train, test = judge or (_store_of(digest) for digest in wanted)
-    if [train.digest, test.digest] != wanted:
-        raise BadData(f"these are not the images that judged {folder}: their digests differ from study.json's")
+    train, test = judge_stores(read_json(folder / "study.json"), judge)
     labels = _spread_by_class(test, TEST)
     test = test.take(labels)
     assert test.labels is not None and test.classes is not None
     queries = [np.flatnonzero(test.labels == number)[0] for number in range(len(test.classes))]
     return Sample(train.take(_spread_by_class(train, TRAIN)), test, np.array(queries))
+
+
+def judge_stores(record: dict[str, Any], judge: tuple[Store, Store] | None = None) -> tuple[Store, Store]:
+    """The images that judged, as study.json or a trace names them: those given, or the stores that lie here still.
+
+    Raises BadData with the way out where they are gone, or others.
+    """
+    wanted, origin = record.get("judge_digests", ["", ""]), record.get("judge_origin")
+    train, test = judge or (_store_of(origin["digest"] if origin else wanted[0]), _store_of(wanted[1]))
+    if origin and train.digest != wanted[0]:  # the labelled images were taken without some of them
+        train = train.take(np.setdiff1d(np.arange(len(train)), origin["left_out"]))
+    if [train.digest, test.digest] != wanted:
+        raise BadData("these are not the images that judged: their digests differ")
+    return train, test
 
 
 def _store_of(digest: str) -> Store:
@@ -119,7 +131,7 @@ def _inspect_run(run: Path, place: Path, study: dict, sample: Sample) -> None:
         if names and any((epoch, name) not in done for epoch in epochs for name in names):
             judge = Judge(study["judge"], sample.train, sample.test, names, plan=plan, data=record["data"])
             for found in judge_run(run, judge, at=epochs, done=done):
-                results.append(place, found)
+                judge.keep(place, found)
 
 
 def plan_of(record: dict) -> Plan:
@@ -134,7 +146,7 @@ def plan_of(record: dict) -> Plan:
 def looks(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False) -> Iterator[Look]:
     """The last encoder of each (technique, backbone), of its first seed; with `epochs`, each of its encoders."""
     for technique, backbone in cells:
-        pattern = f"{technique}-{backbone.replace('/', '_')}-*"
+        pattern = glob.escape(checkpoint.cell_name(technique, backbone, 0)[:-1]) + "*"
         for run in sorted((folder / "cells").glob(pattern))[:1]:
             saved = checkpoint.encoders(run)
             for epoch in saved if epochs else [max(saved)]:

@@ -4,20 +4,26 @@ import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import nn
 
-from lilliput import catalog, checkpoint, cost
+from lilliput import catalog, checkpoint, cost, results, signals
 from lilliput.errors import BadData
 from lilliput.features import Exam
-from lilliput.files import read_json
+from lilliput.files import read_json, seal, set_aside, write_json
 from lilliput.plan import Plan
-from lilliput.run import commit
-from lilliput.store import Store
+from lilliput.run import commit, machine, versions
+from lilliput.store import Store, Subset
 
 Row = dict[str, Any]
+
+
+class Said(NamedTuple):
+    values: list[tuple[str, float]]
+    seconds: float
+    flag: str
 
 
 class Judge:
@@ -30,8 +36,19 @@ class Judge:
         if not probes:
             raise BadData("no probe to judge by")
         self.name, self.train, self.test, self.probes, self.plan, self.data = name, train, test, probes, plan, data
-        self.said: dict[tuple[str, str, int], tuple[list[tuple[str, float]], float]] = {}
+        self.said: dict[tuple[str, str, int], Said] = {}
         self.commit = commit()
+        self.traces: dict[str, dict] = {}
+        self.circumstances = {
+            "judge": name,
+            "judge_digests": [train.digest, test.digest],
+            "judge_origin": train.origin if isinstance(train, Subset) else None,
+            "probes": probes,
+            "plan": plan.as_dict(),
+            "commit": self.commit,
+            "versions": versions(),
+            "machine": machine(),
+        }
 
     def rows(self, encoder: nn.Module, about: Row, *, probes: list[str], seed: int, label: str) -> list[Row]:
         """One row per metric of each probe, `about` (technique, backbone, epoch, costs ...) in all of them."""
@@ -43,10 +60,25 @@ class Judge:
             if key not in self.said:
                 began = time.perf_counter()
                 values = list(catalog.probe(name)(exam, **self.probes[name]))
-                self.said[key] = values, time.perf_counter() - began
-            values, seconds = self.said[key]
-            rows += [self.row(about, name, metric, value, seconds) for metric, value in values]
+                self.said[key] = Said(values, time.perf_counter() - began, exam.flags.pop(name, ""))
+            said = self.said[key]
+            found = {**about, "flagged": " ".join(filter(None, [about.get("flagged", ""), said.flag]))}
+            rows += [self.row(found, name, metric, value, said.seconds) for metric, value in said.values]
         return rows
+
+    def trace(self, run: dict[str, Any]) -> str:
+        """The name under which `keep` writes all that a row came from: the run's settings, and the circumstances."""
+        content = {"run": run, "judged": self.circumstances}
+        name = seal(content)[:12]
+        self.traces[name] = content
+        return name
+
+    def keep(self, folder: Path, rows: list[Row]) -> None:
+        """Into the folder's results.csv; what they came from first, into traces/."""
+        (folder / "traces").mkdir(parents=True, exist_ok=True)
+        for name in {row["trace"] for row in rows} - {path.stem for path in (folder / "traces").glob("*.json")}:
+            write_json(folder / "traces" / f"{name}.json", self.traces[name])
+        results.append(folder, rows)
 
     def row(self, about: Row, probe: str, metric: str, value: float, seconds: float) -> Row:
         return {
@@ -72,6 +104,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
     saved = checkpoint.encoders(folder)
     if at and not set(at) <= set(saved):
         raise BadData(f"{folder} has no encoder of epoch {min(set(at) - set(saved))}; it has {list(saved)}")
+    lost = []
     for epoch, path in saved.items():
         wanted = [
             probe
@@ -80,13 +113,29 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         ]
         if not wanted:
             continue
+        signals.check(f"{folder.name}: stopped before the encoder of epoch {epoch} was judged")
+        if epoch and epoch not in log:
+            raise BadData(f"{folder}/log.jsonl lacks epoch {epoch}; the command that pretrained it restores the log")
+        try:
+            encoder = checkpoint.load_encoder(path)
+        except BadData as error:
+            lost.append(path.name)
+            set_aside(path, str(error))
+            continue
         about = {
             **{key: record[key] for key in ("technique", "backbone", "seed", "recipe")},
             "epoch": epoch,
             **costs(record, log.get(epoch)),
+            "flagged": " ".join(log.get(epoch, {}).get("flags", [])),
+            "trace": judge.trace(record),
         }
         label = f"{record['technique']} {record['backbone']} epoch {epoch}"
-        yield judge.rows(checkpoint.load_encoder(path), about, probes=wanted, seed=record["seed"], label=label)
+        yield judge.rows(encoder, about, probes=wanted, seed=record["seed"], label=label)
+    if lost:
+        raise BadData(
+            f"{folder} has lost {', '.join(lost)} to damage, the others are judged; to have it again, move the folder "
+            f"away and run the same command"
+        )
 
 
 def judges_all(probe: str) -> bool:

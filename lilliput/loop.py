@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,14 @@ class Epoch:
         return self.images / self.seconds
 
 
+class Pause(Exception):
+    """Asked for within an epoch: so many of its steps are done, and `tensors` say how the next would have begun."""
+
+    def __init__(self, step: int, tensors: dict[str, torch.Tensor]):
+        super().__init__()
+        self.step, self.tensors = step, tensors
+
+
 def train(
     technique: Technique,
     images: Store,
@@ -45,11 +53,14 @@ def train(
     plan: Plan,
     seed: int,
     start: int = 0,
+    midway: Pause | None = None,
+    stop: Callable[[], object] = lambda: False,
     label: str = "",
 ) -> Iterator[Epoch]:
     """Train on and yield an Epoch after each, from epoch `start` + 1 to the recipe's last.
 
-    An epoch's randomness comes from (seed, epoch) alone, so a run that goes on repeats an uninterrupted one.
+    An epoch's randomness comes from (seed, epoch) alone, so a run that goes on repeats an uninterrupted one. Where
+    `stop` says so between two steps, raises a Pause; given as `midway`, the first epoch goes on from there.
     """
     steps = len(images) // recipe.batch
     if steps == 0:
@@ -59,11 +70,19 @@ def train(
     for number in range(start + 1, recipe.epochs + 1):
         rng = plan.generator(epoch_seed(seed, number))
         order = torch.randperm(len(images), generator=rng, device=plan.device).cpu().numpy()
-        totals = _Totals()
+        totals, first, before = _Totals(), 0, 0.0
         technique.train()
         began = time.perf_counter()
+        if midway:
+            first, before = midway.step, totals.go_on(midway.tensors, plan.device)
+            rng.set_state(midway.tensors["rng"])
+            midway = None
         with task(f"{label} epoch {number}/{recipe.epochs}".strip(), steps) as advance:
-            for step in range(steps):
+            advance(first)
+            for step in range(first, steps):
+                if stop():
+                    seconds = before + time.perf_counter() - began
+                    raise Pause(step, {"rng": rng.get_state(), **totals.tensors(seconds)})
                 progress = ((number - 1) * steps + step) / (recipe.epochs * steps)
                 # towards a whole step: the first step of a warm-up from zero would otherwise be lost
                 rate = recipe.rate(progress + 0.5 / (recipe.epochs * steps))
@@ -83,7 +102,7 @@ def train(
             loss=means.pop("loss"),
             learning_rate=rate,
             gradient_norm=means.pop("gradient_norm"),
-            seconds=time.perf_counter() - began,
+            seconds=before + time.perf_counter() - began,
             images=steps * recipe.batch,
             measures=means,
         )
@@ -120,6 +139,18 @@ class _Totals:
         for name, value in values.items():
             value = value.detach().double() if value.device.type != "mps" else value.detach()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def tensors(self, seconds: float) -> dict[str, torch.Tensor]:
+        spent = torch.tensor([self.count, seconds], dtype=torch.float64)
+        return {"spent": spent, **{f"sum/{name}": total.cpu() for name, total in self.sums.items()}}
+
+    def go_on(self, tensors: dict[str, torch.Tensor], device: str) -> float:
+        """From where `tensors` were taken; the seconds until then."""
+        sums = {key.removeprefix("sum/"): value for key, value in tensors.items() if key.startswith("sum/")}
+        self.sums = {name: value.to(device) for name, value in sums.items()}
+        count, seconds = tensors["spent"].tolist()
+        self.count = int(count)
+        return seconds
 
     def means(self) -> dict[str, float]:
         return {name: (total / self.count).item() for name, total in self.sums.items()}

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lilliput import checkpoint, figures, inspect, paper, pictures, results
+from lilliput import checkpoint, figures, guards, inspect, paper, pictures, results
 from lilliput.errors import BadData, LilliputError, wanted
 from lilliput.files import read_json, write_whole
 from lilliput.inspect import Look, Sample
@@ -24,6 +24,7 @@ from lilliput.progress import duration, say
 from lilliput.results import BASELINES, CELL, select
 from lilliput.store import Store
 from lilliput.verdict import standings, verdict
+from lilliput.visible import visible
 
 MAP_POINTS = 400
 ASSETS = Path(__file__).parent / "assets"
@@ -81,7 +82,7 @@ def write_page(folder: Path, judge: tuple[Store, Store] | None = None) -> Path:
 
 
 def _opened(folder: Path) -> Study:
-    rows, record = results.read(folder), read_json(folder / "study.json")
+    rows, record = results.read(folder), _checked(folder / "study.json", read_json(folder / "study.json"))
     rows = results.finished(rows[rows.judge == record.get("judge", "")])
     if rows.empty:
         raise BadData(f"{folder} has no judged rows yet; run its study first")
@@ -91,20 +92,32 @@ def _opened(folder: Path) -> Study:
     return Study(folder, rows, record, techniques, backbones)
 
 
+def _checked(path: Path, record: Any) -> dict:
+    """The settings, if they are of the kinds that the page counts on."""
+    counts = dict.fromkeys(("pool_images", "test_images", "image_size", "epochs"), int)
+    kinds = {**counts, "judge": str, "classes": list}
+    for name, kind in kinds.items():
+        if not isinstance(record, dict) or not isinstance(record.get(name), kind):
+            raise BadData(f"{path} is damaged: it has no {name} of type {kind.__name__}")
+    record["classes"] = list(map(str, record["classes"]))
+    return record
+
+
 # -- what was measured ------------------------------------------------------------------------------------------------
 
 
 def _verdict(study: Study) -> Section:
     first, *others = verdict(study.rows, test_images=study.test_images, seeds=study.seeds)
-    listed = "".join(f"<li>{_text(line)}</li>" for line in others)
+    flags = [f"Flagged: {line}" for line in guards.told(study.rows)]
+    listed = "".join(f"<li>{_text(line)}</li>" for line in [*others, *flags])
     question = (
-        f"Which way of learning without labels suits which small network, for {_text(study.record['judge'])}? "
+        f"Which way of learning without labels suits which small network, for {study.record['judge']}? "
         f"{len(study.techniques)} techniques on {len(study.backbones)} backbones learned from "
         f"{study.record['pool_images']:,} images without labels at {study.record['image_size']} px for "
         f"{study.record['epochs']} epochs; a linear probe judged what they had learned on {study.test_images:,} test "
         "images."
     )
-    return Section("verdict", "Verdict", f"<p>{question}</p><p class=lead>{_text(first)}</p><ul>{listed}</ul>")
+    return Section("verdict", "Verdict", f"<p>{_text(question)}</p><p class=lead>{_text(first)}</p><ul>{listed}</ul>")
 
 
 def _table(study: Study) -> Section:
@@ -159,6 +172,7 @@ def _cells(study: Study) -> pd.DataFrame:
     knn = select(study.rows, probe="knn", metric="accuracy_cosine")[[*CELL, "last"]].rename(columns={"last": "knn"})
     costs = study.rows.groupby(CELL)[["parameters", "multiply_adds", "seconds", "kwh", "grams_co2"]].max().reset_index()
     frame = picked.merge(knn, on=CELL, how="left").merge(costs, on=CELL, how="left")
+    frame = frame.astype({"knn": float})  # where the study has no such probe, the empty column has no type
     frame = frame.groupby(CELL[:2]).mean(numeric_only=True).reset_index()
     halves = {(one.technique, one.backbone): one.half for one in standings(study.rows, study.test_images)}
     frame["half"] = [halves.get((row.technique, row.backbone), math.nan) for row in frame.itertuples()]
@@ -341,7 +355,7 @@ def _cases(study: Study, look: Look, sample: Sample) -> list[tuple[int, bool, di
         right, wrong = own[guess[own] == number], own[guess[own] != number]
         rows += [int(right[chance[guess[own] == number].argmax()])] if len(right) else []
         rows += [int(wrong[chance[guess[own] != number].argmin()])] if len(wrong) else []
-    run = study.folder / "cells" / f"{look.technique}-{look.backbone.replace('/', '_')}-{look.seed}"
+    run = study.folder / "cells" / checkpoint.cell_name(look.technique, look.backbone, look.seed)
     exam = inspect.exam_of(checkpoint.encoders(run)[look.epoch], read_json(run / "run.json"), sample)
     images = exam.plan.images(sample.test.batch(np.array(rows)))
     labels = torch.as_tensor(truth[rows], device=exam.plan.device)
@@ -769,7 +783,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return html.escape(visible(str(value)))
 
 
 def _title(technique: str) -> str:

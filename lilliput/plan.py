@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.errors import BadSetting, LilliputError
 from lilliput.files import read_json, write_json
 from lilliput.progress import say
 
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+MOST_THREADS = 4096
 TRIALS, TRIED = 3, 32  # steps of each plan, and the most images in them, before one is chosen
 
 
@@ -33,11 +34,16 @@ class Plan:
     channels_last: bool
     threads: int | None = None  # on a CPU; sums of other shapes give other last bits
     compile: bool = False  # training by torch.compile
+    deterministic: bool = False  # the same bits on CUDA too, where the quickest kernels add in any order
 
-    def take_threads(self) -> None:
-        """Compute with the plan's number of threads from here on."""
+    def take_effect(self) -> None:
+        """What is set for the whole process: from here on compute so."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(self.deterministic)
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+            torch.backends.cudnn.benchmark = False
 
     def place(self, module: M) -> M:
         """The module on the device, in the plan's memory format."""
@@ -77,7 +83,17 @@ class Plan:
         threads = [f"{self.threads} thread{'s' * (self.threads > 1)}"] if self.threads else []
         layout = ["channels_last"] if self.channels_last else ["contiguous"]
         memory = [f"memory by {allocator()}"] if allocator() else []
-        return ", ".join([self.device, self.precision, *layout, *threads, *["compiled"] * self.compile, *memory])
+        return ", ".join(
+            [
+                self.device,
+                self.precision,
+                *layout,
+                *threads,
+                *["compiled"] * self.compile,
+                *["deterministic"] * self.deterministic,
+                *memory,
+            ]
+        )
 
 
 def allocator() -> str:
@@ -97,9 +113,9 @@ def choose(
 ) -> Plan:
     """The best plan for this machine; a given device, and what is `fixed`, are kept. BadSetting where they cannot be.
 
-    fixed: precision, channels_last, threads, compile. With a `network` (a builder of it), its image size and batch,
-    what is not fixed is measured, once for all runs of that `name` here. torch.compile is never chosen: to compile
-    takes longer than a trial may.
+    fixed: precision, channels_last, threads, compile, deterministic. With a `network` (a builder of it), its image
+    size and batch, what is not fixed is measured, once for all runs of that `name` here. torch.compile is never chosen:
+    to compile takes longer than a trial may.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try:
@@ -109,7 +125,7 @@ def choose(
         raise BadSetting(f"device {device!r} cannot be used here ({reason}); try --device cpu") from None
     wanted = {key: value for key, value in (fixed or {}).items() if value is not None}
     _check(wanted, device)
-    usual = {"precision": _usual(device), "channels_last": True, "compile": False}
+    usual = {"precision": _usual(device), "channels_last": True, "compile": False, "deterministic": False}
     usual["threads"] = torch.get_num_threads() if torch.device(device).type == "cpu" else None
     plan = Plan(device, **{**usual, **wanted})
     trials = [(change, margin) for change, margin in _alternatives(plan) if not set(change) & set(wanted)]
@@ -117,7 +133,7 @@ def choose(
 
 
 def _check(wanted: dict[str, Any], device: str) -> None:
-    kinds = {"precision": str, "channels_last": bool, "threads": int, "compile": bool}
+    kinds = {"precision": str, "channels_last": bool, "threads": int, "compile": bool, "deterministic": bool}
     for key, value in wanted.items():
         if key not in kinds:
             raise BadSetting(f"a plan has no {key!r}; it has {', '.join(kinds)}")
@@ -127,8 +143,8 @@ def _check(wanted: dict[str, Any], device: str) -> None:
         raise BadSetting(f"precision {precision!r} is none of {', '.join(DTYPES)}")
     if precision == "fp16" and torch.device(device).type == "cpu":
         raise BadSetting("precision 'fp16' is for accelerators; on a CPU take fp32 or bf16")
-    if wanted.get("threads", 1) < 1:
-        raise BadSetting(f"the plan's threads {wanted['threads']} must be at least 1")
+    if not 1 <= wanted.get("threads", 1) <= MOST_THREADS:
+        raise BadSetting(f"the plan's threads {wanted['threads']} must be at least 1 and at most {MOST_THREADS}")
 
 
 def _usual(device: str) -> str:
@@ -163,8 +179,12 @@ def _remembered(plan: Plan, trials: list, network: Callable[[], nn.Module], name
     file = home() / "plans" / f"{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]}.json"
     try:
         if name and file.exists():
-            return Plan(**read_json(file)["plan"])
-    except (BadData, OSError, TypeError, KeyError):
+            kept = Plan(**read_json(file)["plan"])
+            _check(
+                {key: value for key, value in kept.fixed().items() if (key, value) != ("threads", None)}, plan.device
+            )
+            return dataclasses.replace(kept, device=plan.device)
+    except (LilliputError, OSError, TypeError, KeyError):
         pass  # damaged, or an older Lilliput's: measured anew
     plan = _measured(plan, trials, network, size, batch)
     say(f"{name} at {size} px runs best here with {plan}")
@@ -195,7 +215,7 @@ def _measured(plan: Plan, trials: list, network: Callable[[], nn.Module], size: 
 
 def _seconds(model: nn.Module, images: Tensor, plan: Plan) -> float:
     """A step forward and back."""
-    plan.take_threads()
+    plan.take_effect()
     model = plan.place(model).train()
     if not plan.channels_last:
         model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -224,12 +244,13 @@ def processor() -> str:
 
 @contextmanager
 def own_threads() -> Iterator[None]:
-    """What the block does to torch's number of threads ends with it."""
-    before = torch.get_num_threads()
+    """What the block does to torch's number of threads, and to its choice of algorithms, ends with it."""
+    before, was = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(was)
 
 
 @contextmanager

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from lilliput import figures, paper
+from lilliput.checkpoint import cell_name
 from lilliput.errors import BadData
 from lilliput.files import write_whole
+from lilliput.guards import told
 from lilliput.progress import duration
 from lilliput.results import BASELINES, CELL, finished, interval, read, select, wilson
 
@@ -136,7 +138,7 @@ def _section(folder: Path, grid: Grid, study: dict, judge: str, pictures: list[s
     if cells := _cell_table(grid):
         parts += ["## Cost of each cell, mean over its seeds", cells]
     parts += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
-    parts += _agreement(grid.rows)
+    parts += _flags(grid.rows) + _agreement(grid.rows)
     return "\n\n".join(parts)
 
 
@@ -211,6 +213,15 @@ def _below(grid: Grid) -> list[str]:
         seed = "" if gap.seed is None else f", seed {gap.seed}"
         lines.append(f"- {_escaped(name + seed)}: {_escaped(gap.reason)}")
     return [f"{ABSENT} missing; † incomplete, of the seeds that went furthest:", "\n".join(lines)]
+
+
+def _flags(rows: pd.DataFrame) -> list[str]:
+    lines = told(rows)
+    return (
+        ["## Flags: cells whose figures say little", "\n".join(f"- {_escaped(line)}" for line in lines)]
+        if lines
+        else []
+    )
 
 
 def _agreement(rows: pd.DataFrame) -> list[str]:
@@ -330,7 +341,7 @@ def _grid(folder: Path, rows: pd.DataFrame, study: dict) -> Grid:
     backbones = [*rows.backbone[rows.backbone != ""], *_names(study.get("backbones"))]
     ordered = paper.in_order(techniques, paper.TECHNIQUES), paper.in_order(backbones, paper.BACKBONES)
     size = _flat(study.get("image_size") or _distinct(rows.image_size.dropna()))
-    size = f"{size} px" if size else "the training size"
+    size = f"{_escaped(size)} px" if size else "the training size"
     return Grid(_comparable(folder, rows, study), *ordered, _gaps(folder, rows, study, *ordered), size, study)
 
 
@@ -346,20 +357,17 @@ def _comparable(folder: Path, rows: pd.DataFrame, study: dict) -> pd.DataFrame:
 
 
 def _run(folder: Path, technique: str, backbone: str, seed: int) -> Path:
-    return folder / "cells" / f"{technique}-{backbone.replace('/', '_')}-{seed}"
+    return folder / "cells" / cell_name(technique, backbone, seed)
 
 
 def _gaps(folder: Path, rows: pd.DataFrame, study: dict, techniques: list[str], backbones: list[str]) -> list[Gap]:
     linear = rows[(rows.probe == "linear") & (rows.metric == "accuracy") & (rows.epoch > 0)]
     reached = linear.groupby(CELL).epoch.max().to_dict()
     asked = study.get("seeds")
-    seeds = (
-        asked if isinstance(asked, list) and asked else sorted(linear.seed[~linear.technique.isin(BASELINES)].unique())
-    )
+    known = [seed for seed in asked if isinstance(seed, int)] if isinstance(asked, list) else []
+    seeds = known or sorted(linear.seed[~linear.technique.isin(BASELINES)].unique())
     every = _whole(study.get("every")) or 1  # the last checkpoint need not fall on the last epoch
-    expected = {
-        f"{t}-{b.replace('/', '_')}-{s}": (t, b, int(s)) for t in techniques for b in backbones for s in seeds or [0]
-    }
+    expected = {cell_name(t, b, s): (t, b, int(s)) for t in techniques for b in backbones for s in seeds or [0]}
     gaps = []
     for name, cell in expected.items():
         run = folder / "cells" / name

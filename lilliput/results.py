@@ -1,10 +1,13 @@
 """The tidy table at rest: one row for each measured value, in <study>/results.csv.
 
 Everything that a reader sees is computed from these rows: the intervals and the choice of a checkpoint are here too.
+A row is a line, and ends with the start of its own digest: damage is found, and costs no other row.
 """
 
+import hashlib
+import io
 import math
-import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,53 +15,117 @@ import numpy as np
 import pandas as pd
 
 from lilliput.errors import BadData
-from lilliput.files import locked, write_whole
+from lilliput.files import append_whole, free_name, locked, write_whole
+from lilliput.progress import say
+from lilliput.visible import visible
 
-_TEXT = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge", "commit")
+_TEXT = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge", "commit", "flagged", "trace")
 _WHOLE = ("seed", "epoch", "image_size", "parameters", "multiply_adds", "multiply_adds_224")
 _COST = ("seconds", "probe_seconds", "images_per_s", "peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact")
 _REAL = ("value", *_COST)
 COLUMNS = [
     *("technique", "backbone", "seed", "epoch", "probe", "metric", "value", "recipe", "data", "judge", "image_size"),
     *("seconds", "probe_seconds", "images_per_s", "parameters", "multiply_adds", "multiply_adds_224"),
-    *("peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact", "commit"),
+    *("peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact", "commit", "flagged", "trace"),
 ]
+_BEFORE = COLUMNS[:-2]  # of files without digests
+_HEAD = ",".join([*COLUMNS, "check"])  # a row's digest is on disk alone
 KEY = ["technique", "backbone", "seed", "epoch", "probe", "metric", "judge"]
 CELL = ["technique", "backbone", "seed"]
 BASELINES = ("pixels", "random_init", "random_init_measured", "supervised")
 
 
 def read(folder: str | Path) -> pd.DataFrame:
-    """All rows of a study; absent text is "", an absent number NaN."""
-    path = Path(folder) / "results.csv"
-    if not path.exists():
-        return _typed(pd.DataFrame(columns=COLUMNS))
-    _check_ends(path)
-    try:
-        # As text first: the exact value of a number depends on pandas' version, that of float("...") does not.
-        return _typed(_checked(pd.read_csv(path, dtype=str, keep_default_na=False)))
-    except (ValueError, TypeError) as error:  # pandas' parser errors are ValueErrors, and so is bad UTF-8
-        why = " ".join(str(error).split())
-        raise BadData(f"{path} is not a whole results.csv ({why}); move it away and judge again") from error
+    """All rows of a study; absent text is "", an absent number NaN. Damaged rows are left out, and said.
+
+    Raises BadData where no row is whole.
+    """
+    rows, damaged = _read(Path(folder) / "results.csv")
+    if damaged:
+        where = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        file = Path(folder) / "results.csv"
+        say(f"{file} is damaged in line {where}: left out, and judged again when the work goes on")
+    return rows
+
+
+def damaged_lines(path: Path) -> list[int]:
+    """The numbers of the lines of a results.csv that are not what was written; BadData where none is whole."""
+    return _read(path)[1]
 
 
 def append(folder: str | Path, rows: Sequence[dict]) -> None:
-    """Add rows, replacing those with the same key; the file is rewritten whole or not at all, by one at a time."""
+    """Add rows at the end; of rows with the same key the last one counts. A crash leaves at worst a torn last line."""
     if not rows:
         return
-    new = _tidied(rows)
+    lines = "".join(_lines(_tidied(rows))).encode()
     Path(folder).mkdir(parents=True, exist_ok=True)
     with locked(Path(folder)):
-        _replace(folder, new)
+        path = Path(folder) / "results.csv"
+        if not path.exists():
+            write_whole(path, f"{_HEAD}\n".encode())
+        elif not path.read_bytes().startswith(f"{_HEAD}\n".encode()):  # an older Lilliput's, or a damaged one
+            _rewrite(path)
+        append_whole(path, lines)
 
 
-def _replace(folder: str | Path, new: pd.DataFrame) -> None:
-    old = read(folder)
-    whole = new if old.empty else pd.concat([old, new], ignore_index=True)
-    whole = whole.drop_duplicates(KEY, keep="last")
+def _lines(rows: pd.DataFrame) -> list[str]:
     # A column of numbers with gaps is real in memory; on disk a count of parameters is not "11689512.0".
-    whole = whole.astype(dict.fromkeys(_WHOLE, "Int64"))
-    write_whole(Path(folder) / "results.csv", whole.to_csv(index=False, lineterminator="\n").encode())
+    text = rows.astype(dict.fromkeys(_WHOLE, "Int64")).to_csv(index=False, header=False, lineterminator="\n")
+    return [f"{line},{_check(line.encode())}\n" for line in text.splitlines()]
+
+
+def _rewrite(path: Path) -> None:
+    """The rows that are whole, as they are written today; what was damaged is kept beside."""
+    rows, damaged = _read(path)
+    if damaged:
+        aside = free_name(path)
+        shutil.copy(path, aside)
+        say(f"{path} was damaged: what it was is kept as {aside.name}")
+    write_whole(path, "".join([f"{_HEAD}\n", *_lines(rows)]).encode())
+
+
+def _check(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()[:8]
+
+
+def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
+    """The rows that are whole, and the numbers of the lines that are not."""
+    if not path.exists():
+        return _typed(pd.DataFrame(columns=COLUMNS)), []
+    head, *lines = path.read_bytes().split(b"\n")
+    if head == ",".join(_BEFORE).encode():
+        return _read_unchecked(path, lines), []
+    good, damaged = [], [] if head == _HEAD.encode() else [1]
+    for number, line in enumerate(lines, 2):
+        row, _, check = line.rpartition(b",")
+        if check == _check(row).encode():
+            good.append(row)
+        elif line:
+            damaged.append(number)
+    if damaged and not good:
+        raise BadData(f"{path} is no results.csv, or wholly damaged; move it away and judge again")
+    rows = _parsed(b"\n".join([",".join(COLUMNS).encode(), *good]), path)
+    return rows.drop_duplicates(KEY, keep="last", ignore_index=True), damaged
+
+
+def _read_unchecked(path: Path, lines: list[bytes]) -> pd.DataFrame:
+    """As written before rows had digests."""
+    if lines[-1:] != [b""]:  # every line that we wrote ended
+        raise BadData(f"{path} is torn: its last line has no end; move it away and judge again")
+    return _parsed(path.read_bytes(), path)
+
+
+def _parsed(content: bytes, path: Path) -> pd.DataFrame:
+    try:
+        # As text first: the exact value of a number depends on pandas' version, that of float("...") does not.
+        return _typed(_checked(pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)))
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ) as error:  # pandas' parser errors are ValueErrors, and so is bad UTF-8
+        why = " ".join(str(error).split())
+        raise BadData(f"{path} is not a whole results.csv ({why}); move it away and judge again") from error
 
 
 def select(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
@@ -118,10 +185,9 @@ def _tidied(rows: Sequence[dict]) -> pd.DataFrame:
 
 
 def _printable(text: object) -> str:
-    # A folder's name need not be UTF-8; Python then holds half characters that no file takes; two control
-    # characters survive no CSV.
-    whole = "" if text is None else str(text).encode("utf-8", "backslashreplace").decode()
-    return whole.replace("\0", r"\x00").replace("\r", r"\x0d")
+    # A folder's name need not be UTF-8; Python then holds half characters that no file takes; and no control character
+    # may come back out of a table, be it a line's end within a name or an order to a terminal.
+    return "" if text is None else visible(str(text))
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -131,21 +197,12 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(types | {"seed": int, "epoch": int})
 
 
-def _check_ends(path: Path) -> None:
-    # Every line that we write ends; a file that was cut does not, save in the one case of a cut between two lines.
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(file.tell() - 1, 0))
-        if file.read() != b"\n":
-            raise BadData(f"{path} is torn: its last line has no end; move it away and judge again")
-
-
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    if list(frame.columns) != COLUMNS:
+    if list(frame.columns) not in (COLUMNS, _BEFORE):
         raise ValueError(f"its columns are {', '.join(map(str, frame.columns))[:200]}")
     if not isinstance(frame.index, pd.RangeIndex) or frame.isna().any(axis=None):
-        raise ValueError(f"a line has not {len(COLUMNS)} fields")
-    return frame
+        raise ValueError(f"a line has not {len(frame.columns)} fields")
+    return frame.reindex(columns=COLUMNS, fill_value="")
 
 
 def _by_epoch(group: pd.DataFrame, metric: str) -> pd.Series:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from lilliput import catalog, checkpoint, cost
+from lilliput import catalog, checkpoint, cost, guards, memory, signals
 from lilliput._version import version
+from lilliput.checkpoint import State
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.features import Exam, effective_rank, extract, split
-from lilliput.files import read_json, write_json
-from lilliput.loop import train
+from lilliput.files import alone, read_json, set_aside, write_json
+from lilliput.loop import Pause, train
 from lilliput.plan import Plan, allocator, choose, own_threads, processor, seeded
 from lilliput.probes.knn import knn
 from lilliput.progress import duration, say
 from lilliput.recipe import Recipe, make_optimiser
-from lilliput.store import Data
+from lilliput.store import Data, smallest_size
 from lilliput.technique import Technique
 
 RANKED = 512  # images whose features' effective rank is logged
@@ -47,7 +49,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.technique}-{self.backbone.replace('/', '_')}-{self.seed}"
+        return checkpoint.cell_name(self.technique, self.backbone, self.seed)
 
     def build_encoder(self) -> Any:
         """An untrained encoder of this cell, initialised by its seed."""
@@ -112,15 +114,33 @@ def pretrain(
     `out` holds a run of other settings.
     """
     out = Path(out)
-    images = data.pool
     technique = _checked(cell, data, every)
     cost.check_country(country)
     stop = stop_rule(data, until_converged, score)
     recipe = cell.recipe.suited(technique.encoder)
     settings = _settings(cell, recipe, data, every, stop)
-    record = _opened(out, settings)
+    _make(out)
+    with alone(out):
+        return _pretrained(cell, technique, recipe, data, out, settings, device, fixed, country, energy_share)
+
+
+def _pretrained(
+    cell: Cell,
+    technique: Technique,
+    recipe: Recipe,
+    data: Data,
+    out: Path,
+    settings: dict[str, Any],
+    device: str | None,
+    fixed: Mapping[str, Any] | None,
+    country: str,
+    energy_share: float,
+) -> Path:
+    """In a folder of its own, what `pretrain` promises."""
+    images, every, stop = data.pool, settings["every"], settings["until_converged"]
+    record, state = _opened(out, settings)
     plan = _plan_again(out, record, device, fixed) if record else plan_for(cell, images.image_size, device, fixed)
-    plan.take_threads()
+    plan.take_effect()
     technique = plan.hasten(plan.place(technique))
     optimiser = make_optimiser(recipe, technique)
     scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")
@@ -131,25 +151,31 @@ def pretrain(
         "image_size": images.image_size,
         "seed": cell.seed,
     }
-
-    start, rows = 0, []
-    if record and (out / checkpoint.STATE).exists():
-        header = checkpoint.load_state(out, technique, optimiser)
-        scaler.load_state_dict(header["scaler"])
-        start, rows = header["epoch"], checkpoint.read_log(out, header["epoch"])
-        if rows and rows[-1].get("stopped"):
+    midway = None
+    if state:
+        if state.epoch == cell.recipe.epochs or (state.log and state.log[-1].get("stopped")):
             return out
-        if 0 < start < cell.recipe.epochs:
-            say(f"{cell.name}: goes on after epoch {start}")
+        checkpoint.put_back(state.tensors, technique, optimiser)
+        scaler.load_state_dict(state.scaler)
+        start, rows = state.epoch, list(state.log)
+        if state.step:
+            midway = Pause(state.step, checkpoint.part(state.tensors, "midway/"))
+        if start or midway:
+            say(f"{cell.name}: goes on after epoch {start}" + (f" and {state.step} steps" if midway else ""))
     else:
+        start, rows = 0, []
         record = {**settings, "plan": plan.as_dict(), **_circumstances(cell, images.image_size, country)}
         write_json(out / "run.json", record)
         checkpoint.save_encoder(checkpoint.encoder_path(out, 0), technique.encoder, {**about, "epoch": 0})
         checkpoint.write_log(out, [])
-        checkpoint.save_state(out, 0, technique, optimiser, scaler.state_dict(), about)
-    if start == cell.recipe.epochs:
-        return out
 
+    def save(epoch: int, step: int = 0, tensors: Mapping[str, torch.Tensor] | None = None) -> None:
+        found = checkpoint.tensors_of(technique, optimiser) if tensors is None else dict(tensors)
+        assert record is not None
+        checkpoint.save_state(out, State(epoch, step, found, record, rows, scaler.state_dict()))
+
+    if not state:
+        save(0)
     few = images.batch(np.linspace(0, len(images) - 1, min(RANKED, len(images))).astype(int))
     meter = cost.EnergyMeter(country, share=energy_share)
     before = {key: rows[-1][key] if rows else 0.0 for key in ("total_seconds", "kwh", "grams_co2")}
@@ -157,18 +183,28 @@ def pretrain(
     cost.reset_peak_memory(plan.device)
     try:
         for epoch in train(
-            technique, images, recipe, optimiser, scaler, plan=plan, seed=cell.seed, start=start, label=cell.name
-        ):
+            technique, images, recipe, optimiser, scaler,
+            plan=plan, seed=cell.seed, start=start, midway=midway, stop=signals.asked, label=cell.name,
+        ):  # fmt: skip
             kwh, grams = meter.read()
+            features = _features(technique.encoder, few, plan)
+            if not features.isfinite().all():
+                raise LilliputError(
+                    f"{cell.name}: the features are no numbers after epoch {epoch.number}; "
+                    f"try a learning rate below --lr {cell.recipe.lr}"
+                )
             rows.append(
                 {
                     "epoch": epoch.number,
+                    "steps": epoch.number * (len(images) // recipe.batch),
                     "loss": epoch.loss,
                     "learning_rate": epoch.learning_rate,
                     "seconds": epoch.seconds,
                     "images_per_s": epoch.images_per_s,
                     "gradient_norm": epoch.gradient_norm,
-                    "effective_rank": effective_rank(_features(technique.encoder, few, plan)),
+                    "effective_rank": effective_rank(features),
+                    "dead": guards.dead(features),
+                    "loss_of_guessing": technique.guessing(recipe.batch),
                     **epoch.measures,
                     "total_seconds": before["total_seconds"] + time.perf_counter() - began,
                     "kwh": before["kwh"] + kwh,
@@ -176,6 +212,7 @@ def pretrain(
                     "peak_memory_mib": max([cost.peak_memory_mib(plan.device)] + [r["peak_memory_mib"] for r in rows]),
                 }
             )
+            guards.watch(rows, cell.name)
             due = epoch.number % every == 0 or epoch.number == cell.recipe.epochs
             reason = None
             if due:
@@ -187,14 +224,42 @@ def pretrain(
                     if reason:
                         rows[-1]["stopped"] = reason
             checkpoint.write_log(out, rows)
-            # the state comes last: until it is there, the epoch before counts and this one is repeated
-            checkpoint.save_state(out, epoch.number, technique, optimiser, scaler.state_dict(), about)
+            # the state comes last: until it is there, the epoch before counts and this one is repeated; nothing
+            # comes after the last one, so its state is light, and the one before remains beside it
+            over = reason or epoch.number == cell.recipe.epochs
+            save(epoch.number, tensors={} if over else None)
             if reason:
                 say(f"{cell.name}: stopped after epoch {epoch.number}: {reason}")
                 break
+    except Pause as pause:
+        epochs = rows[-1]["epoch"] if rows else 0
+        if pause.step:
+            midway_tensors = {f"midway/{key}": value for key, value in pause.tensors.items()}
+            save(epochs, pause.step, {**checkpoint.tensors_of(technique, optimiser), **midway_tensors})
+        raise signals.Stopped(
+            f"{cell.name} stopped after epoch {epochs} and {pause.step} steps, all of it saved in {out}; "
+            f"the same command goes on from there"
+        ) from None
+    except (RuntimeError, MemoryError) as error:
+        if not memory.ran_out(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        del technique, optimiser
+        raise LilliputError(f"{cell.name}: {_what_fits(cell, images.image_size, plan)} ({error})") from None
     finally:
         meter.stop()
     return out
+
+
+def _what_fits(cell: Cell, size: int, plan: Plan) -> str:
+    """What to do after memory ran out, from what two small batches keep for their backward pass."""
+    batch = cell.recipe.batch
+    fits = min(memory.batch_that_fits(cell.build(), size, plan), batch // 2)
+    smaller = int(size * (fits / batch) ** 0.5) // 8 * 8
+    ways = [f"--batch {fits}"] * (fits > 1) + [f"--image-size {smaller}"] * (smaller >= smallest_size)
+    return f"out of memory with a batch of {batch} at {size} px; " + (
+        f"{' or '.join(ways)} would fit" if ways else "not even a batch of 2 would fit: take a smaller backbone"
+    )
 
 
 def stop_rule(data: Data, until_converged: int | None, score: str | None) -> dict[str, Any] | None:
@@ -245,6 +310,8 @@ def _checked(cell: Cell, data: Data, every: int) -> Technique:
             f"a batch of {cell.recipe.batch} is larger than the {len(images)} images of {data.name}; "
             f"use --batch {len(images)} or less"
         )
+    if cell.recipe.batch < 2:
+        raise BadSetting(f"--batch {cell.recipe.batch}: one image has no variance for batch norm; take 2 or more")
     if every < 1:
         raise BadSetting(f"every {every} must be at least 1 epoch")
     build = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
@@ -288,12 +355,8 @@ def _defaults(kind: str, name: str) -> dict[str, Any]:
     return {option.name: option.default for option in catalog.entry(kind, name).options}
 
 
-def _opened(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of the run that the folder holds, or None after making the folder."""
-    if (out / "run.json").exists():
-        record = read_json(out / "run.json")
-        checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)
-        return record
+def _make(out: Path) -> None:
+    """The folder of a run, which can be written in."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".writable").touch()
@@ -302,7 +365,29 @@ def _opened(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         raise LilliputError(f"cannot write in {out}: {error.strerror}; choose another --out") from None
     if (out / "study.json").exists():
         raise BadSetting(f"{out} is the folder of a study; choose another --out for a single run")
-    return None
+
+
+def _opened(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None, State | None]:
+    """What the run that the folder holds was begun with, and its last whole state; None of each where it holds none."""
+    record = None
+    if (out / "run.json").exists():
+        try:
+            record = read_json(out / "run.json")
+        except BadData as error:
+            set_aside(out / "run.json", str(error))
+    if record:
+        checkpoint.check_format(record.get("format"), out)
+        checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)
+    state = checkpoint.newest_state(out)
+    if state and not record:
+        record = state.run
+        checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)
+        write_json(out / "run.json", record)
+    if state and checkpoint.read_log(out)[: len(state.log)] != state.log:
+        if (out / "log.jsonl").exists():
+            set_aside(out / "log.jsonl", "its rows are not those of the saved state")
+        checkpoint.write_log(out, state.log)
+    return record, state
 
 
 def _circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:

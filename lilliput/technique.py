@@ -41,6 +41,11 @@ class Technique(nn.Module, ABC):
     def loss(self, *views: Tensor) -> Tensor:
         """Scalar; its gradient reaches every parameter of the encoder."""
 
+    def guessing(self, batch: int) -> float | None:
+        """The loss of a network that tells nothing apart, in a batch of so many images; None where the images decide,
+        which then is the measure `loss_of_guessing`."""
+        return None
+
     def after_step(self, progress: float) -> None:
         """Move targets and queues. `progress` is the share of training done, 0..1."""
 

@@ -19,3 +19,14 @@ def scenes(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
         yield catalog.dataset("scenes")(image_size=32, limit=48, train_count=200, test_count=100)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many inputs the fuzzing tried, by kind: workers' own words would be lost."""
+    reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
+    counts = [value for report in reports for name, value in report.user_properties if name == "inputs"]
+    if counts and terminalreporter.config.option.markexpr == "heavy":
+        terminalreporter.section("inputs tried")
+        for kind, tried, seconds, slowest, mib in counts:
+            terminalreporter.line(f"{kind:10}{tried:7,} in {seconds:6.1f} s, slowest {slowest} s, {mib} MiB more")
+        terminalreporter.line(f"{'all':10}{sum(tried for _, tried, *_ in counts):7,}")

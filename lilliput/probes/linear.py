@@ -31,6 +31,8 @@ class Classifier(NamedTuple):
 def linear(exam: Exam, *, steps: int = 200, tolerance: float = 1e-4):
     """Fit on nine tenths of the labelled images, choose the weight decay on the held-out tenth, report on test."""
     classify = classifier(exam, steps=steps, tolerance=tolerance)
+    if not exam.kept["classifier_converged"]:
+        exam.flags["linear"] = "probe_not_converged"
     guess = classify(exam.test_features).argmax(1)
     yield from score(guess, exam, classify(exam.train_features[exam.held_out]).argmax(1))
 
@@ -41,7 +43,8 @@ def classifier(exam: Exam, *, steps: int = 200, tolerance: float = 1e-4) -> Clas
         held_out = exam.train_features[exam.held_out], exam.train_labels[exam.held_out]
         fitted = exam.train_features[exam.fit], exam.train_labels[exam.fit]
         found, left = best_classifier(*fitted, *held_out, len(exam.classes), steps=steps, tolerance=tolerance)
-        if not left <= tolerance:  # not a number neither
+        exam.kept["classifier_converged"] = left <= tolerance  # not a number is not
+        if not exam.kept["classifier_converged"]:
             say(f"{exam.label}: the linear probe has not converged in {steps} steps ({left:.1g} above {tolerance:.1g})")
         exam.kept["classifier"] = found
     return exam.kept["classifier"]

@@ -56,7 +56,11 @@ class BYOL(Technique):
     def loss(self, one, two):
         with torch.no_grad():
             target_one, target_two = self.target(one), self.target(two)
+        self.measures["spread"] = spread(target_one)
         return regression(self._predict(one), target_two) + regression(self._predict(two), target_one)
+
+    def guessing(self, batch):
+        return 4.0  # two distances between directions that have nothing to do with each other
 
     def _predict(self, view):
         return self.predictor(self.projector(self.encoder(view)))
@@ -70,6 +74,16 @@ class BYOL(Technique):
 def target_rate(progress: float, base: float) -> float:
     """tau of the paper's equation in section 3.3: from `base` to 1 by a cosine as `progress` goes from 0 to 1."""
     return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
+
+
+@torch.no_grad()
+def spread(projections: Tensor) -> Tensor:
+    """[B, D] -> how far the normalised projections lie apart: 1 in all directions, 0 all in one.
+
+    Chen, He, SimSiam, CVPR 2021, figure 2, times the square root of D.
+    """
+    unit = F.normalize(projections.float(), dim=1)
+    return unit.std(0).mean() * unit.shape[1] ** 0.5
 
 
 @full_precision

@@ -4,6 +4,8 @@ He, Fan, Wu, Xie, Girshick, CVPR 2020, https://arxiv.org/abs/1911.05722, section
 Chen, Fan, Girshick, He 2020, https://arxiv.org/abs/2003.04297, for the head, the blur and the cosine.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -71,6 +73,9 @@ class MoCoV2(Technique):
         first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
         self.measures["key_found"] = (logits.argmax(1) == 0).float().mean()
         return F.cross_entropy(logits, first)
+
+    def guessing(self, batch):
+        return math.log(1 + len(self.queue))
 
     @torch.no_grad()
     def after_step(self, progress):

@@ -3,6 +3,8 @@
 Gidaris, Singh, Komodakis, ICLR 2018, https://arxiv.org/abs/1803.07728, section 3.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,6 +36,9 @@ class RotNet(Technique):
     def loss(self, images):
         logits = self.head(self.encoder(four_turns(images)))
         return self._score(logits)
+
+    def guessing(self, batch):
+        return math.log(4)
 
     def _score(self, logits):
         turns = torch.arange(4, device=logits.device).repeat_interleave(len(logits) // 4)

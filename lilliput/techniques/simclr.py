@@ -4,6 +4,8 @@ Chen, Kornblith, Norouzi, Hinton, ICML 2020, https://arxiv.org/abs/2002.05709, s
 Decoupled loss: Yeh et al., ECCV 2022, https://arxiv.org/abs/2110.06848, equation 6.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -53,6 +55,9 @@ class SimCLR(Technique):
     def loss(self, one, two):
         one, two = self.projector(self.encoder(torch.cat([one, two]))).chunk(2)
         return nt_xent(one, two, temperature=self.temperature, decoupled=self.decoupled)
+
+    def guessing(self, batch):
+        return math.log(2 * batch - 1 - self.decoupled)
 
 
 @full_precision

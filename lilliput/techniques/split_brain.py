@@ -67,6 +67,8 @@ class SplitBrain(Technique):
         colour_bins, lightness_bins = colour.colour_bins(cells[:, 1:]), colour.lightness_bins(cells[:, :1])
         ab_loss = self._score("colour", self.paint_colour, self.encoder.lightness.maps(lightness), colour_bins)
         l_loss = self._score("lightness", self.paint_lightness, self.encoder.colour.maps(ab), lightness_bins)
+        guesses = self.paint_colour.guess(colour_bins), self.paint_lightness.guess(lightness_bins)
+        self.measures["loss_of_guessing"] = guesses[0] + guesses[1]
         return ab_loss + l_loss
 
     def _score(self, what, painter, maps, bins):
@@ -77,13 +79,15 @@ class SplitBrain(Technique):
         self.measures[f"{what}_told"] = (logits.argmax(1) == bins).float().mean()
         # what always naming the batch's most common bin would reach: a network that sits on grey does no better
         self.measures[f"{what}_told_by_majority"] = (bins == counts.argmax()).float().mean()
-        return full_precision(F.cross_entropy)(logits, bins)
+        # one row for each cell: the loss of maps has no deterministic kernel on CUDA
+        return full_precision(F.cross_entropy)(logits.movedim(1, -1).flatten(0, -2), bins.flatten())
 
 
 class Painter(nn.Module):
     """Maps of stride 32 [B, dim, h, w] -> logits of the bins [B, bins, 4h, 4w], cut to the cells' size."""
 
     started: Tensor
+    common: Tensor
 
     def __init__(self, dim: int, hidden: int, bins: int):
         super().__init__()
@@ -91,13 +95,19 @@ class Painter(nn.Module):
         self.spread = nn.Conv2d(dim, hidden * 16, 1)
         self.name = nn.Conv2d(hidden, bins, 1)
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("common", torch.zeros(bins))
 
     @torch.no_grad()
     def start(self, counts):
         """Guess as often as the first batch shows each bin: else the maps flatten to learn first what is common."""
         assert self.name.bias is not None
-        self.name.bias.copy_(((counts + 1) / (counts + 1).sum()).log())
+        self.common.copy_(((counts + 1) / (counts + 1).sum()).log())
+        self.name.bias.copy_(self.common)
         self.started.fill_(True)
+
+    def guess(self, bins):
+        """The loss of naming bins by nothing but how common they were at the start."""
+        return -self.common[bins].mean()
 
     def forward(self, maps, size):
         spread = F.relu(F.pixel_shuffle(self.spread(maps), 4))

@@ -1,0 +1,64 @@
+"""Stopping when asked: the first signal lets the step end and be saved, a second one stops at once.
+
+Ctrl-C (SIGINT), SIGTERM (a shutdown, Slurm's pre-emption) and SIGUSR1 (what Slurm is asked to send before its limit).
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lilliput.errors import LilliputError
+
+_listened = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_asked: int | None = None
+
+
+class Stopped(LilliputError):
+    """Work ended where it was asked to, all of it saved."""
+
+
+def asked() -> int | None:
+    """The number of the signal that asked this process to stop."""
+    return _asked
+
+
+def check(what: str = "stopped") -> None:
+    """Stopped, if that was asked for; between two pieces of work."""
+    if _asked is not None:
+        raise Stopped(f"{what}; the same command goes on from here")
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Within the block, which must run in the main thread, signals ask; a second one kills as it always did."""
+    global _asked
+    before = {number: signal.signal(number, _ask) for number in _listened}
+    try:
+        yield
+    finally:
+        _asked = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def obey_parent() -> None:
+    """In a worker: only SIGTERM asks, however often; Ctrl-C reaches the parent too, and it decides."""
+    for number in _listened:
+        signal.signal(number, _heed if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+def _ask(number: int, _frame: object) -> None:
+    global _asked
+    if _asked is not None:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
+    _asked = number
+    # not by `say`: whatever it interrupts may be in the middle of that
+    os.write(2, b"\nlilliput: stopping when this step is saved; once more stops at once\n")
+
+
+def _heed(number: int, _frame: object) -> None:
+    global _asked
+    _asked = number

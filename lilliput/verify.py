@@ -1,0 +1,124 @@
+"""Can the figures be believed: every file by its digest, and a sample of rows computed anew from the saved encoders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lilliput import checkpoint, results
+from lilliput.errors import BadData, LilliputError
+from lilliput.files import read_json
+from lilliput.inspect import judge_stores
+from lilliput.judge import Judge, judge_run
+from lilliput.plan import choose, own_threads
+from lilliput.progress import say, task
+from lilliput.run import machine, versions
+from lilliput.store import Store
+
+ELSEWHERE = 0.01  # by how much an accuracy may differ where another machine or other versions compute it
+
+
+class Checked(NamedTuple):
+    """What was computed anew of one encoder by one probe."""
+
+    what: str
+    values: int
+    worst: float  # the largest difference from what results.csv says
+    elsewhere: bool  # other versions, or another machine, than the row's own
+
+    @property
+    def holds(self) -> bool:
+        return self.worst <= (ELSEWHERE if self.elsewhere else 0.0)
+
+    def __str__(self) -> str:
+        found = "the same" if self.worst == 0 else f"different by up to {self.worst:.4g}"
+        where = ", on another machine or by other versions" if self.elsewhere else ""
+        return f"{self.what}: {self.values} values computed anew, {found}{where}"
+
+
+def damaged_files(folder: Path) -> tuple[int, list[str]]:
+    """How many files of a run or study have a digest, and what is wrong with those that do not keep to it."""
+    files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json"), *folder.rglob("results.csv")])
+    wrong = []
+    with task("checking files", len(files)) as advance:
+        for path in files:
+            try:
+                if path.suffix == ".safetensors":
+                    checkpoint.read_tensors(path)
+                elif path.suffix == ".json":
+                    read_json(path)
+                elif damaged := results.damaged_lines(path):
+                    wrong.append(f"{path} is damaged in {len(damaged)} lines, the first is {damaged[0]}")
+            except LilliputError as error:
+                wrong.append(str(error))
+            advance(1)
+    return len(files), wrong
+
+
+@own_threads()
+def recomputed(
+    folder: Path, *, sample: int, seed: int = 0, judge: tuple[Store, Store] | None = None
+) -> Iterator[Checked]:
+    """So many encoders of a run or study, drawn by chance, each judged anew by one of the probes that judged it.
+
+    `judge`: the labelled images, where they are not prepared here any more. Raises BadData where there are none, or
+    they are others.
+    """
+    rows = results.read(folder)
+    groups = [group for group in rows.groupby([*results.KEY[:5], "judge"]) if _run_of(folder, group[0])]
+    if not groups:
+        raise BadData(f"{folder} has no rows of saved encoders")
+    for number in np.random.default_rng(seed).permutation(len(groups))[:sample]:
+        cell, own = groups[number]
+        run = _run_of(folder, cell)
+        assert run is not None
+        yield _recomputed(folder, run, own, judge)
+
+
+def _run_of(folder: Path, cell: tuple) -> Path | None:
+    """Where the encoder of (technique, backbone, seed, ...) lies."""
+    technique, backbone, seed = cell[:3]
+    run = (
+        folder if (folder / "run.json").exists() else folder / "cells" / checkpoint.cell_name(technique, backbone, seed)
+    )
+    return run if cell[3] in checkpoint.encoders(run) else None
+
+
+def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Store, Store] | None) -> Checked:
+    first = own.iloc[0]
+    if not first.trace:
+        raise BadData(f"the rows of {folder} are of an older Lilliput and do not say how they were judged")
+    judged = read_json(folder / "traces" / f"{first.trace}.json")["judged"]
+    train, test = judge_stores(judged, judge)
+    begun = dict(judged["plan"])
+    plan = choose(begun.pop("device"), begun)
+    plan.take_effect()
+    again = Judge(first.judge, train, test, {first.probe: judged["probes"][first.probe]}, plan=plan, data=first.data)
+    new = next(iter(judge_run(run, again, at=[int(first.epoch)])))
+    values = {row["metric"]: row["value"] for row in new}
+    old = dict(zip(own.metric, own.value, strict=True))
+    difference = [abs(values.get(name, np.nan) - value) for name, value in old.items() if not np.isnan(value)]
+    what = f"{first.technique} {first.backbone} seed {first.seed} epoch {first.epoch} {first.probe}"
+    worst = max(difference, default=0.0) if set(values) == set(old) else np.inf
+    here = versions(), machine()["processor"]
+    elsewhere = (judged["versions"], judged["machine"]["processor"]) != here
+    return Checked(what, len(old), float(np.nan_to_num(worst, nan=np.inf)), elsewhere)
+
+
+def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Store, Store] | None = None) -> bool:
+    """Say what was checked and found; whether all of it holds."""
+    if not any((folder / name).exists() for name in ("run.json", "study.json")):
+        raise BadData(f"{folder} is the folder of neither a run nor a study")
+    count, wrong = damaged_files(folder)
+    for line in wrong:
+        say(line)
+    print(f"{count - len(wrong)} of {count} files are what was written")
+    checked = []
+    for one in recomputed(folder, sample=sample, seed=seed, judge=judge):
+        print(one, flush=True)
+        checked.append(one)
+    held = sum(one.holds for one in checked)
+    print(f"{held} of {len(checked)} hold")
+    return held == len(checked) and not wrong
