@@ -52,7 +52,7 @@ def ours(a: argparse.Namespace) -> tuple[float, float, Any]:
     assert data.train and data.test
     build = catalog.backbone_builder(a.backbone)
     plan = choose("cpu", network=build, name=a.backbone, size=a.size)
-    plan.take_threads()
+    plan.take_effect()
     judge = Judge(data.name, data.train, data.test, {"linear": {}, "knn": {}}, plan=plan)
     saved = list(checkpoint.encoders(Path(a.run)).values()) if a.run else []
     whole, alone, probes = [], [], []

@@ -120,7 +120,7 @@ def prepared(technique: str, backbone: str, size: int, batch: int, pool: str, *,
     )
     images = api.open_data(pool, image_size=size, limit=4 * batch).pool  # short epochs, so that their ends count too
     plan = plan_for(cell, size)
-    plan.take_threads()
+    plan.take_effect()
     built = plan.place(cell.build())
     recipe = cell.recipe.suited(built.encoder)
     return images, plan, built, recipe, make_optimiser(recipe, built)

@@ -121,7 +121,7 @@ def ours(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple
     epochs = max(1, round(rate * a.minutes * 60 * a.share / (len(images) // a.batch * a.batch)))
     cell = make_cell(technique, backbone, batch=a.batch, epochs=epochs)
     plan = plan_for(cell, a.size)
-    plan.take_threads()
+    plan.take_effect()
     built = plan.place(cell.build())
     yield 0.0, 0, built.encoder
     recipe = cell.recipe.suited(built.encoder)

@@ -1,0 +1,231 @@
+"""Kill studies at random moments and see that what goes on afterwards ends with the same bits as if nothing had been.
+
+python -m benchmarks.faults [--kills 200] [--techniques ...] [--seed 0]
+
+Each technique is pretrained, judged and reported in a small study, once undisturbed and then over and over: SIGKILL
+somewhere within a random step of training, probe or report, or just before or after a random one of the study's file
+operations; then the same call again, killed up to four times, and left to end. Compared are encoders, states, logs and
+rows, all but their times and energies. Every process is a fork of this one, so that no time is spent on imports.
+"""
+
+import argparse
+import builtins
+import hashlib
+import json
+import mmap
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork must not inherit a team of threads
+
+from lilliput import api, catalog, checkpoint, judge, loop, page, report, results
+from lilliput.store import Data
+
+VARIES = {"seconds", "images_per_s", "total_seconds", "kwh", "grams_co2", "peak_memory_mib"}
+PHASES = ("starting", "training", "saving", "probing", "reporting")
+PLAN = {"precision": "fp32", "channels_last": True, "threads": 1}
+MOST_KILLS = 4  # before a study is left to end
+PAGED = 0.25  # of the studies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--techniques", nargs="+", default=list(catalog.TECHNIQUES))
+    parser.add_argument("--seed", type=int, default=0)
+    a = parser.parse_args()
+    rng = random.Random(a.seed)
+    data = few_images()
+    killed: Counter[tuple[str, str]] = Counter()
+    different = trials = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for number, technique in enumerate(a.techniques):
+            left = wanted = a.kills * (number + 1) // len(a.techniques) - a.kills * number // len(a.techniques)
+            whole = Path(folder) / technique
+            counts, seconds = undisturbed(Work(technique, data, paged=True), whole)
+            while left > 0:
+                trials += 1
+                out = Path(folder) / f"{technique}-{trials}"
+                work = Work(technique, data, paged=rng.random() < PAGED)
+                for _ in range(min(left, rng.randint(1, MOST_KILLS))):
+                    phase = disturbed(work, out, rng, counts, seconds)
+                    if phase:
+                        killed[technique, phase] += 1
+                        left -= 1
+                status = os.waitpid(fork(partial(work, out)), 0)[1]
+                expected = digests(whole, paged=work.paged)
+                found = digests(out, paged=work.paged) if status == 0 else {"ends": f"with status {status}"}
+                wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
+                different += bool(wrong)
+                for name in wrong:
+                    print(f"DIFFERENT {technique}: {name}: {found.get(name)} instead of {expected.get(name)}")
+            said = ", ".join(f"{phase} {killed[technique, phase]}" for phase in PHASES if killed[technique, phase])
+            print(f"{technique}: killed {wanted} times ({said})", flush=True)
+    by_phase = ", ".join(f"{sum(n for (_, p), n in killed.items() if p == phase)} while {phase}" for phase in PHASES)
+    print(f"{sum(killed.values())} kills ({by_phase})")
+    print(f"{trials} studies went on to their end, {different} of them with other bits")
+    sys.exit(1 if different else 0)
+
+
+class Work:
+    """A small study, and its page."""
+
+    def __init__(self, technique: str, data: Data, *, paged: bool):
+        self.technique, self.data, self.paged = technique, data, paged
+
+    def __call__(self, out: Path) -> None:
+        api.study(
+            self.data, out, techniques=[self.technique], backbones=["shufflenet_v2"], seeds=[0], epochs=4, every=2,
+            batch=16, plan=PLAN, device="cpu",
+        )  # fmt: skip
+        if self.paged:
+            page.write_page(out, (self.data.train, self.data.test))
+
+
+def few_images() -> Data:
+    data = api.open_data("scenes", image_size=32, limit=64)
+    assert data.train is not None and data.test is not None
+    return data._replace(
+        train=data.train.take(range(0, len(data.train), 8)), test=data.test.take(range(0, len(data.test), 16))
+    )
+
+
+def undisturbed(work: Work, out: Path) -> tuple[dict[str, int], float]:
+    """How often each phase is entered, and how many file operations there are; and seconds."""
+    shared = Shared()
+    began = time.perf_counter()
+    status = os.waitpid(fork(partial(work, out), shared), 0)[1]
+    if status:
+        sys.exit(f"{work.technique} did not end even undisturbed (status {status})")
+    return {phase: shared.count(phase) for phase in PHASES}, time.perf_counter() - began
+
+
+def disturbed(work: Work, out: Path, rng: random.Random, counts: dict[str, int], seconds: float) -> str | None:
+    """Start or go on, and kill; what it was doing, or None if it ended before."""
+    phase = rng.choice([phase for phase in PHASES[1:] if work.paged or phase != "reporting"])
+    after = rng.uniform(0, 0.05) if phase != "reporting" else rng.uniform(0, seconds / 2)
+    shared = Shared(phase, rng.randint(1, counts[phase]), after)
+    status = os.waitpid(fork(partial(work, out), shared), 0)[1]
+    return shared.phase if os.WIFSIGNALED(status) else None
+
+
+class Shared:
+    """What a fork tells its parent: the phase that it is in, and how often each was entered; and when it must die."""
+
+    def __init__(self, fatal: str = "", number: int = 0, after: float = 0.0):
+        self.memory = mmap.mmap(-1, 8 * (len(PHASES) + 1))
+        self.fatal, self.number, self.after = fatal, number, after
+
+    @property
+    def phase(self) -> str:
+        return PHASES[self.memory[0]]
+
+    def count(self, phase: str) -> int:
+        place = 8 * (PHASES.index(phase) + 1)
+        return int.from_bytes(self.memory[place : place + 8], "little")
+
+    def enter(self, phase: str) -> int:
+        """Be in that phase; what it was before."""
+        before, place, number = self.memory[0], 8 * (PHASES.index(phase) + 1), self.count(phase) + 1
+        self.memory[0] = PHASES.index(phase)
+        self.memory[place : place + 8] = number.to_bytes(8, "little")
+        if phase == self.fatal and number == self.number:
+            if phase != "saving":
+                threading.Timer(self.after, os.kill, [os.getpid(), signal.SIGKILL]).start()
+            elif self.after < 0.025:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return before
+
+    def leave(self, before: int) -> None:
+        if PHASES[self.memory[0]] == self.fatal == "saving" and self.count("saving") == self.number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.memory[0] = before
+
+    def within(self, phase: str, function: Callable, concerns: Callable[..., bool] | None = None) -> Callable:
+        """The function, which is that phase wherever it is called so that it `concerns`."""
+
+        def told(*args: Any, **named: Any) -> Any:
+            if concerns and not concerns(*args, **named):
+                return function(*args, **named)
+            before = self.enter(phase)
+            try:
+                return function(*args, **named)
+            finally:
+                self.leave(before)
+
+        return told
+
+
+def fork(work: Callable[[], Any], shared: Shared | None = None) -> int:
+    """A process that does the work, silently; as `shared` has it, not to its end."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        if shared:
+            _watch(shared)
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _watch(shared: Shared) -> None:
+    """Saving is every single operation that changes a file."""
+    loop._step = shared.within("training", loop._step)
+    judge.Judge.rows = shared.within("probing", judge.Judge.rows)  # type: ignore[method-assign]
+    report.report = shared.within("reporting", report.report)
+    page.write_page = shared.within("reporting", page.write_page)
+    for name in ("replace", "fsync", "mkdir", "unlink", "rename"):
+        setattr(os, name, shared.within("saving", getattr(os, name)))
+
+    def writes(_path: Any, mode: str = "r", *_: Any, **__: Any) -> bool:
+        return any(letter in mode for letter in "wax+")
+
+    builtins.open = shared.within("saving", builtins.open, writes)
+
+
+def digests(out: Path, *, paged: bool) -> dict[str, str]:
+    """Of all that a study must have in the end, and of what must not be left."""
+    found: dict[str, str] = {}
+    for path in sorted(out.rglob("*.safetensors")):
+        tensors, header = checkpoint.read_tensors(path)
+        numbers = {name: value.float().tolist() if value.numel() < 2 else value for name, value in tensors.items()}
+        digest = hashlib.sha256(json.dumps({k: header.get(k) for k in ("epoch", "step", "technique")}).encode())
+        for name, value in sorted(numbers.items()):
+            digest.update(name.encode() + (value.numpy().tobytes() if hasattr(value, "numpy") else str(value).encode()))
+        found[path.relative_to(out).as_posix()] = digest.hexdigest()
+    for path in sorted(out.rglob("run.json")):
+        log = [{k: v for k, v in row.items() if k not in VARIES} for row in checkpoint.read_log(path.parent)]
+        found[f"{path.parent.relative_to(out)}/log.jsonl"] = of(log)
+    for folder in (out, out / "inspect") if paged else (out,):
+        rows = results.read(folder)[[*results.KEY, "value", "flagged"]].astype(str)
+        found[f"{folder.relative_to(out)}/results.csv"] = of(sorted(map(tuple, rows.to_numpy().tolist())))
+        found[f"{folder.relative_to(out)}/damaged rows"] = str(results.damaged_lines(folder / "results.csv"))
+    page_files = {"inspect", "report.html", "saliency.png"}
+    found["files"] = str(sorted({path.name for path in out.glob("[!.]*")} - (set() if paged else page_files)))
+    left = [path.name for path in out.rglob("*") if ".damaged" in path.name or path.name == "error.txt"]
+    found["left behind"] = str(left)
+    return found
+
+
+def of(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()
