@@ -9,6 +9,7 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

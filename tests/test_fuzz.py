@@ -345,7 +345,8 @@ class Studies(Kind):
         self.record = {
             "techniques": ["simclr"], "backbones": ["resnet18"], "seeds": [0], "judge": "photos", "data": "photos",
             "pool_images": 9, "test_images": 9, "image_size": 32, "epochs": 3, "every": 1, "classes": ["a", "b"],
-            "format": 1, "recipes": {"simclr": {"epochs": 3}}, "machine": {"threads": 1}, "contrastive": {"simclr": "yes"},
+            "recipes": {"simclr": {"epochs": 3}}, "machine": {"threads": 1},
+            "contrastive": {"simclr": "yes"}, "format": 1,
         }  # fmt: skip
         self.meet(json.dumps(self.record).encode())
         assert self.read

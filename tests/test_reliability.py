@@ -126,9 +126,9 @@ def test_damaged_settings_and_logs_are_restored_from_the_state(name, damage, who
     path = cut / name
     before = path.read_bytes()
     if damage == "flipped":
-        flip(path)
+        flip(path, 20)  # in the first row: what comes after the state is done again
     elif damage == "cut":
-        path.write_bytes(before[: len(before) // 2])
+        path.write_bytes(before[:20])
     else:
         path.unlink()
     api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
@@ -193,10 +193,10 @@ def test_a_damaged_study_json_is_written_anew_with_the_plans_of_its_cells(scenes
 
 def test_killed_studies_end_with_the_same_bits():
     """The short version of benchmarks/faults.py."""
-    words = [sys.executable, "-m", "benchmarks.faults", "--kills", "5", "--techniques", "byol"]
+    words = [sys.executable, "-m", "benchmarks.faults", "--kills", "2", "--techniques", "byol"]
     ended = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "5 kills" in ended.stdout and " 0 of them with other bits" in ended.stdout
+    assert "2 kills" in ended.stdout and " 0 of them with other bits" in ended.stdout
 
 
 # -- stopping and going on --------------------------------------------------------------------------------------------
@@ -341,6 +341,7 @@ def test_a_second_process_on_a_run_is_refused_until_the_first_is_dead(scenes, tm
         pass
 
 
+@pytest.mark.heavy
 def test_two_processes_share_a_study_and_no_cell_is_done_twice(tmp_path):
     words = command(tmp_path / "s", "study", "--techniques", *TECHNIQUES[:3], "--backbones", "shufflenet_v2", epochs=20)
     words += ["--workers", "1", "--judge", str(little_scenes(tmp_path))]
@@ -598,6 +599,7 @@ def more_scenes(tmp_path_factory):
         yield api.open_data("scenes", image_size=32, limit=448)
 
 
+@pytest.mark.heavy
 def test_byol_without_its_predictor_is_flagged(more_scenes, tmp_path, capsys):
     assert (
         "projections_gather" in flags_of("byol", more_scenes, tmp_path, kind=WithoutPredictor, **GUARDED, tau=0.0)[-1]
@@ -609,6 +611,7 @@ def test_a_target_that_learns_too_is_flagged(more_scenes, tmp_path):
     assert "projections_gather" in flags_of("byol", more_scenes, tmp_path, kind=WithoutStopGradient, **GUARDED)[-1]
 
 
+@pytest.mark.heavy
 def test_moco_on_the_relu_of_squeezenet_is_flagged(more_scenes, tmp_path):
     settings = {**GUARDED, "recipe": "paper", "backbone": "squeezenet", "lr": 0.24, "queue": 4096}
     del settings["width"]
@@ -626,7 +629,7 @@ def test_a_rate_a_hundred_times_too_high_is_flagged_or_ends_the_run(technique, m
         assert "--lr" in str(error)
 
 
-@pytest.mark.parametrize("technique", ["byol", "split_brain", *heavy("rotnet", "moco_v2", "simclr")])
+@pytest.mark.parametrize("technique", ["split_brain", *heavy("rotnet", "moco_v2", "simclr", "byol")])
 def test_healthy_runs_are_quiet(technique, more_scenes, tmp_path):
     assert not any(flags_of(technique, more_scenes, tmp_path, **GUARDED))
 
