@@ -191,6 +191,7 @@ def test_a_damaged_study_json_is_written_anew_with_the_plans_of_its_cells(scenes
     assert (out / "study.json.damaged-1").exists()
 
 
+@pytest.mark.heavy
 def test_killed_studies_end_with_the_same_bits():
     """The short version of benchmarks/faults.py."""
     words = [sys.executable, "-m", "benchmarks.faults", "--kills", "2", "--techniques", "byol"]
@@ -413,6 +414,7 @@ def test_a_read_only_disk_is_one_clear_error(scenes, tmp_path):
         subprocess.run(["umount", small], check=True)
 
 
+@pytest.mark.heavy
 def test_out_of_memory_names_a_batch_and_a_size_that_would_fit(tmp_path):
     """With 1 GiB more than what the libraries take, where a batch of 128 at 96 px wants five."""
     words = ["pretrain", "simclr", "mobilenet_v2", "--image-size", "96", "--limit", "128", "--batch", "128"]
