@@ -203,7 +203,8 @@ def _told_of_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Dat
         say(line)
     if leave_out and found:
         joined = leaks.without(joined, [leak for leak in found if leak.exact or leave_out == "near"])
-        say(f"left out: {len(data.pool) - len(joined.pool)} images of the pool")
+        fitted = len(judged.train or ()) - len(joined.train or ())
+        say(f"left out: {len(data.pool) - len(joined.pool)} images of the pool, {fitted} of the training images")
     data = data._replace(pool=joined.pool)
     return (data._replace(train=joined.train) if judged is data else data), judged._replace(train=joined.train)
 
@@ -220,7 +221,7 @@ def verify(
 
     `data`: the labelled data that judged it, where it does not lie prepared on this machine any more.
     """
-    from lilliput.verify import verify
+    from lilliput.verification import verify
 
     folder = Path(folder)
     judge = None

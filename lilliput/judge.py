@@ -12,7 +12,7 @@ from torch import nn
 from lilliput import catalog, checkpoint, cost, results, signals
 from lilliput.errors import BadData
 from lilliput.features import Exam
-from lilliput.files import read_json, seal, set_aside, write_json
+from lilliput.files import read_json, seal, write_json
 from lilliput.plan import Plan
 from lilliput.run import commit, machine, versions
 from lilliput.store import Store, Subset
@@ -119,8 +119,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         try:
             encoder = checkpoint.load_encoder(path)
         except BadData as error:
-            lost.append(path.name)
-            set_aside(path, str(error))
+            lost.append(str(error))
             continue
         about = {
             **{key: record[key] for key in ("technique", "backbone", "seed", "recipe")},
@@ -133,8 +132,8 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         yield judge.rows(encoder, about, probes=wanted, seed=record["seed"], label=label)
     if lost:
         raise BadData(
-            f"{folder} has lost {', '.join(lost)} to damage, the others are judged; to have it again, move the folder "
-            f"away and run the same command"
+            f"{'; '.join(lost)}: the other encoders are judged; to have it again, move {folder} away and run the same "
+            f"command"
         )
 
 

@@ -63,9 +63,14 @@ def append(folder: str | Path, rows: Sequence[dict]) -> None:
         path = Path(folder) / "results.csv"
         if not path.exists():
             write_whole(path, f"{_HEAD}\n".encode())
-        elif not path.read_bytes().startswith(f"{_HEAD}\n".encode()):  # an older Lilliput's, or a damaged one
+        elif _first_line(path) != f"{_HEAD}\n".encode():  # an older Lilliput's, or a damaged one
             _rewrite(path)
         append_whole(path, lines)
+
+
+def _first_line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline()
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:

@@ -223,7 +223,7 @@ def at_rest(*, name: str, split: str, key: Any) -> Store | None:
         _check_digest(store)
         return store
     except BadData as error:  # to be written again
-        with suppress(FileNotFoundError):  # another process was quicker
+        with suppress(OSError):  # another process was quicker, or nothing may be written: that is said later
             set_aside(folder, str(error))
         return None
 

@@ -33,6 +33,8 @@ class Checked(NamedTuple):
         return self.worst <= (ELSEWHERE if self.elsewhere else 0.0)
 
     def __str__(self) -> str:
+        if np.isinf(self.worst):
+            return f"{self.what}: {self.values} values could not be computed anew"
         found = "the same" if self.worst == 0 else f"different by up to {self.worst:.4g}"
         where = ", on another machine or by other versions" if self.elsewhere else ""
         return f"{self.what}: {self.values} values computed anew, {found}{where}"
@@ -96,15 +98,24 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Store, 
     plan = choose(begun.pop("device"), begun)
     plan.take_effect()
     again = Judge(first.judge, train, test, {first.probe: judged["probes"][first.probe]}, plan=plan, data=first.data)
-    new = next(iter(judge_run(run, again, at=[int(first.epoch)])))
-    values = {row["metric"]: row["value"] for row in new}
+    try:
+        values = {row["metric"]: row["value"] for rows in judge_run(run, again, at=[int(first.epoch)]) for row in rows}
+    except BadData as error:
+        say(str(error))
+        values = {}
     old = dict(zip(own.metric, own.value, strict=True))
-    difference = [abs(values.get(name, np.nan) - value) for name, value in old.items() if not np.isnan(value)]
     what = f"{first.technique} {first.backbone} seed {first.seed} epoch {first.epoch} {first.probe}"
-    worst = max(difference, default=0.0) if set(values) == set(old) else np.inf
     here = versions(), machine()["processor"]
     elsewhere = (judged["versions"], judged["machine"]["processor"]) != here
-    return Checked(what, len(old), float(np.nan_to_num(worst, nan=np.inf)), elsewhere)
+    return Checked(what, len(old), _worst(old, values), elsewhere)
+
+
+def _worst(old: dict[str, float], new: dict[str, float]) -> float:
+    """The largest difference; infinite where a value is in one alone, or a number in one alone."""
+    if set(old) != set(new):
+        return np.inf
+    apart = [0.0 if np.isnan(value) and np.isnan(new[name]) else abs(value - new[name]) for name, value in old.items()]
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
 def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Store, Store] | None = None) -> bool:
