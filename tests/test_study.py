@@ -15,7 +15,7 @@ from lilliput.judge import Pixels
 from lilliput.plan import Plan
 from lilliput.probes import finetune
 from lilliput.probes.knn import vote
-from lilliput.probes.linear import DECAYS, fit, linear
+from lilliput.probes.linear import DECAYS, fit, linear, principal
 from lilliput.recipe import SMALL as SMALL_RECIPE
 
 CPU = Plan("cpu", "fp32", channels_last=False)
@@ -236,6 +236,22 @@ def test_the_linear_probe_converges_on_features_that_say_the_same_over_and_over(
     features = (features - features.mean(0)) / features.std(0).clamp(min=1e-9)
     weights, _, left = fit(features, torch.arange(200) % 3, 4)  # a class without images, too
     assert left < 1e-4 and weights.isfinite().all()
+
+
+@pytest.mark.parametrize("images", [900, 200])
+def test_the_linear_probe_takes_features_of_which_half_are_dead(images):
+    """Split-Brain's SqueezeNet had 245 dead ones of 512, and LAPACK in single precision gave up; so it does on these."""
+    for seed in (30, 33, 57, 71):
+        rng = torch.Generator().manual_seed(seed)
+        features = torch.randn(900, 32, generator=rng) @ torch.randn(32, 256, generator=rng)
+        features[:, torch.randperm(256, generator=rng)[:128]] = 0
+        features = features[:images] - features[:images].mean(0)
+        scale = features.std(0)
+        features = features / torch.where(scale > 0, scale, 1.0)
+        variances, axes = principal(features)
+        assert torch.allclose((axes * variances) @ axes.T, features.T @ features / images, atol=1e-4)
+        labels = torch.randint(0, 5, (images,), generator=rng)
+        assert fit(features, labels, 5)[2] <= 1e-4
 
 
 def test_the_linear_probe_says_that_features_are_no_numbers(capsys, scenes):

@@ -77,11 +77,7 @@ def fit(
     prior = truth.mean(0).clamp(min=0.5 / images).log().expand(count, classes)
     if not features.isfinite().all():
         return features.new_zeros(width, count, classes), prior, torch.nan
-    if images < width:  # no image lies outside of their span, and then neither do the weights
-        _, lengths, across = torch.linalg.svd(features, full_matrices=False)
-        variances, axes = lengths**2 / images, across.T
-    else:
-        variances, axes = torch.linalg.eigh(features.T @ features / images)
+    variances, axes = principal(features)
     turned = torch.cat([features @ axes, features.new_ones(images, 1)], dim=1)  # a bias is the weight of a 1
     decay = torch.tensor(DECAYS, device=features.device).expand(len(variances), -1)
     decay = torch.cat([decay, decay.new_zeros(1, count)])[..., None]  # [D + 1, K, 1]
@@ -107,3 +103,18 @@ def fit(
         length = (-(slope * direction).sum((0, 2)) / bend.clamp(min=1e-12))[:, None]
         at, logits = at + length * direction, logits + length * change
     return (axes @ at[:-1].flatten(1)).view(width, count, classes), at[-1], above.max().item()
+
+
+def principal(features: Tensor) -> tuple[Tensor, Tensor]:
+    """[N, D] centred -> variances [R] along the principal axes and the axes [D, R], R the smaller of N and D.
+
+    In double precision: where many features are dead, LAPACK's single one now and then does not converge.
+    """
+    images, width = features.shape
+    place = "cpu" if features.device.type == "mps" else features.device  # which has no doubles
+    if images < width:  # no image lies outside of their span, and then neither do the weights
+        _, lengths, across = torch.linalg.svd(features.to(place, torch.float64), full_matrices=False)
+        variances, axes = lengths**2 / images, across.T
+    else:
+        variances, axes = torch.linalg.eigh((features.T @ features / images).to(place, torch.float64))
+    return variances.to(features), axes.to(features)
