@@ -240,7 +240,7 @@ def test_the_linear_probe_converges_on_features_that_say_the_same_over_and_over(
 
 @pytest.mark.parametrize("images", [900, 200])
 def test_the_linear_probe_takes_features_of_which_half_are_dead(images):
-    """Split-Brain's SqueezeNet had 245 dead ones of 512, and LAPACK in single precision gave up; so it does on these."""
+    """Split-Brain's SqueezeNet had 245 dead ones of 512, and LAPACK in single precision gave up, as on these."""
     for seed in (30, 33, 57, 71):
         rng = torch.Generator().manual_seed(seed)
         features = torch.randn(900, 32, generator=rng) @ torch.randn(32, 256, generator=rng)
