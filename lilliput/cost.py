@@ -5,10 +5,8 @@ al. 2019, https://arxiv.org/abs/1910.09700.
 """
 
 import contextlib
-import ctypes
 import gc
 import logging
-import platform
 import resource
 import sys
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lilliput.decode import return_freed_memory
 from lilliput.errors import BadSetting
 
 WATTS = 250.0  # TDP of the Tesla P100, on which the study that we follow was run
@@ -57,8 +56,7 @@ def reset_peak_memory(device: str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     gc.collect()
-    if platform.libc_ver()[0] == "glibc":  # what earlier work has freed but the allocator keeps is not this work's
-        ctypes.CDLL(None).malloc_trim(0)
+    return_freed_memory()  # what earlier work has freed is not this work's
     clear = Path("/proc/self/clear_refs")
     with contextlib.suppress(OSError):
         if clear.exists():

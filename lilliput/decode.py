@@ -6,14 +6,16 @@ counts. The largest centred square is kept, and resized with Lanczos' filter.
 Files may be hostile: sizes are checked before anything is decoded, and large images are decoded one at a time.
 """
 
+import ctypes
 import io
 import os
+import platform
 import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,7 @@ def _decoded(content: bytes, size: int) -> np.ndarray:
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
         # One of several scans is held whole, whatever it is decoded at.
         held = pixels if scans > 1 else image.width * image.height
-        with _turns(held > large_pixels):
+        with _turns(held > large_pixels), closing(image):  # closed before it is the next one's turn
             image.load()
             return square(_upright(_rgb(image), image), size)
 
@@ -160,9 +162,23 @@ def _file(path: str | os.PathLike) -> io.BufferedReader:
     raise OSError("no file")
 
 
-def _turns(large: bool) -> AbstractContextManager:
-    """One after the other, those that are large."""
-    return _alone if large else nullcontext()
+@contextmanager
+def _turns(large: bool) -> Iterator[None]:
+    """One after the other, those that are large, and none leaves its memory with the thread that it came to."""
+    if not large:
+        yield
+        return
+    with _alone:
+        try:
+            yield
+        finally:
+            return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """To the system; glibc's allocator would keep it, for each thread apart."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
