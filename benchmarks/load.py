@@ -37,14 +37,18 @@ def main() -> None:
         whole, disturbed = Path(folder) / "whole", Path(folder) / "disturbed"
         began = time.perf_counter()
         os.waitpid(fork(partial(work, data, seeds, whole)), 0)
-        print(f"{len(names)} cells undisturbed: {time.perf_counter() - began:.0f} s", flush=True)
-        began, kills = time.perf_counter(), 0
+        seconds = time.perf_counter() - began
+        print(f"{len(names)} cells undisturbed: {seconds:.0f} s", flush=True)
+        began, kills, a_cell = time.perf_counter(), 0, seconds / len(names)
         while True:
-            left = {name: rng.uniform(0, 1.0) for name in doomed if not (disturbed / "cells" / name / ".doom").exists()}
-            status = os.waitpid(fork(partial(dying_work, left, data, seeds, disturbed)), 0)[1]
+            left = [name for name in doomed if not (disturbed / "cells" / name / ".doom").exists()]
+            moments = {name: rng.uniform(0, a_cell) for name in left}
+            status = os.waitpid(fork(partial(dying_work, moments, data, seeds, disturbed)), 0)[1]
             if not os.WIFSIGNALED(status):
                 break
             kills += 1
+            if kills % 20 == 0:
+                print(f"killed {kills} times", flush=True)
         print(f"killed {kills} times: {time.perf_counter() - began:.0f} s, ended with status {status}")
         one, two = (rows_of(out) for out in (whole, disturbed))
         print(f"{len(one)} rows and {len(two)} rows, {len(set(one) ^ set(two))} of them not in both")
