@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lilliput import catalog, run
+from lilliput import catalog, records, run
 from lilliput.errors import BadData, BadSetting, UnknownName
-from lilliput.files import read_json
 from lilliput.progress import say
 from lilliput.store import Data, Store
 
@@ -118,7 +117,7 @@ def probe(
         raise BadData(f"{folder} is not the folder of a run: it has no run.json")
     for name in probes:
         catalog.check("probes", name)
-    record = read_json(folder / "run.json")
+    record = records.read_run(folder)
     begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
     chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
     if not isinstance(data, Data):
@@ -226,8 +225,8 @@ def verify(
     folder = Path(folder)
     judge = None
     if data is not None:
-        name = "study.json" if (folder / "study.json").exists() else "run.json"
-        judge = _labelled(data, read_json(folder / name)["image_size"], data_folder)
+        read = records.read_study if (folder / "study.json").exists() else records.read_run
+        judge = _labelled(data, read(folder)["image_size"], data_folder)
     return verify(folder, sample=sample, seed=seed, judge=judge)
 
 
@@ -258,7 +257,7 @@ def report(
         return paths
     judge = None
     if data is not None:
-        judge = _labelled(data, read_json(folder / "study.json")["image_size"], data_folder)
+        judge = _labelled(data, records.read_study(folder)["image_size"], data_folder)
     return [write_page(folder, judge), *paths]
 
 

@@ -18,9 +18,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lilliput import catalog
+from lilliput import catalog, records
 from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.files import SEAL, read_json, set_aside, write_whole
+from lilliput.files import SEAL, set_aside, write_whole
 
 FORMAT = 2  # of runs and studies
 KEPT = 2  # states
@@ -186,7 +186,7 @@ def newest_state(folder: Path) -> State | None:
             continue
         check_format(header.get("format", 0), path)
         if header["format"] == 1:  # its log and its settings stood in files of their own alone
-            record = read_json(folder / "run.json")
+            record = records.read_run(folder)
             return State(header["epoch"], 0, tensors, record, read_log(folder, header["epoch"]), header["scaler"])
         return State(tensors=tensors, **{key: header[key] for key in State._fields if key != "tensors"})
     return None

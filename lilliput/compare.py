@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lilliput import paper, results
+from lilliput import paper, records, results
 from lilliput.errors import BadData
-from lilliput.files import read_json
 from lilliput.results import BASELINES, CELL, interval, select, wilson
 from lilliput.visible import visible
 
@@ -57,12 +56,12 @@ def _side(where: str | Path) -> Side:
     rows = results.read(folder)
     if not (folder / "study.json").exists() or rows.empty:
         raise BadData(f"{folder} is not the folder of a judged study; give one, or the word {PAPER}")
-    record = read_json(folder / "study.json")
+    record = records.read_study(folder)
     picked = select(results.finished(rows[rows.judge == record["judge"]]))
     cells = {}
     for (technique, backbone), cell in picked[~picked.technique.isin(BASELINES)].groupby(CELL[:2]):
         mean, half = interval(cell.best)
-        if half is None and record.get("test_images"):
+        if half is None and record["test_images"]:
             low, high = wilson(mean * record["test_images"], record["test_images"])
             half = (high - low) / 2
         cells[paper.technique(technique) or technique, paper.backbone(backbone) or backbone] = mean, half
@@ -77,7 +76,7 @@ def _differences(one: str | Path, two: str | Path) -> list[str]:
             "The paper: STL-10 at 96 px, 100,000 images without labels, 100 epochs or more. On other data, sizes or "
             "lengths this compares the order of techniques and networks, not their accuracies.",
         ]
-    records = [read_json(Path(where) / "study.json") for where in (one, two)]
+    records = [records.read_study(Path(where)) for where in (one, two)]
     names = ["data_digest", "judge", "image_size", "pool_images", "epochs", "batch", "recipe", "seeds", "commit"]
     odd = [
         visible(f"- {name}: {a.get(name)} / {b.get(name)}")

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lilliput import checkpoint, results
+from lilliput import checkpoint, records, results
 from lilliput.errors import BadData, BadSetting
 from lilliput.features import Exam
-from lilliput.files import read_json, write_whole
+from lilliput.files import write_whole
 from lilliput.judge import Judge, judge_run
 from lilliput.masks import masks_of
 from lilliput.plan import Plan, choose, own_threads
@@ -63,7 +63,7 @@ def open_sample(folder: Path, judge: tuple[Store, Store] | None = None) -> Sampl
 
     Raises BadData with the way out where they are gone.
     """
-    train, test = judge_stores(read_json(folder / "study.json"), judge)
+    train, test = judge_stores(records.read_study(folder), judge)
     labels = _spread_by_class(test, TEST)
     test = test.take(labels)
     assert test.labels is not None and test.classes is not None
@@ -77,6 +77,10 @@ def judge_stores(record: dict[str, Any], judge: tuple[Store, Store] | None = Non
     Raises BadData with the way out where they are gone, or others.
     """
     wanted, origin = record.get("judge_digests", ["", ""]), record.get("judge_origin")
+    told = {"judge_digests": wanted, "judge_origin": origin or {"digest": "", "left_out": []}}
+    records.of_kinds(told, records.IMAGES, "the record of what judged")
+    if len(wanted) != 2:
+        raise BadData(f"of judge_digests there are {len(wanted)}, not those of the training and the test images")
     train, test = judge or (_store_of(origin["digest"] if origin else wanted[0]), _store_of(wanted[1]))
     if origin and train.digest != wanted[0]:  # the labelled images were taken without some of them
         train = train.take(np.setdiff1d(np.arange(len(train)), origin["left_out"]))
@@ -102,7 +106,7 @@ def _spread_by_class(store: Store, count: int) -> np.ndarray:
 
 def inspect(folder: Path, sample: Sample) -> pd.DataFrame:
     """Judge every cell's last encoder by PROBES, and all encoders by geometry; the rows, those of before too."""
-    place, study = folder / "inspect", read_json(folder / "study.json")
+    place, study = folder / "inspect", records.read_study(folder)
     runs = [run for run in sorted((folder / "cells").glob("*")) if checkpoint.encoders(run)]
     with own_threads(), task("inspecting", len(runs)) as advance:
         for run in runs:
@@ -115,7 +119,7 @@ def inspect(folder: Path, sample: Sample) -> pd.DataFrame:
 
 
 def _inspect_run(run: Path, place: Path, study: dict, sample: Sample) -> None:
-    record = read_json(run / "run.json")
+    record = records.read_run(run)
     rows = results.read(place)
     own = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
     own = own[own.seed == record["seed"]]
@@ -154,7 +158,7 @@ def looks(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs:
 
 
 def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Look:
-    record = read_json(run / "run.json")
+    record = records.read_run(run)
     file = place / f"{run.name}-{epoch:03}.npz"
     about = record["technique"], record["backbone"], record["seed"], epoch
     if file.exists() and file.stat().st_mtime >= path.stat().st_mtime:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch.nn.functional as F
 from torch import nn
 
-from lilliput import catalog, checkpoint, cost, results, signals
+from lilliput import catalog, checkpoint, cost, records, results, signals
 from lilliput.errors import BadData
 from lilliput.features import Exam
-from lilliput.files import read_json, seal, write_json
+from lilliput.files import seal, write_json
 from lilliput.plan import Plan
 from lilliput.run import commit, machine, versions
 from lilliput.store import Store, Subset
@@ -99,7 +99,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
 
     `done`: pairs (epoch, probe) that need no judging. Probes that judge only the last checkpoint do so unless `at`.
     """
-    record = read_json(folder / "run.json")
+    record = records.read_run(folder)
     log = {row["epoch"]: row for row in checkpoint.read_log(folder)}
     saved = checkpoint.encoders(folder)
     if at and not set(at) <= set(saved):
@@ -116,6 +116,8 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         signals.check(f"{folder.name}: stopped before the encoder of epoch {epoch} was judged")
         if epoch and epoch not in log:
             raise BadData(f"{folder}/log.jsonl lacks epoch {epoch}; the command that pretrained it restores the log")
+        if epoch:
+            records.of_kinds(log[epoch], records.LOGGED, folder / "log.jsonl")
         try:
             encoder = checkpoint.load_encoder(path)
         except BadData as error:
@@ -125,7 +127,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
             **{key: record[key] for key in ("technique", "backbone", "seed", "recipe")},
             "epoch": epoch,
             **costs(record, log.get(epoch)),
-            "flagged": " ".join(log.get(epoch, {}).get("flags", [])),
+            "flagged": " ".join(map(str, log.get(epoch, {}).get("flags", []))),
             "trace": judge.trace(record),
         }
         label = f"{record['technique']} {record['backbone']} epoch {epoch}"

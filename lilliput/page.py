@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lilliput import checkpoint, figures, guards, inspect, paper, pictures, results
+from lilliput import checkpoint, figures, guards, inspect, paper, pictures, records, results
 from lilliput.errors import BadData, LilliputError, wanted
-from lilliput.files import read_json, write_whole
+from lilliput.files import write_whole
 from lilliput.inspect import Look, Sample
 from lilliput.probes.linear import Classifier
 from lilliput.probes.saliency import METHODS, saliency_maps
@@ -82,25 +82,14 @@ def write_page(folder: Path, judge: tuple[Store, Store] | None = None) -> Path:
 
 
 def _opened(folder: Path) -> Study:
-    rows, record = results.read(folder), _checked(folder / "study.json", read_json(folder / "study.json"))
-    rows = results.finished(rows[rows.judge == record.get("judge", "")])
+    rows, record = results.read(folder), records.read_study(folder)
+    rows = results.finished(rows[rows.judge == record["judge"]])
     if rows.empty:
         raise BadData(f"{folder} has no judged rows yet; run its study first")
     seen = rows[~rows.technique.isin(BASELINES)]
     techniques = paper.in_order(seen.technique, paper.TECHNIQUES)
     backbones = paper.in_order(seen.backbone, paper.BACKBONES)
     return Study(folder, rows, record, techniques, backbones)
-
-
-def _checked(path: Path, record: Any) -> dict:
-    """The settings, if they are of the kinds that the page counts on."""
-    counts = dict.fromkeys(("pool_images", "test_images", "image_size", "epochs"), int)
-    kinds = {**counts, "judge": str, "classes": list}
-    for name, kind in kinds.items():
-        if not isinstance(record, dict) or not isinstance(record.get(name), kind):
-            raise BadData(f"{path} is damaged: it has no {name} of type {kind.__name__}")
-    record["classes"] = list(map(str, record["classes"]))
-    return record
 
 
 # -- what was measured ------------------------------------------------------------------------------------------------
@@ -356,7 +345,7 @@ def _cases(study: Study, look: Look, sample: Sample) -> list[tuple[int, bool, di
         rows += [int(right[chance[guess[own] == number].argmax()])] if len(right) else []
         rows += [int(wrong[chance[guess[own] != number].argmin()])] if len(wrong) else []
     run = study.folder / "cells" / checkpoint.cell_name(look.technique, look.backbone, look.seed)
-    exam = inspect.exam_of(checkpoint.encoders(run)[look.epoch], read_json(run / "run.json"), sample)
+    exam = inspect.exam_of(checkpoint.encoders(run)[look.epoch], records.read_run(run), sample)
     images = exam.plan.images(sample.test.batch(np.array(rows)))
     labels = torch.as_tensor(truth[rows], device=exam.plan.device)
     classify = Classifier(*(torch.as_tensor(part, device=exam.plan.device) for part in look.classifier))

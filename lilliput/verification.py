@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lilliput import checkpoint, results
+from lilliput import checkpoint, records, results
 from lilliput.errors import BadData, LilliputError
 from lilliput.files import read_json
 from lilliput.inspect import judge_stores
@@ -92,7 +92,10 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Store, 
     first = own.iloc[0]
     if not first.trace:
         raise BadData(f"the rows of {folder} are of an older Lilliput and do not say how they were judged")
-    judged = read_json(folder / "traces" / f"{first.trace}.json")["judged"]
+    path = folder / "traces" / f"{first.trace}.json"
+    judged = records.of_kinds(read_json(path), {"judged": records.JUDGED}, path)["judged"]
+    if first.probe not in judged["probes"]:
+        raise BadData(f"{path} is not of these rows: it tells nothing of the probe {first.probe}")
     train, test = judge_stores(judged, judge)
     begun = dict(judged["plan"])
     plan = choose(begun.pop("device"), begun)

@@ -22,10 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lilliput import catalog, checkpoint, cli, masks, page, plan, report, results
+from lilliput import catalog, checkpoint, cli, inspect, judge, masks, page, plan, records, report, results
 from lilliput.decode import decode, quietly
 from lilliput.errors import BadData, LilliputError
-from lilliput.files import read_json
+from lilliput.files import read_json, write_json
 from lilliput.store import open_store, write_store
 
 SECONDS, MIB = 20, 2048  # of one input at most, and what all of them may add to the process
@@ -278,29 +278,54 @@ class Headers(Kind):
 
 
 class Records(Kind):
+    """A seal is no proof of good faith: each content is met with one as well."""
+
     heavy = 2000
 
+    def prepare(self):
+        self.record = {
+            "technique": "simclr", "backbone": "resnet18", "recipe": "small", "data": "x", "seed": 0, "image_size": 32,
+            "parameters": 9, "multiply_adds": None, "multiply_adds_224": 9, "versions": {"torch": "2"}, "format": 2,
+            "plan": {"device": "cpu", "precision": "fp32", "channels_last": True},
+        }  # fmt: skip
+        self.meet(json.dumps(self.record).encode())
+        assert self.read
+
     def inputs(self):
-        return texts_of({"technique": "simclr", "plan": {"device": "cpu"}, "epochs": 5, "versions": {"torch": "2"}})
+        plans = altered(self.record["plan"]).map(lambda plan: {**self.record, "plan": json.loads(plan)})
+        return texts_of(self.record) | plans.map(json.dumps).map(str.encode)
 
     def meet(self, content):
-        (self.folder / "run.json").write_bytes(content)
+        path = self.folder / "run.json"
+        path.write_bytes(content)
         with contextlib.suppress(BadData):
-            read_json(self.folder / "run.json")
+            read_json(path)
+        with contextlib.suppress(ValueError, RecursionError):
+            record = json.loads(content)
+            if isinstance(record, dict):
+                write_json(path, record)
+        self.read = False
+        with contextlib.suppress(LilliputError):
+            record = records.read_run(self.folder)
+            inspect.plan_of(record)
+            self.read = bool(judge.costs(record, None))
 
 
 class Logs(Kind):
     heavy = 1500
 
     def inputs(self):
-        row = {"epoch": 1, "loss": 0.5, "total_seconds": 3.0}
+        row = dict.fromkeys(("epoch", *records.LOGGED), 3)
         whole = "".join(json.dumps({**row, "epoch": epoch}) + "\n" for epoch in range(1, 6)).encode()
         return damaged([whole]) | texts_of(row).map(lambda one: whole + one + b"\n")
 
     def meet(self, content):
         (self.folder / "log.jsonl").write_bytes(content)
         with contextlib.suppress(BadData):
-            assert all(row["epoch"] <= 3 for row in checkpoint.read_log(self.folder, 3))
+            rows = checkpoint.read_log(self.folder, 3)
+            assert all(row["epoch"] <= 3 for row in rows)
+            for row in rows:
+                judge.costs(dict.fromkeys(records.RUN), records.of_kinds(row, records.LOGGED, "a log"))
 
 
 class Results(Kind):

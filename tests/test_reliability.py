@@ -18,7 +18,21 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import lilliput
-from lilliput import api, catalog, checkpoint, files, guards, memory, page, results, signals, store, verification
+from lilliput import (
+    api,
+    catalog,
+    checkpoint,
+    compare,
+    files,
+    guards,
+    inspect,
+    memory,
+    page,
+    results,
+    signals,
+    store,
+    verification,
+)
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.plan import Plan
 from lilliput.probes.linear import linear
@@ -485,6 +499,49 @@ def test_a_run_of_the_first_format_goes_on_to_the_same_bits(whole, cut, scenes):
         path.unlink()
     api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
     assert bits(cut)["encoder_003.safetensors"] == bits(whole)["encoder_003.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [
+        ("run.json", {"plan": {"device": "cpu", "precision": "fp32", "channels_last": "no"}}),
+        ("run.json", {"plan": None}),
+        ("run.json", {"image_size": "32"}),
+        ("run.json", {"seed": True}),
+        ("run.json", {"parameters": []}),
+        ("study.json", {"judge": {}}),
+        ("study.json", {"test_images": "40"}),
+        ("study.json", {"classes": [["a"]]}),
+        ("study.json", {"judge_digests": 3}),
+        ("study.json", {"judge_origin": {"digest": "", "left_out": ["x"]}}),
+    ],
+)
+def test_records_of_other_kinds_than_ours_are_refused_by_name(study, scenes, tmp_path, name, odd):
+    """Sealed as ours are, which anyone can do."""
+    out = shutil.copytree(study, tmp_path / "s")
+    path = out / name if name == "study.json" else out / "cells/rotnet-shufflenet_v2-0" / name
+    files.write_json(path, {**files.read_json(path), **odd})
+    with pytest.raises(BadData, match=f"{next(iter(odd))}|channels_last|left_out"):
+        if name == "run.json":
+            api.probe(path.parent, scenes, probes=["knn"])
+        elif "judge_digests" in odd or "judge_origin" in odd:
+            inspect.open_sample(out)
+        else:
+            compare.compare(out, "paper")
+
+
+def test_a_log_or_a_trace_of_other_kinds_is_refused_by_name(study, scenes, tmp_path):
+    out = shutil.copytree(study, tmp_path / "s")
+    run = out / "cells/rotnet-shufflenet_v2-0"
+    rows = checkpoint.read_log(run)
+    checkpoint.write_log(run, [{**row, "total_seconds": "long"} for row in rows])
+    with pytest.raises(BadData, match="its total_seconds is 'long'"):
+        api.probe(run, scenes, probes=["knn"])
+    checkpoint.write_log(run, rows)
+    for path in (out / "traces").glob("*.json"):
+        files.write_json(path, {**files.read_json(path), "judged": {"plan": 3}})
+    with pytest.raises(BadData, match=r"traces.*its plan is 3"):
+        api.verify(out, scenes, sample=1)
 
 
 # -- verify -----------------------------------------------------------------------------------------------------------
