@@ -16,6 +16,7 @@ from lilliput.store import cannot_write
 chunk_bytes = 1 << 20
 seconds_without_answer = 30
 pause_seconds = 1.0
+least_bytes, per_seconds = 2**16, 60.0  # a server that sends less is as good as one that does not answer
 
 
 class Broken(Exception):
@@ -97,7 +98,7 @@ def _attempt(url: str, part: Path, size: int) -> None:
             part.open("ab" if answer.status == 206 else "wb") as file,
             task(f"downloading {part.stem}, MiB", _mebibytes(left)) as advance,
         ):
-            for chunk in _chunks(answer):
+            for chunk in _quick_enough(_chunks(answer), url):
                 file.write(chunk[:left])
                 advance(_mebibytes(left) - _mebibytes(left - len(chunk)))
                 left -= len(chunk)
@@ -117,6 +118,21 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
             yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise Broken(str(error) or type(error).__name__) from error
+
+
+def _quick_enough(chunks: Iterator[bytes], url: str) -> Iterator[bytes]:
+    """The chunks, as long as they come at the least rate."""
+    began, came = time.monotonic(), 0
+    for chunk in chunks:
+        yield chunk
+        came += len(chunk)
+        if time.monotonic() - began > per_seconds:
+            if came < least_bytes:
+                raise LilliputError(
+                    f"cannot download {url}: no more than {came} bytes in {per_seconds:.0f} s; what came is kept, and "
+                    f"the same command goes on"
+                )
+            began, came = time.monotonic(), 0
 
 
 def _size(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,6 +21,7 @@ class Server(ThreadingHTTPServer):
     """Serves `content`, cut off after `cuts[i]` bytes in answer i; `log` has the Range of every request.
 
     `length`: what it says of the answer's length, a function of the true one. `stalls`: it waits where it would cut.
+    `drips`: it sends a byte at a time, with so many seconds between two.
     `endless`: it sends more until nobody listens. `refuses_ranges`: its answer to one. `elsewhere`: where it sends to.
     """
 
@@ -27,7 +29,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.cuts, self.log, self.knows_ranges, self.status = content, [], [], True, None
         self.length, self.stalls, self.endless, self.refuses_ranges, self.elsewhere = str, None, False, None, None
-        self.most, self.sent_in_excess = None, 0
+        self.most, self.sent_in_excess, self.drips = None, 0, None
 
     @property
     def url(self):
@@ -60,6 +62,11 @@ class Handler(BaseHTTPRequestHandler):
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
         self.end_headers()
+        with suppress(OSError):
+            while server.drips:
+                self.wfile.write(body[:1])
+                body = body[1:]
+                time.sleep(server.drips)
         cut = bool(server.cuts)
         self.wfile.write(body[: server.cuts.pop(0)] if cut else body)
         if cut and server.stalls:
@@ -153,6 +160,16 @@ def test_attempts_count_only_while_nothing_new_comes(server, tmp_path):
         download_from(server, tmp_path / "g", attempts=3)
     assert len(server.cuts) == 6
     assert (tmp_path / "g.part").stat().st_size == 300_000  # kept, to go on from
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "per_seconds", 0.3)
+    server.drips = 0.02
+    with pytest.raises(LilliputError, match=rf"{server.url}: no more than \d+ bytes in .* goes on"):
+        download_from(server, tmp_path / "f")
+    server.drips = None
+    assert download_from(server, tmp_path / "f").read_bytes() == content
+    assert server.log[0] is None and int(server.log[1].removeprefix("bytes=").removesuffix("-")) > 0
 
 
 def test_a_server_that_always_cuts_and_knows_no_ranges_is_given_up(server, tmp_path):

@@ -150,6 +150,7 @@ def _classified(folder: Path) -> Part:
     entries = _entries(folder)
     # os.path's own tests, unlike an entry's, take a link in a circle for nothing rather than for an error.
     roots = [Path(entry) for entry in entries if os.path.isdir(entry) and not entry.name.startswith(".")]
+    _refuse_within(folder, roots)
     files = [file._replace(name=f"{root.name}/{file.name}") for root, own in _listed(roots).items() for file in own]
     loose = [entry.name for entry in entries if os.path.isfile(entry) and _is_image(entry.name)]
     if not files and loose:
@@ -162,6 +163,19 @@ def _classified(folder: Path) -> Part:
     if loose:
         say(f"passed over {len(loose)} images directly in {folder}, which have no class: {loose[0]!r} ...")
     return Part(folder, sorted(files), sorted({_class_of(file) for file in files}))
+
+
+def _refuse_within(folder: Path, roots: list[Path]) -> None:
+    """Class folders that are links to where others lie: the same images would be of two classes."""
+    place = folder.resolve()
+    seen: dict[Path, Path] = {}
+    for root in sorted(roots, key=lambda root: len(root.resolve().parts)):
+        own = root.resolve()
+        around = next((seen[above] for above in (own, *own.parents) if above in seen), None)
+        if around or own in (place, *place.parents):
+            other = f"class folder {around}" if around else f"folder {own}"
+            raise BadData(f"class folder {root} and {other} hold the same images; remove the link")
+        seen[own] = root
 
 
 def _refuse(classes: set[str], why: str) -> None:

@@ -185,6 +185,16 @@ def test_class_folders_may_be_links(root, tmp_path):
     assert data.train.classes == ["ant", "cat"] and greys(data.train) == [0, 1, 20, 21]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
+@pytest.mark.parametrize("to", [".", "..", "cat", "cat/deep"])
+def test_class_folders_that_share_images_are_refused(root, to):
+    labelled(root)
+    draw(root / "train" / "cat" / "deep" / "x.png", 3)
+    (root / "train" / "dog").symlink_to(root / "train" / to)
+    with pytest.raises(BadData, match=r"class folder .*dog.* hold the same images; remove the link"):
+        folder.prepare(path=root)
+
+
 def test_damaged_files_among_many_are_skipped_counted_and_named(root, capsys):
     for number in range(20):
         draw(root / f"{number:02}.png", number)
