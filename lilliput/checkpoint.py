@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
 from lilliput import catalog, records
 from lilliput.errors import BadData, BadSetting, LilliputError
@@ -24,6 +25,7 @@ from lilliput.files import SEAL, set_aside, write_whole
 
 FORMAT = 2  # of runs and studies
 KEPT = 2  # states
+SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 
 # -- encoders ---------------------------------------------------------------------------------------------------------
@@ -70,7 +72,8 @@ def load_encoder(path: str | os.PathLike) -> nn.Module:
     if "technique" not in about:
         raise BadData(f"{path} was not written by Lilliput: its header names no technique")
     try:
-        encoder = _described(path, about)
+        with _Bounded(SPARE + 4 * sum(value.numel() for value in weights.values())):
+            encoder = _described(path, about)
     except LilliputError:
         raise
     except Exception as error:  # whatever a header of other kinds than ours leads to
@@ -92,6 +95,22 @@ def _described(path: Path, about: dict) -> nn.Module:
     catalog.sort_options(options, techniques=[technique], backbones=[backbone])  # refuses values of other types
     build = catalog.backbone_builder(backbone, **options)
     return catalog.technique(technique).build_encoder(build)
+
+
+class _Bounded(TorchFunctionMode):
+    """No more than so many numbers in new tensors: a header of some bytes could name a network of gibibytes."""
+
+    def __init__(self, most: int):
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if function in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn):
+            self.left -= made.numel()
+            if self.left < 0:
+                raise MemoryError("a network far larger than its weights")
+        return made
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:

@@ -252,6 +252,36 @@ def test_images_of_100_megapixels_are_read_one_at_a_time(tmp_path):
     assert mib < 1200, mib  # RGBA and RGB of 100 megapixels are 763 MiB
 
 
+HEADER = """
+import re, sys
+from pathlib import Path
+from lilliput import catalog, checkpoint
+from lilliput.errors import BadData
+path = Path(sys.argv[1])
+about = {"technique": "rotnet", "backbone": sys.argv[2], "backbone_options": {}}
+encoder = catalog.technique("rotnet").build_encoder(catalog.backbone_builder("squeezenet"))
+checkpoint.save_encoder(path, encoder, about)
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+before = peak()
+try:
+    checkpoint.load_encoder(path)
+except BadData as error:
+    print(peak() - before, error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is told by Linux")
+def test_a_header_cannot_have_gibibytes_built(tmp_path):
+    """Of timm's, one of 4.4 thousand million weights: 17 GiB, were it built before it is compared with the file's."""
+    name = "timm/eva02_enormous_patch14_clip_224"
+    done = subprocess.run(
+        [sys.executable, "-c", HEADER, str(tmp_path / "a.safetensors"), name],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    mib, said = done.stdout.split(" ", 1)
+    assert "far larger than its weights" in said and int(mib) < 1200
+
+
 def test_strips_of_a_large_image_give_what_the_whole_gives(monkeypatch):
     deep = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (50, 40), dtype=np.uint16))
     clear = pixels(40, 50).convert("RGBA")
