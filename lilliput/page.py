@@ -624,11 +624,28 @@ def _few_labels(study, sample, rows, by_technique, by_backbone) -> str:
     shown = {f"accuracy_{p}_percent": f"{p} %" for p in (1, 10, 100)}
     alt = "Linear accuracy with 1, 10 and 100 per cent of the labels, a panel for each backbone."
     return (
-        f"<p>The linear probe with fewer labels, means over draws ({note}). Fine-tuning with few labels is not part "
-        "of it.</p>"
+        f"<p>The linear probe with fewer labels, means over draws ({note}).</p>"
         + _picture(study, "few-labels", pictures.few_labels(own, study.techniques, study.backbones), alt)
         + _matrix(own, study, shown)
         + _inspect_source(study, "few_labels")
+        + _few_finetuned(study)
+    )
+
+
+def _few_finetuned(study: Study) -> str:
+    """Where it was asked for, for it takes as long as all the rest."""
+    own = study.rows[study.rows.probe == "few_finetune"]
+    if own.empty:
+        return (
+            "<p>The whole network fine-tuned with few labels: not asked for; <code>--probes linear knn few_finetune"
+            "</code> adds it to the study.</p>"
+        )
+    counts = {p: own[own.metric == f"images_{p}_percent"].value.median() for p in (1, 10)}
+    return (
+        f"<h3>Fine-tuned</h3><p>The whole network learns from {counts[1]:.0f} and from {counts[10]:.0f} labelled "
+        "images; means over draws, on all test images. The random start is the same from scratch.</p>"
+        + _matrix(own, study, {f"accuracy_{p}_percent": f"{p} %" for p in (1, 10)}, "random_init")
+        + _source(study, "results.csv", "few_finetune")
     )
 
 
@@ -723,11 +740,11 @@ def _thumbnail(store: Store, row: int) -> str:
     return base64.b64encode(drawn.getvalue()).decode()
 
 
-def _matrix(rows: pd.DataFrame, study: Study, metrics: dict[str, str]) -> str:
-    """A row for each technique and backbone, a column for each metric; means over seeds."""
+def _matrix(rows: pd.DataFrame, study: Study, metrics: dict[str, str], *baselines: str) -> str:
+    """A row for each technique (and baseline) and backbone, a column for each metric; means over seeds."""
     wide = rows[rows.metric.isin(metrics)].groupby(["technique", "backbone", "metric"]).value.mean().unstack()
     lines = []
-    for technique in study.techniques:
+    for technique in [*study.techniques, *baselines]:
         for backbone in study.backbones:
             if (technique, backbone) in wide.index:
                 values = wide.loc[(technique, backbone)]

@@ -140,7 +140,7 @@ def scenes(tmp_path_factory):
 def test_a_probe_yields_figures_and_leaves_the_encoder_as_it_was(name, scenes):
     encoder = catalog.backbone_builder("resnet18", width=0.25)().eval()
     before = copy.deepcopy(encoder.state_dict())
-    options = {"epochs": 1} if name == "finetune" else {}
+    options = {"finetune": {"epochs": 1}, "few_finetune": {"draws": 1}}.get(name, {})
     exam = Exam(encoder, scenes.train, scenes.test, plan=CPU)
     rows = list(catalog.probe(name)(exam, **options))
     assert rows == list(catalog.probe(name)(Exam(encoder, scenes.train, scenes.test, plan=CPU), **options))

@@ -35,7 +35,7 @@ def study(tmp_path_factory):
                     Image.fromarray(pixels.astype(np.uint8)).save(here / f"{number}.png")
         out, failed = api.study(
             folder / "photos", folder / "study", techniques=["simclr", "split_brain"], backbones=["shufflenet_v2"],
-            epochs=2, every=1, batch=16, device="cpu", plan=PLAN, width=0.5,
+            epochs=2, every=1, batch=16, device="cpu", plan=PLAN, width=0.5, probes=["linear", "knn", "few_finetune"],
         )  # fmt: skip
         assert not failed
         paths = api.report(out)
@@ -83,6 +83,8 @@ def test_every_section_is_filled_and_every_picture_described(study):
     }
     assert sections >= wanted | {"geometry", "map", "few_labels", "protocol"}
     assert "could not be made" not in reader.text and "There are none" not in reader.text
+    few = reader.text.partition("Fine-tuned")[2]
+    assert "learns from 3 and from 9 labelled images" in few and "random init" in few.partition("From results.csv")[0]
     images = [about for tag, about in reader.tags if tag == "img"]
     assert len(images) > 10 and all(len(about["alt"]) > 20 for about in images)
     assert all(about.get("aria-label") for _, about in reader.tags if "plot" in (about.get("class") or ""))

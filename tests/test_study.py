@@ -14,6 +14,7 @@ from lilliput.features import Exam, effective_rank, measure_batch_norm, split
 from lilliput.judge import Pixels
 from lilliput.plan import Plan
 from lilliput.probes import finetune
+from lilliput.probes.few_finetune import few_finetune
 from lilliput.probes.knn import vote
 from lilliput.probes.linear import DECAYS, fit, linear, principal
 from lilliput.recipe import SMALL as SMALL_RECIPE
@@ -166,6 +167,23 @@ def test_labels_are_learned_for_any_number_of_steps(images_seen, scenes):
     exam = Exam(catalog.backbone_builder("shufflenet_v2", width=0.5)(), scenes.train, scenes.test, plan=CPU)
     model = finetune.learn(exam, SMALL_RECIPE.replace(batch=16), images_seen=images_seen)
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_few_labels_are_enough_for_dark_and_light(tmp_path):
+    rng = np.random.default_rng(0)
+    for split_name in ("train", "test"):
+        for place, name in enumerate(("dark", "light")):
+            folder = tmp_path / "two" / split_name / name
+            folder.mkdir(parents=True)
+            for number in range(60):
+                pixels = rng.integers(0, 120, (32, 32, 3)) + 120 * place
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    two = api.open_data(tmp_path / "two", image_size=32)
+    encoder = catalog.backbone_builder("resnet18", width=0.25)()
+    found = dict(few_finetune(Exam(encoder, two.train, two.test, plan=CPU)))
+    assert (found["images_1_percent"], found["images_10_percent"]) == (2, 12)
+    assert found["accuracy_10_percent"] > 0.9 and found["held_out_accuracy_10_percent"] > 0.9
+    assert found["accuracy_10_percent"] != found["accuracy_1_percent"]
 
 
 def test_measured_batch_norm_leaves_maps_of_mean_zero_and_variance_one(scenes):

@@ -26,7 +26,7 @@ def few_labels(exam: Exam):
     for percent, draws in SHARES.items():
         found, told = [], []
         for _ in range(draws):
-            rows = exam.fit[_draw(labels, percent / 100, rng)]
+            rows = exam.fit[draw(labels, percent / 100, rng)]
             fitted = exam.train_features[rows], exam.train_labels[rows]
             classify, _ = best_classifier(*fitted, held_out, truth, len(exam.classes))
             found.append((classify(exam.test_features).argmax(1) == exam.test_labels).float().mean().item())
@@ -37,7 +37,8 @@ def few_labels(exam: Exam):
         yield f"images_{percent}_percent", float(len(rows))
 
 
-def _draw(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def draw(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Indices of that share (0..1) of every class, of each at least one."""
     kept = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

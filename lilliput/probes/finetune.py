@@ -21,10 +21,14 @@ checkpoints = "last"  # dear, so only the last checkpoint unless others are aske
 
 def finetune(exam: Exam, *, epochs: int = 10, lr: float = 1e-3, batch: int = 64):
     """Train on nine tenths of the labelled images, report the last state on test and on the held-out tenth."""
-    adam = Recipe(
+    yield from grade(exam, learn(exam, adam(epochs, lr, batch), images_seen=epochs * len(exam.fit)))
+
+
+def adam(epochs: int, lr: float, batch: int) -> Recipe:
+    """With a tenth of warm-up, then a cosine."""
+    return Recipe(
         "adamw", lr=lr, lr_per_256=False, batch=batch, epochs=epochs, weight_decay=0.0, beta2=0.999, warmup=0.1
     )
-    yield from grade(exam, learn(exam, adam, images_seen=epochs * len(exam.fit)))
 
 
 def learn(exam: Exam, recipe: Recipe, *, images_seen: int) -> nn.Sequential:
