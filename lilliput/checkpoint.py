@@ -9,6 +9,7 @@ import json
 import os
 import re
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,8 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from lilliput import catalog, records
-from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.files import SEAL, set_aside, write_whole
+from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
+from lilliput.files import SEAL, read_whole, set_aside, write_whole
 
 FORMAT = 2  # of runs and studies
 KEPT = 2  # states
@@ -118,10 +119,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
     The header is empty where others wrote the file.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadData(f"cannot read {path}: {error.strerror}") from None
+    content = read_whole(path)
     try:
         head, data = _parted(content)
         about = head.get("__metadata__", {})
@@ -200,6 +198,8 @@ def newest_state(folder: Path) -> State | None:
     for path in reversed(states(folder)):
         try:
             tensors, header = read_tensors(path)
+        except Unreadable:
+            raise
         except BadData as error:
             set_aside(path, str(error))
             continue
@@ -254,7 +254,7 @@ def read_log(folder: Path, upto: int | None = None) -> list[dict]:
     """Rows of log.jsonl up to an epoch; a last line that was cut off is left out."""
     path = folder / "log.jsonl"
     rows = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
+    for line in read_whole(path).splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))
         except (ValueError, RecursionError):
@@ -262,6 +262,34 @@ def read_log(folder: Path, upto: int | None = None) -> list[dict]:
     if odd := [row for row in rows if not isinstance(row, dict) or not isinstance(row.get("epoch"), int)]:
         raise BadData(f"{path} is damaged: a row of it is {odd[0]!r:.80}")
     return [row for row in rows if upto is None or row["epoch"] <= upto]
+
+
+def trusted_log(folder: Path) -> list[dict]:
+    """The log, by the newest state that is whole, which holds it under a digest; later rows as log.jsonl has them.
+
+    Raises BadData where log.jsonl says otherwise.
+    """
+    held: list[dict] = []
+    for path in reversed(states(folder)):
+        with suppress(BadData):
+            _, header = read_tensors(path)
+            held = header.get("log", [])  # none in the first format
+            break
+    rows = read_log(folder)
+    if rows[: len(held)] != held:
+        raise BadData(
+            f"{folder / 'log.jsonl'} is damaged: its rows are not those of the saved state; the command that "
+            f"pretrained it restores them"
+        )
+    return rows
+
+
+def planned(folder: Path, record: dict[str, Any], log: list[dict]) -> dict[int, Path]:
+    """Epoch -> file of every encoder that a run has saved by its log, or has: one may have gone since."""
+    last = log[-1]["epoch"] if log else 0
+    over = log and (last == record["recipe_settings"]["epochs"] or "stopped" in log[-1])
+    epochs = [*range(0, last + 1, max(1, record["every"])), *([last] if over else [])]
+    return dict(sorted({**{epoch: encoder_path(folder, epoch) for epoch in epochs}, **encoders(folder)}.items()))
 
 
 def write_log(folder: Path, rows: list[dict]) -> None:

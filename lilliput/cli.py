@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
         options = _extra_options(rest) if arguments.takes_options else _none_left(rest, parser)
         with signals.listening():
             try:
-                return arguments.run(arguments, options)
+                status = arguments.run(arguments, options)
+                sys.stdout.flush()  # a full disk is told here, or not at all
+                return status
             except signals.Stopped as stop:
                 print(f"lilliput: {stop}", file=sys.stderr)
                 return 128 + (signals.asked() or 0)
@@ -44,9 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a name that is too long, a folder that is closed
-        if error.filename is None:
-            raise
-        print(f"lilliput: {visible(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"lilliput: {visible(f'{where}{error.strerror or error}')}", file=sys.stderr)
+        if not error.filename:  # of what we print to: what it could not take is not tried again at the end
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 

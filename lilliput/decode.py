@@ -10,7 +10,6 @@ import ctypes
 import io
 import os
 import platform
-import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from lilliput.crew import cores
+from lilliput.files import opened
 from lilliput.progress import task
 
 extensions = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -47,7 +47,7 @@ _alone = threading.RLock()  # whoever has a large image in hand
 
 def decode(path: str | os.PathLike, size: int) -> np.ndarray:
     """The image in a file as uint8 [3, size, size]; any exception means that it cannot be read."""
-    with _file(path) as file:
+    with opened(path) as file:
         length = os.fstat(file.fileno()).st_size
         if length > most_bytes:
             raise ValueError(f"{length >> 20} MiB, more than {most_bytes >> 20}")
@@ -62,7 +62,7 @@ def _decoded(content: bytes, size: int) -> np.ndarray:
         pixels = image.width * image.height
         if pixels > most_pixels:
             raise ValueError(f"{image.width} x {image.height} pixels, more than {most_pixels / 1e6:.0f} million")
-        scans = content.count(b"\xff\xda") if image.format == "JPEG" else 1
+        scans = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1  # Pillow has two names for JPEG
         if scans * pixels > most_scanned:
             raise ValueError(f"a JPEG of {image.width} x {image.height} pixels in {scans} scans")
         # A JPEG can be decoded at 1/2, 1/4 or 1/8: quick, and at twice the size the filter still has the last word.
@@ -89,7 +89,7 @@ def short_sides(paths: Iterable[str | os.PathLike]) -> list[int]:
     sides = []
     with quietly():
         for path in paths:
-            with suppress(Exception), _file(path) as file, Image.open(file, formats=formats) as image:
+            with suppress(Exception), opened(path) as file, Image.open(file, formats=formats) as image:
                 sides.append(min(image.size))
     return sides
 
@@ -150,16 +150,6 @@ def quietly() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _file(path: str | os.PathLike) -> io.BufferedReader:
-    """A file to read; OSError where it is none: one that was listed may have become a pipe since, and would block."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115  (the caller's to close)
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    raise OSError("no file")
 
 
 @contextmanager

@@ -7,11 +7,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lilliput.errors import BadData, LilliputError
+from lilliput.files import locked
 from lilliput.progress import say, task
-from lilliput.store import cannot_write
+from lilliput.store import cannot_write, home
 
 chunk_bytes = 1 << 20
 seconds_without_answer = 30
@@ -21,6 +23,18 @@ least_bytes, per_seconds = 2**16, 60.0  # a server that sends less is as good as
 
 class Broken(Exception):
     """The connection failed or ended early; another attempt may go on from there."""
+
+
+@contextmanager
+def downloads() -> Iterator[Path]:
+    """The folder of downloads, with no other process at work in it: two would write to one file."""
+    folder = home() / "downloads"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    with locked(folder, waiting=f"another process downloads to {folder}: waiting for it"):
+        yield folder
 
 
 def fetch(url: str, path: Path, *, size: int, md5: str, attempts: int = 3) -> Path:

@@ -16,6 +16,10 @@ class BadData(LilliputError):
     """Images or labels that cannot be used as asked."""
 
 
+class Unreadable(BadData):
+    """What the system did not let us read: perhaps whole, so nothing to set aside or to write anew."""
+
+
 class BadSetting(LilliputError):
     """An option or a combination of options that cannot work."""
 

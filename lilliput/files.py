@@ -1,15 +1,20 @@
 """Files written whole or not at all, known by their digest, set aside when damaged; and folders that have one owner."""
 
+import errno
 import hashlib
+import io
 import json
 import os
+import re
 import socket
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
 from lilliput.progress import say
 
 try:
@@ -17,6 +22,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
+SECONDS_OF_A_DRAFT = 600  # far longer than a file takes to be written
 SEAL = "sha256"  # of everything else in a JSON file
 
 
@@ -72,20 +79,11 @@ def sync(path: Path) -> None:
 
 
 def clear_drafts(folder: Path) -> None:
-    """Remove the temporary files that killed processes left."""
+    """Remove the temporary files that killed processes left, here or on another machine that shares the folder."""
     for left in folder.glob(".*.tmp"):
-        if not _is_alive(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
-
-
-def _is_alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError, OverflowError):
-        return False
-    return int(process) != os.getpid()
+        with suppress(OSError):
+            if DRAFT.fullmatch(left.name) and abs(time.time() - left.stat().st_mtime) > SECONDS_OF_A_DRAFT:
+                left.unlink()
 
 
 def set_aside(path: Path, why: str) -> None:
@@ -103,6 +101,28 @@ def free_name(path: Path) -> Path:
     return aside
 
 
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def opened(path: str | os.PathLike) -> io.BufferedReader:
+    """A regular file to read; OSError where it is none: a pipe would wait for ever, and a device has no end."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = open(path, "rb", opener=lambda name, _: os.open(name, flags))  # noqa: SIM115  (the caller's to close)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "no regular file")
+
+
+def read_whole(path: Path) -> bytes:
+    """What a file holds; Unreadable where the system does not say."""
+    try:
+        with opened(path) as file:
+            return file.read()
+    except OSError as error:
+        raise Unreadable(f"cannot read {path}: {error.strerror}") from None
+
+
 # -- JSON under a seal ------------------------------------------------------------------------------------------------
 
 
@@ -118,9 +138,7 @@ def read_json(path: Path) -> dict[str, Any]:
     The first format of runs and studies had no seals, and is taken as it is.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadData(f"cannot read {path}: {error.strerror}") from None
+        content = json.loads(read_whole(path).decode())
     except (ValueError, RecursionError) as error:
         raise BadData(f"{path} is damaged ({error}); move it away to start over") from None
     if not isinstance(content, dict):
@@ -146,14 +164,29 @@ def has_locks() -> bool:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """For a moment alone among the processes that ask for this folder; the others wait."""
+def locked(folder: Path, *, waiting: str = "") -> Iterator[None]:
+    """For a moment alone among the processes that ask for this folder; the others wait, and say `waiting`."""
     if fcntl is None:
         yield
         return
     with open(folder / ".lock", "w") as file:
         with suppress(OSError):  # some network file systems have none
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    say(waiting)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def unwritten(folder: Path) -> Iterator[None]:
+    """For a moment none of those that ask for the folder by `locked` writes in it. Needs no right to write."""
+    with ExitStack() as stack:
+        if fcntl is not None:
+            with suppress(OSError):  # nobody has written yet, or the file system has no locks
+                fcntl.flock(stack.enter_context(open(folder / ".lock")), fcntl.LOCK_SH)
         yield
 
 

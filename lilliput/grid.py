@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from lilliput import catalog, checkpoint, cost, crew, results, signals
-from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
 from lilliput.features import Exam, measure_batch_norm, split
 from lilliput.files import alone, clear_drafts, locked, read_json, set_aside, write_json, write_whole
 from lilliput.judge import Judge, Pixels, costs, judge_run, judges_all
@@ -56,6 +56,7 @@ def study(grid: Grid, out: Path, *, workers: int = 1) -> list[str]:
     """
     _check(grid)
     record = _open(grid, out)
+    results.mend(out)
     jobs = list(_jobs(grid))
     workers = min(workers, len(jobs))
     threads = max([plan.get("threads") or 1 for plan in record["plans"].values()], default=1)
@@ -92,7 +93,7 @@ def _all_done(grid: Grid, out: Path, record: dict[str, Any], jobs: list, workers
         else:
             failed.append(event.name)
             error_file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(error_file, f"{event.error}\n{event.details}".encode())
+            write_whole(error_file, f"{event.error}\n{event.details}".encode("utf-8", "backslashreplace"))
             say(f"{event.name} failed: {event.error}")
         if event.worked:
             estimate.add(event.seconds)
@@ -143,12 +144,12 @@ class Workshop:
         return self.seen[1]
 
     def done(self, technique: str, backbone: str, seed: int) -> set[tuple[int, str]]:
-        """(epoch, probe) of the rows that are there."""
+        """(epoch, probe) that are judged, with all their rows there."""
         rows = self.rows()
         for column, value in (("technique", technique), ("backbone", backbone), ("seed", seed)):
             rows = rows[rows[column] == value]
         rows = rows[rows["judge"] == self.grid.judge.name]
-        return set(zip(rows["epoch"].astype(int), rows["probe"], strict=True))
+        return results.done(rows)
 
     def missing(self, about: dict, probes: list[str]) -> list[str]:
         done = self.done(about["technique"], about["backbone"], about["seed"])
@@ -244,7 +245,7 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
     began = time.perf_counter()
     values = list(finetune.grade(exam, model))
     graded = time.perf_counter() - began
-    rows = [judge.row(about, "finetune", metric, value, graded) for metric, value in values]
+    rows = judge.rows_of(about, "finetune", values, graded)
     rows += judge.rows(model[0], about, probes=_frozen(grid), seed=cell.seed, label="supervised")
     judge.keep(shop.out, rows)
     return True
@@ -285,7 +286,11 @@ def _frozen(grid: Grid) -> list[str]:
 
 
 def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:
-    saved, log = checkpoint.encoders(folder), checkpoint.read_log(folder)
+    saved = checkpoint.encoders(folder)
+    try:
+        log = checkpoint.trusted_log(folder)
+    except BadData:  # to be mended by going on with the run
+        return False
     if (
         not log
         or (log[-1]["epoch"] not in saved)
@@ -347,6 +352,8 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     """These settings with those of the study that is there, which may only grow; and its plans."""
     try:
         record = read_json(out / "study.json") if (out / "study.json").exists() else None
+    except Unreadable:
+        raise
     except BadData as error:
         set_aside(out / "study.json", str(error))
         record = None

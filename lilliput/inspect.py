@@ -7,6 +7,7 @@ there is not done again. The sample is the same for all cells.
 import glob
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +18,14 @@ import torch
 from lilliput import checkpoint, records, results
 from lilliput.errors import BadData, BadSetting
 from lilliput.features import Exam
-from lilliput.files import write_whole
+from lilliput.files import opened, read_json, write_whole
 from lilliput.judge import Judge, judge_run
 from lilliput.masks import masks_of
 from lilliput.plan import Plan, choose, own_threads
 from lilliput.probes.knn import nearness
 from lilliput.probes.linear import Classifier, classifier
 from lilliput.progress import say, task
-from lilliput.store import Store, home, open_store, spaced
+from lilliput.store import Store, checked_store, home, spaced
 
 TRAIN, TEST = 800, 600  # images of the sample
 PROBES: dict[str, dict[str, Any]] = {
@@ -91,8 +92,9 @@ def judge_stores(record: dict[str, Any], judge: tuple[Store, Store] | None = Non
 
 def _store_of(digest: str) -> Store:
     for manifest in sorted((home() / "stores").glob("*/manifest.json")):
-        if digest in manifest.read_text(encoding="utf-8"):
-            return open_store(manifest.parent)
+        with suppress(BadData):  # of another store, it may be what it will
+            if ".damaged-" not in manifest.parent.name and read_json(manifest).get("digest") == digest:
+                return checked_store(manifest.parent)
     raise BadData("the images that judged this study are no longer prepared here; name them with --data")
 
 
@@ -107,6 +109,7 @@ def _spread_by_class(store: Store, count: int) -> np.ndarray:
 def inspect(folder: Path, sample: Sample) -> pd.DataFrame:
     """Judge every cell's last encoder by PROBES, and all encoders by geometry; the rows, those of before too."""
     place, study = folder / "inspect", records.read_study(folder)
+    results.mend(place)
     runs = [run for run in sorted((folder / "cells").glob("*")) if checkpoint.encoders(run)]
     with own_threads(), task("inspecting", len(runs)) as advance:
         for run in runs:
@@ -123,7 +126,7 @@ def _inspect_run(run: Path, place: Path, study: dict, sample: Sample) -> None:
     rows = results.read(place)
     own = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
     own = own[own.seed == record["seed"]]
-    done = set(zip(own.epoch, own.probe, strict=True))
+    done = results.done(own[own.judge == study["judge"]])
     saved = checkpoint.encoders(run)
     last = max(saved)
     probes: dict[str, dict[str, Any]] = PROBES if last else {}
@@ -162,7 +165,8 @@ def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Loo
     file = place / f"{run.name}-{epoch:03}.npz"
     about = record["technique"], record["backbone"], record["seed"], epoch
     if file.exists() and file.stat().st_mtime >= path.stat().st_mtime:
-        with np.load(file) as kept:
+        # what a damaged file makes numpy raise is not documented; it is made anew
+        with suppress(Exception), opened(file) as content, np.load(content, allow_pickle=False) as kept:
             parts = tuple(kept[name] for name in Classifier._fields)
             return Look(*about, kept["scores"], kept["neighbours"], kept["features"], parts)
     exam = exam_of(path, record, sample)

@@ -63,7 +63,7 @@ class Judge:
                 self.said[key] = Said(values, time.perf_counter() - began, exam.flags.pop(name, ""))
             said = self.said[key]
             found = {**about, "flagged": " ".join(filter(None, [about.get("flagged", ""), said.flag]))}
-            rows += [self.row(found, name, metric, value, said.seconds) for metric, value in said.values]
+            rows += self.rows_of(found, name, said.values, said.seconds)
         return rows
 
     def trace(self, run: dict[str, Any]) -> str:
@@ -80,18 +80,19 @@ class Judge:
             write_json(folder / "traces" / f"{name}.json", self.traces[name])
         results.append(folder, rows)
 
-    def row(self, about: Row, probe: str, metric: str, value: float, seconds: float) -> Row:
-        return {
+    def rows_of(self, about: Row, probe: str, values: list[tuple[str, float]], seconds: float) -> list[Row]:
+        """All that a probe has said, (metric, value), as rows."""
+        same = {
             **about,
             "probe": probe,
-            "metric": metric,
-            "value": value,
             "data": self.data,
             "judge": self.name,
             "image_size": self.train.image_size,
             "probe_seconds": round(seconds, 3),
             "commit": self.commit or "",
+            "rows": len(values),
         }
+        return [{**same, "metric": metric, "value": value} for metric, value in values]
 
 
 def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=frozenset()) -> Iterator[list[Row]]:
@@ -100,8 +101,9 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
     `done`: pairs (epoch, probe) that need no judging. Probes that judge only the last checkpoint do so unless `at`.
     """
     record = records.read_run(folder)
-    log = {row["epoch"]: row for row in checkpoint.read_log(folder)}
-    saved = checkpoint.encoders(folder)
+    rows = checkpoint.trusted_log(folder)
+    log = {row["epoch"]: row for row in rows}
+    saved = checkpoint.planned(folder, record, rows)
     if at and not set(at) <= set(saved):
         raise BadData(f"{folder} has no encoder of epoch {min(set(at) - set(saved))}; it has {list(saved)}")
     lost = []

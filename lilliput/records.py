@@ -12,8 +12,9 @@ from lilliput.files import read_json
 PLAN = {"device": str, "precision": str, "channels_last": bool}
 RUN = {
     **dict.fromkeys(("technique", "backbone", "recipe", "data"), str),
-    **dict.fromkeys(("seed", "image_size", "parameters"), int),
+    **dict.fromkeys(("seed", "image_size", "parameters", "every"), int),
     **dict.fromkeys(("multiply_adds", "multiply_adds_224"), int | None),
+    "recipe_settings": {"epochs": int},
     "plan": PLAN,
 }
 LOGGED = dict.fromkeys(("total_seconds", "images_per_s", "peak_memory_mib", "kwh", "grams_co2"), int | float)

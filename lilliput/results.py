@@ -7,6 +7,7 @@ A row is a line, and ends with the start of its own digest: damage is found, and
 import hashlib
 import io
 import math
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,20 +16,22 @@ import numpy as np
 import pandas as pd
 
 from lilliput.errors import BadData
-from lilliput.files import append_whole, free_name, locked, write_whole
+from lilliput.files import append_whole, free_name, locked, read_whole, unwritten, write_whole
 from lilliput.progress import say
 from lilliput.visible import visible
 
 _TEXT = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge", "commit", "flagged", "trace")
-_WHOLE = ("seed", "epoch", "image_size", "parameters", "multiply_adds", "multiply_adds_224")
+_WHOLE = ("seed", "epoch", "image_size", "parameters", "multiply_adds", "multiply_adds_224", "rows")
 _COST = ("seconds", "probe_seconds", "images_per_s", "peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact")
 _REAL = ("value", *_COST)
 COLUMNS = [
     *("technique", "backbone", "seed", "epoch", "probe", "metric", "value", "recipe", "data", "judge", "image_size"),
     *("seconds", "probe_seconds", "images_per_s", "parameters", "multiply_adds", "multiply_adds_224"),
     *("peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact", "commit", "flagged", "trace"),
+    "rows",  # that the probe gave at once: fewer, and some were lost
 ]
-_BEFORE = COLUMNS[:-2]  # of files without digests
+_UNCHECKED = COLUMNS[:-3]  # of files of old, without digests
+_UNCOUNTED = COLUMNS[:-1]  # of those without the rows' number
 _HEAD = ",".join([*COLUMNS, "check"])  # a row's digest is on disk alone
 KEY = ["technique", "backbone", "seed", "epoch", "probe", "metric", "judge"]
 CELL = ["technique", "backbone", "seed"]
@@ -40,7 +43,8 @@ def read(folder: str | Path) -> pd.DataFrame:
 
     Raises BadData where no row is whole.
     """
-    rows, damaged = _read(Path(folder) / "results.csv")
+    with unwritten(Path(folder)):
+        rows, damaged = _read(Path(folder) / "results.csv")
     if damaged:
         where = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
         file = Path(folder) / "results.csv"
@@ -50,7 +54,31 @@ def read(folder: str | Path) -> pd.DataFrame:
 
 def damaged_lines(path: Path) -> list[int]:
     """The numbers of the lines of a results.csv that are not what was written; BadData where none is whole."""
-    return _read(path)[1]
+    with unwritten(path.parent):
+        return _read(path)[1]
+
+
+def done(rows: pd.DataFrame) -> set[tuple[int, str]]:
+    """Of the rows of one encoder's run and one judge: (epoch, probe) of which none was lost."""
+    groups = rows.groupby(["epoch", "probe"])
+    return set(groups.size()[groups.size() >= groups["rows"].max().fillna(1)].index)
+
+
+def torn(rows: pd.DataFrame) -> list[str]:
+    """Which (cell, epoch, probe, judge) have fewer rows than the probe gave."""
+    groups = rows.groupby([*CELL, "epoch", "probe", "judge"])
+    short = groups.size()[groups.size() < groups["rows"].max().fillna(1)].index
+    return [" ".join(map(str, filter(str, group))) for group in short]
+
+
+def mend(folder: str | Path) -> None:
+    """Leave out of results.csv what is damaged, so that it is judged again; what the file was is kept beside."""
+    path = Path(folder) / "results.csv"
+    if not path.exists():
+        return
+    with locked(Path(folder)):
+        if _read(path)[1]:
+            _rewrite(path)
 
 
 def append(folder: str | Path, rows: Sequence[dict]) -> None:
@@ -63,14 +91,17 @@ def append(folder: str | Path, rows: Sequence[dict]) -> None:
         path = Path(folder) / "results.csv"
         if not path.exists():
             write_whole(path, f"{_HEAD}\n".encode())
-        elif _first_line(path) != f"{_HEAD}\n".encode():  # an older Lilliput's, or a damaged one
+        elif not _is_ours(path):
             _rewrite(path)
         append_whole(path, lines)
 
 
-def _first_line(path: Path) -> bytes:
+def _is_ours(path: Path) -> bool:
+    """By its first line, which an older Lilliput's lacks, and its end, which a torn one lacks."""
     with path.open("rb") as file:
-        return file.readline()
+        head = file.readline()
+        file.seek(-1, os.SEEK_END)
+        return head == f"{_HEAD}\n".encode() and file.read(1) == b"\n"
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
@@ -97,10 +128,11 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
     """The rows that are whole, and the numbers of the lines that are not."""
     if not path.exists():
         return _typed(pd.DataFrame(columns=COLUMNS)), []
-    head, *lines = path.read_bytes().split(b"\n")
-    if head == ",".join(_BEFORE).encode():
+    head, *lines = read_whole(path).split(b"\n")
+    if head == ",".join(_UNCHECKED).encode():
         return _read_unchecked(path, lines), []
-    good, damaged = [], [] if head == _HEAD.encode() else [1]
+    counted = head != ",".join([*_UNCOUNTED, "check"]).encode()
+    good, damaged = [], [] if head == _HEAD.encode() or not counted else [1]
     for number, line in enumerate(lines, 2):
         row, _, check = line.rpartition(b",")
         if check == _check(row).encode():
@@ -109,7 +141,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
             damaged.append(number)
     if damaged and not good:
         raise BadData(f"{path} is no results.csv, or wholly damaged; move it away and judge again")
-    rows = _parsed(b"\n".join([",".join(COLUMNS).encode(), *good]), path)
+    rows = _parsed(b"\n".join([",".join(COLUMNS if counted else _UNCOUNTED).encode(), *good]), path)
     return rows.drop_duplicates(KEY, keep="last", ignore_index=True), damaged
 
 
@@ -117,7 +149,7 @@ def _read_unchecked(path: Path, lines: list[bytes]) -> pd.DataFrame:
     """As written before rows had digests."""
     if lines[-1:] != [b""]:  # every line that we wrote ended
         raise BadData(f"{path} is torn: its last line has no end; move it away and judge again")
-    return _parsed(path.read_bytes(), path)
+    return _parsed(read_whole(path), path)
 
 
 def _parsed(content: bytes, path: Path) -> pd.DataFrame:
@@ -203,7 +235,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    if list(frame.columns) not in (COLUMNS, _BEFORE):
+    if list(frame.columns) not in (COLUMNS, _UNCOUNTED, _UNCHECKED):
         raise ValueError(f"its columns are {', '.join(map(str, frame.columns))[:200]}")
     if not isinstance(frame.index, pd.RangeIndex) or frame.isna().any(axis=None):
         raise ValueError(f"a line has not {len(frame.columns)} fields")

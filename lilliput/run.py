@@ -21,7 +21,7 @@ import torch
 from lilliput import catalog, checkpoint, cost, guards, memory, signals
 from lilliput._version import version
 from lilliput.checkpoint import State
-from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
 from lilliput.features import Exam, effective_rank, extract, split
 from lilliput.files import alone, read_json, set_aside, write_json
 from lilliput.loop import Pause, train
@@ -179,6 +179,8 @@ def _pretrained(
     few = images.batch(np.linspace(0, len(images) - 1, min(RANKED, len(images))).astype(int))
     meter = cost.EnergyMeter(country, share=energy_share)
     before = {key: rows[-1][key] if rows else 0.0 for key in ("total_seconds", "kwh", "grams_co2")}
+    if state and state.step:  # what the epoch that was broken off took so far
+        before |= {key: value.item() for key, value in checkpoint.part(state.tensors, "spent/").items()}
     began = time.perf_counter()
     cost.reset_peak_memory(plan.device)
     try:
@@ -234,8 +236,12 @@ def _pretrained(
     except Pause as pause:
         epochs = rows[-1]["epoch"] if rows else 0
         if pause.step:
-            midway_tensors = {f"midway/{key}": value for key, value in pause.tensors.items()}
-            save(epochs, pause.step, {**checkpoint.tensors_of(technique, optimiser), **midway_tensors})
+            kwh, grams = meter.read()
+            spent = {"total_seconds": time.perf_counter() - began, "kwh": kwh, "grams_co2": grams}
+            more = {f"midway/{key}": value for key, value in pause.tensors.items()}
+            for key, value in spent.items():
+                more[f"spent/{key}"] = torch.tensor(before[key] + value, dtype=torch.float64)
+            save(epochs, pause.step, {**checkpoint.tensors_of(technique, optimiser), **more})
         raise signals.Stopped(
             f"{cell.name} stopped after epoch {epochs} and {pause.step} steps, all of it saved in {out}; "
             f"the same command goes on from there"
@@ -373,6 +379,8 @@ def _opened(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None,
     if (out / "run.json").exists():
         try:
             record = read_json(out / "run.json")
+        except Unreadable:
+            raise
         except BadData as error:
             set_aside(out / "run.json", str(error))
     if record:
@@ -383,11 +391,20 @@ def _opened(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None,
         record = state.run
         checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)
         write_json(out / "run.json", record)
-    if state and checkpoint.read_log(out)[: len(state.log)] != state.log:
+    if state and _log_of(out)[: len(state.log)] != state.log:
         if (out / "log.jsonl").exists():
             set_aside(out / "log.jsonl", "its rows are not those of the saved state")
         checkpoint.write_log(out, state.log)
     return record, state
+
+
+def _log_of(out: Path) -> list[dict]:
+    try:
+        return checkpoint.read_log(out)
+    except Unreadable:
+        raise
+    except BadData:  # not a row of ours in it; the state has them
+        return []
 
 
 def _circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
 from lilliput.files import read_json, set_aside, sync, write_json
 from lilliput.progress import say, task
 
@@ -138,12 +138,21 @@ def open_store(folder: str | os.PathLike) -> Store:
     try:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["shapes"]}
     except Exception as error:  # what a damaged file makes numpy raise is not documented
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            raise Unreadable(f"cannot read the store {folder}: {error.strerror}") from None
         raise BadData(f"the store {folder} is torn ({error}); remove it and prepare the data again") from error
     if "labels" in arrays:
         arrays["labels"] = np.array(arrays["labels"])  # small, and every probe reads all of them
     if wrong := _wrong(manifest, arrays):
         raise BadData(f"the store {folder} is torn: {wrong}; remove it and prepare the data again")
     return Store(folder, manifest, arrays)
+
+
+def checked_store(folder: str | os.PathLike) -> Store:
+    """As `open_store`, after every pixel and label has been compared with the digest."""
+    store = open_store(folder)
+    _check_digest(store)
+    return store
 
 
 def write_store(
@@ -219,9 +228,9 @@ def at_rest(*, name: str, split: str, key: Any) -> Store | None:
     if not folder.exists():
         return None
     try:
-        store = open_store(folder)
-        _check_digest(store)
-        return store
+        return checked_store(folder)
+    except Unreadable:
+        raise
     except BadData as error:  # to be written again
         with suppress(OSError):  # another process was quicker, or nothing may be written: that is said later
             set_aside(folder, str(error))

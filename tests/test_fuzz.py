@@ -286,7 +286,8 @@ class Records(Kind):
         self.record = {
             "technique": "simclr", "backbone": "resnet18", "recipe": "small", "data": "x", "seed": 0, "image_size": 32,
             "parameters": 9, "multiply_adds": None, "multiply_adds_224": 9, "versions": {"torch": "2"}, "format": 2,
-            "plan": {"device": "cpu", "precision": "fp32", "channels_last": True},
+            "plan": {"device": "cpu", "precision": "fp32", "channels_last": True}, "every": 5,
+            "recipe_settings": {"epochs": 10},
         }  # fmt: skip
         self.meet(json.dumps(self.record).encode())
         assert self.read

@@ -312,7 +312,7 @@ def test_a_file_that_became_a_pipe_or_vanished_after_it_was_listed_is_skipped(tm
     signal.alarm(0)
     assert {entry["file"]: entry["reason"] for entry in pool.manifest["skipped"]} == {
         "a.png": "No such file or directory",
-        "b.png": "no file",
+        "b.png": "no regular file",
     }
     assert len(pool) == 2
 
@@ -357,6 +357,35 @@ def test_an_unreadable_class_folder_is_said_and_then_missed(tmp_path, monkeypatc
     with pytest.raises(BadData, match="class 'bee' is in"):
         folder.prepare(path=tmp_path / "photos", image_size=16)
     assert "passed over 1 folder" in capsys.readouterr().err
+
+
+def test_folders_in_one_another_end_at_no_depth(tmp_path):
+    """Python's own walk once ended at its thousandth."""
+    here, depth = tmp_path / "photos", 1100
+    here.mkdir()
+    write(here, {"a.png": encoded(pixels(), "png")})
+    os.chdir(here)
+    try:
+        for _ in range(depth):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("b.png").write_bytes(encoded(pixels(), "png"))
+        pool = folder.prepare(path=here, image_size=16).pool
+        assert len(pool) == 2 and folder.names_of(pool) == ["a.png", "d/" * depth + "b.png"]
+    finally:
+        os.chdir(Path(__file__).parent)
+        subprocess.run(["rm", "-rf", str(here)], check=True)  # pytest's own way recurses
+
+
+def test_scans_count_whatever_pillow_calls_a_jpeg(tmp_path, monkeypatch):
+    """With one more segment it is an MPO to Pillow."""
+    monkeypatch.setattr(decode, "most_scanned", 2 * 24 * 20)
+    whole = encoded(pixels(), "jpeg", progressive=True)
+    frames = encoded(pixels(), "mpo", save_all=True, append_images=[pixels()], progressive=True)
+    for content in (whole, frames):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(ValueError, match="in .* scans"):
+            decode.decode(tmp_path / "a.jpg", 16)
 
 
 def test_loops_end_where_a_class_folder_is_a_link_too(tmp_path):

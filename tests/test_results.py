@@ -1,6 +1,7 @@
 """The tidy table: it survives crashes, strange names and repeats, and its choices are those worked by hand."""
 
 import errno
+import hashlib
 import math
 import os
 
@@ -117,10 +118,49 @@ def test_a_flipped_bit_costs_its_row_alone_and_is_said(tmp_path, capsys):
 
 def test_the_rows_of_an_older_file_are_read_and_kept(tmp_path):
     path = tmp_path / "results.csv"
-    columns = [name for name in results.COLUMNS if name not in ("flagged", "trace")]
+    columns = [name for name in results.COLUMNS if name not in ("flagged", "trace", "rows")]
     path.write_text(",".join(columns) + "\nsimclr,resnet18,0,5,linear,accuracy,.5" + "," * 15 + "\n")
     results.append(tmp_path, [row(epoch=10)])
     assert results.read(tmp_path).epoch.tolist() == [5, 10] and not results.damaged_lines(path)
+
+
+def test_the_rows_of_a_file_without_their_number_are_read_and_kept(tmp_path):
+    path = tmp_path / "results.csv"
+    line = "simclr,resnet18,0,5,linear,accuracy,.5" + "," * 17
+    check = hashlib.sha256(line.encode()).hexdigest()[:8]
+    path.write_text(",".join([*results.COLUMNS[:-1], "check"]) + f"\n{line},{check}\n")
+    assert results.read(tmp_path).epoch.tolist() == [5] and not results.damaged_lines(path)
+    results.append(tmp_path, [row(epoch=10)])
+    assert results.read(tmp_path).epoch.tolist() == [5, 10] and not results.damaged_lines(path)
+    assert results.done(results.read(tmp_path)) == {(5, "linear"), (10, "linear")}
+
+
+def test_a_probe_of_which_a_row_was_lost_is_not_done(tmp_path):
+    metrics = [f"metric{number}" for number in range(5)]
+    for epoch in (5, 10):
+        results.append(tmp_path, [row(epoch=epoch, metric=metric, rows=5) for metric in metrics])
+    assert results.done(results.read(tmp_path)) == {(5, "linear"), (10, "linear")}
+    path = tmp_path / "results.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b",10,linear,metric3,", b",10,linear,metric8,"))
+    assert results.done(results.read(tmp_path)) == {(5, "linear")} and results.damaged_lines(path) == [10]
+    assert results.torn(results.read(tmp_path)) == ["simclr resnet18 0 10 linear stl10"]
+    results.mend(tmp_path)
+    assert not results.damaged_lines(path) and len(results.read(tmp_path)) == 9
+    assert (tmp_path / "results.csv.damaged-1").read_bytes() != whole
+    results.append(tmp_path, [row(epoch=10, metric=metric, rows=5) for metric in metrics])
+    assert results.done(results.read(tmp_path)) == {(5, "linear"), (10, "linear")}
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-2]))  # cut at a line's end, which no digest tells
+    assert not results.damaged_lines(path) and results.done(results.read(tmp_path)) == {(5, "linear")}
+
+
+def test_what_tears_an_append_is_mended_by_the_next(tmp_path):
+    results.append(tmp_path, [row(epoch=5)])
+    path = tmp_path / "results.csv"
+    path.write_bytes(path.read_bytes() + b"simclr,resnet18,0,10,lin")
+    results.append(tmp_path, [row(epoch=15)])
+    assert results.read(tmp_path).epoch.tolist() == [5, 15] and not results.damaged_lines(path)
 
 
 @pytest.mark.parametrize(

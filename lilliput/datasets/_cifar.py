@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lilliput.archive import unpack
 from lilliput.decode import fill_from_array
-from lilliput.download import fetch
+from lilliput.download import downloads, fetch
 from lilliput.errors import BadData, LilliputError
 from lilliput.store import Data, Store, at_rest, chosen_size, home, prepared, spaced
 
@@ -92,11 +92,13 @@ def _downloaded(kind: Kind) -> Path:
         return root.resolve()
     theirs = _of_torchvision(kind)
     archive = root / theirs.filename
-    try:
-        fetch(theirs.url, archive, size=kind.archive_bytes, md5=theirs.tgz_md5)
-    except LilliputError as error:
-        raise LilliputError(f"{error}; or unpack it in {root}, or in a folder given as `folder`") from error
-    unpack(archive, root / kind.folder, kind.files, most_bytes=unpacked_bytes)
+    with downloads():
+        if not _complete(kind, root):
+            try:
+                fetch(theirs.url, archive, size=kind.archive_bytes, md5=theirs.tgz_md5)
+            except LilliputError as error:
+                raise LilliputError(f"{error}; or unpack it in {root}, or in a folder given as `folder`") from error
+            unpack(archive, root / kind.folder, kind.files, most_bytes=unpacked_bytes)
     return root.resolve()
 
 

@@ -115,16 +115,22 @@ def _listed(roots: Sequence[Path]) -> dict[Path, list[File]]:
 
 
 def _walked(root: Path, closed: Callable[[OSError], None]) -> Iterator[File]:
-    for folder, folders, names in os.walk(root, followlinks=False, onerror=closed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(folder).relative_to(root).as_posix() + "/"
-        for name in filter(_is_image, names):
-            try:
-                about = os.stat(os.path.join(folder, name))
-            except OSError:  # a link to nowhere
-                continue
-            if stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-                yield File(inside.removeprefix("./") + name, about.st_size, about.st_mtime_ns)
+    left = [""]
+    while left:  # os.walk's own stack ends at a thousand folders in one another
+        inside = left.pop()
+        try:
+            entries = list(os.scandir(root / inside))
+        except OSError as error:
+            closed(error)
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                left += [f"{inside}{entry.name}/"] if not entry.name.startswith(".") else []
+            elif _is_image(entry.name):
+                with suppress(OSError):  # a link to nowhere
+                    about = entry.stat()
+                    if stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
+                        yield File(inside + entry.name, about.st_size, about.st_mtime_ns)
 
 
 def _labelled(root: Path) -> tuple[Part, Part] | tuple[None, None]:

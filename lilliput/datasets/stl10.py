@@ -10,7 +10,7 @@ import numpy as np
 
 from lilliput.archive import unpack
 from lilliput.decode import fill_from_array
-from lilliput.download import fetch, md5_of
+from lilliput.download import downloads, fetch, md5_of
 from lilliput.errors import BadData, LilliputError
 from lilliput.progress import say
 from lilliput.store import Data, Store, chosen_size, home, prepared, spaced
@@ -113,18 +113,19 @@ def _given(folder: Path) -> Path:
 
 def _downloaded() -> Path:
     """The files under the home folder, downloaded unless they are there."""
-    downloads = home() / "downloads"
-    place = downloads / "stl10_binary"
+    place = home() / "downloads" / "stl10_binary"
     if _complete(place):
         return place.resolve()
-    try:
-        archive = fetch(url, downloads / "stl10_binary.tar.gz", size=archive_bytes, md5=archive_md5)
-    except LilliputError as error:
-        raise LilliputError(
-            f"{error}; or put its .bin files into {place}, or into a folder given as `folder`"
-        ) from error
-    names = unlabelled_file, *labelled_files  # the labelled ones last, as they tell it is done
-    unpack(archive, place, names, most_bytes=unpacked_bytes)
+    with downloads() as root:
+        if not _complete(place):
+            try:
+                archive = fetch(url, root / "stl10_binary.tar.gz", size=archive_bytes, md5=archive_md5)
+            except LilliputError as error:
+                raise LilliputError(
+                    f"{error}; or put its .bin files into {place}, or into a folder given as `folder`"
+                ) from error
+            names = unlabelled_file, *labelled_files  # the labelled ones last, as they tell it is done
+            unpack(archive, place, names, most_bytes=unpacked_bytes)
     return place.resolve()
 
 

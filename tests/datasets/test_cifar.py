@@ -129,9 +129,8 @@ def test_the_archive_is_downloaded_unpacked_and_removed(case, monkeypatch):
     case.serve(monkeypatch, extra=[("../outside", b"evil"), ("/tmp/lilliput-outside", b"evil")])
     assert np.array_equal(case.module.prepare().train.images, case.pixels["train"])
     downloads = home() / "downloads"
-    assert {path for path in downloads.rglob("*") if path.is_file()} == {
-        downloads / case.folder.name / name for name in case.module.kind.files
-    }
+    ours = {downloads / case.folder.name / name for name in case.module.kind.files}
+    assert {path for path in downloads.rglob("*") if path.is_file()} == {*ours, downloads / ".lock"}
 
 
 def test_an_archive_with_other_bytes_is_not_unpacked(case, monkeypatch):
@@ -139,7 +138,7 @@ def test_an_archive_with_other_bytes_is_not_unpacked(case, monkeypatch):
     monkeypatch.setattr(case.kind, "tgz_md5", "0" * 32)
     with pytest.raises(LilliputError, match="instead of 00000000"):
         case.module.prepare()
-    assert list((home() / "downloads").iterdir()) == []
+    assert [path.name for path in (home() / "downloads").iterdir()] == [".lock"]
 
 
 def test_a_tampered_file_is_refused_before_anything_in_it_runs(case, monkeypatch):
