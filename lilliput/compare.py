@@ -76,11 +76,11 @@ def _differences(one: str | Path, two: str | Path) -> list[str]:
             "The paper: STL-10 at 96 px, 100,000 images without labels, 100 epochs or more. On other data, sizes or "
             "lengths this compares the order of techniques and networks, not their accuracies.",
         ]
-    records = [records.read_study(Path(where)) for where in (one, two)]
+    both = [records.read_study(Path(where)) for where in (one, two)]
     names = ["data_digest", "judge", "image_size", "pool_images", "epochs", "batch", "recipe", "seeds", "commit"]
     odd = [
         visible(f"- {name}: {a.get(name)} / {b.get(name)}")
-        for a, b in [records]
+        for a, b in [both]
         for name in names
         if a.get(name) != b.get(name)
     ]

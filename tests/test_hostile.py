@@ -384,7 +384,7 @@ def test_scans_count_whatever_pillow_calls_a_jpeg(tmp_path, monkeypatch):
     frames = encoded(pixels(), "mpo", save_all=True, append_images=[pixels()], progressive=True)
     for content in (whole, frames):
         (tmp_path / "a.jpg").write_bytes(content)
-        with pytest.raises(ValueError, match="in .* scans"):
+        with pytest.raises(ValueError, match=r"in .* scans"):
             decode.decode(tmp_path / "a.jpg", 16)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import resource
 import shutil
 import signal
@@ -23,6 +24,7 @@ from lilliput import (
     catalog,
     checkpoint,
     compare,
+    features,
     files,
     guards,
     inspect,
@@ -33,7 +35,7 @@ from lilliput import (
     store,
     verification,
 )
-from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
 from lilliput.plan import Plan
 from lilliput.probes.linear import linear
 from lilliput.techniques import byol, moco_v2
@@ -119,6 +121,58 @@ def test_a_pickle_is_refused_with_its_danger_and_the_way_out(tmp_path):
         torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=not legacy)
         with pytest.raises(BadData, match=r"pickle.*any code.*save_file"):
             checkpoint.load_encoder(path)
+
+
+@pytest.mark.parametrize("old, new", [(b'"epoch": 2', b'"epmch": 2'), (b'"epoch": 2', b'"epoch": "'), (b"{", b"[")])
+def test_a_log_without_rows_of_ours_is_restored_too(whole, cut, scenes, old, new):
+    content = (cut / "log.jsonl").read_bytes()
+    (cut / "log.jsonl").write_bytes(content.replace(old, new))
+    api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
+    assert bits(cut) == bits(whole)
+
+
+def test_what_cannot_be_read_is_not_taken_for_damaged(cut, scenes, whole, monkeypatch):
+    """A disk or a server that does not answer for a moment once threw both states away."""
+    real = files.opened
+
+    def opened(path):
+        if Path(path).name.startswith("state"):
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "opened", opened)
+        with pytest.raises(Unreadable, match=r"cannot read .*state_001.*Input/output error"):
+            api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
+    assert not list(cut.glob("*.damaged-*"))
+    api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
+    assert bits(cut) == bits(whole)
+
+
+def test_drafts_of_the_dead_go_and_what_others_left_stays(tmp_path):
+    names = ".run.json.123.tmp", ".thesis.tmp", ".log.jsonl.77.tmp", "a.123.tmp"
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (1, 1))
+    os.utime(tmp_path / ".log.jsonl.77.tmp")  # being written at this moment, perhaps by another machine
+    files.clear_drafts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+def test_what_an_epoch_cost_before_it_was_broken_off_is_counted(scenes, tmp_path, monkeypatch):
+    out, steps = tmp_path / "run", itertools.count(1)
+
+    def asked():
+        time.sleep(0.3)
+        return signal.SIGTERM if next(steps) == 2 else None
+
+    monkeypatch.setattr(signals, "asked", asked)
+    options = {**TINY, "epochs": 1}
+    with pytest.raises(signals.Stopped, match="and 1 steps"):
+        api.pretrain("rotnet", "shufflenet_v2", scenes, out, **options)
+    api.pretrain("rotnet", "shufflenet_v2", scenes, out, **options)
+    (row,) = checkpoint.read_log(out)
+    assert row["total_seconds"] >= row["seconds"] > 0.6
 
 
 def test_a_damaged_state_is_set_aside_and_the_one_before_goes_on_to_the_same_bits(whole, cut, scenes, capsys):
@@ -534,6 +588,8 @@ def test_a_log_or_a_trace_of_other_kinds_is_refused_by_name(study, scenes, tmp_p
     out = shutil.copytree(study, tmp_path / "s")
     run = out / "cells/rotnet-shufflenet_v2-0"
     rows = checkpoint.read_log(run)
+    for path in checkpoint.states(run):  # which would know better
+        path.unlink()
     checkpoint.write_log(run, [{**row, "total_seconds": "long"} for row in rows])
     with pytest.raises(BadData, match="its total_seconds is 'long'"):
         api.probe(run, scenes, probes=["knn"])
@@ -558,6 +614,95 @@ def test_a_study_holds_when_its_rows_are_computed_anew(study, scenes, capsys):
     for _ in range(2):  # a module of the function's name would take its place after the first
         assert lilliput.verify(study, scenes, sample=3)
         assert "3 of 3 hold" in capsys.readouterr().out
+
+
+def test_a_study_whose_log_was_altered_does_not_hold_nor_gives_rows(study, scenes, tmp_path, capsys):
+    """Seconds and energy stand in the log alone, under the digest of the state."""
+    out = shutil.copytree(study, tmp_path / "s")
+    run = out / "cells/rotnet-shufflenet_v2-0"
+    checkpoint.write_log(run, [{**row, "total_seconds": 90.0} for row in checkpoint.read_log(run)])
+    assert not lilliput.verify(out, scenes, sample=0)
+    assert "its rows are not those of the saved state" in capsys.readouterr().err
+    with pytest.raises(BadData, match="not those of the saved state"):
+        api.probe(run, scenes, probes=["knn"])
+
+
+def test_an_encoder_that_has_gone_is_named(study, scenes, tmp_path, capsys):
+    out = shutil.copytree(study, tmp_path / "s")
+    run = out / "cells/rotnet-shufflenet_v2-0"
+    (run / "encoder_002.safetensors").unlink()
+    assert not lilliput.verify(out, scenes, sample=0)
+    assert "encoder_002.safetensors is missing" in capsys.readouterr().err
+    settings = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"], **SMALL}
+    assert api.study(scenes, out, **settings)[1] == []  # its rows are there
+    (out / "results.csv").unlink()
+    assert api.study(scenes, out, **settings)[1] == ["rotnet-shufflenet_v2-0"]
+    assert "encoder_002" in (run / "error.txt").read_text()
+    assert set(results.read(out).query("technique == 'rotnet'").epoch) == {0, 1, 3}
+
+
+def test_a_row_that_was_lost_is_judged_again(study, scenes, tmp_path):
+    out = shutil.copytree(study, tmp_path / "s")
+    before = results.read(out)
+    content = (out / "results.csv").read_bytes()
+    (out / "results.csv").write_bytes(
+        content.replace(b"rotnet,shufflenet_v2,0,2,linear,acc", b"rotnet,shufflenet_v2,0,2,linear,abc")
+    )
+    assert len(results.read(out)) < len(before)
+    assert not lilliput.verify(out, scenes, sample=0)
+    _, failed = api.study(scenes, out, techniques=["rotnet"], backbones=["shufflenet_v2"], **SMALL)
+    values = [rows.set_index(results.KEY).value.sort_index() for rows in (before, results.read(out))]
+    assert not failed and values[0].equals(values[1])
+    assert lilliput.verify(out, scenes, sample=1)
+
+
+def test_elsewhere_an_image_may_be_guessed_otherwise(study, scenes, tmp_path, monkeypatch, capsys):
+    out = shutil.copytree(study, tmp_path / "s")
+    for path in (out / "traces").glob("*.json"):
+        content = files.read_json(path)
+        content["judged"]["versions"]["torch"] = "2.6.0"
+        files.write_json(path, content)
+    real = features.score
+    flips = [1]  # test images
+
+    def other(predicted, exam, held_out=None):
+        predicted = predicted.clone()
+        few = slice(0, flips[0])
+        predicted[few] = (exam.test_labels[few] + (predicted[few] == exam.test_labels[few])) % len(exam.classes)
+        yield from real(predicted, exam, held_out)
+
+    monkeypatch.setattr(catalog.module("probes", "linear"), "score", other)
+    assert lilliput.verify(out, scenes, sample=20)
+    assert "on another machine or by other versions" in capsys.readouterr().out
+    flips[0] = 100
+    assert not lilliput.verify(out, scenes, sample=20)
+
+
+def test_a_pipe_among_the_files_keeps_nobody_waiting(study, scenes, tmp_path, capsys):
+    out = shutil.copytree(study, tmp_path / "s")
+    os.mkfifo(out / "traces" / "x.json")
+    os.mkfifo(out / "cells/rotnet-shufflenet_v2-0/encoder_009.safetensors")
+    (out / "cells/rotnet-shufflenet_v2-0/encoder_008.safetensors").symlink_to("/dev/zero")
+    assert not lilliput.verify(out, scenes, sample=0)
+    assert capsys.readouterr().err.count("no regular file") == 3
+
+
+def test_other_stores_and_looks_may_be_damaged(study, scenes, tmp_path, monkeypatch):
+    monkeypatch.setenv("LILLIPUT_HOME", str(scenes.train.folder.parents[1]))
+    out = shutil.copytree(study, tmp_path / "s")
+    bad = store.home() / "stores" / "aaa"
+    bad.mkdir()
+    (bad / "manifest.json").write_bytes(b"\xff\xfe{")
+    try:
+        sample = inspect.open_sample(out)
+    finally:
+        shutil.rmtree(bad)
+    (out / "inspect").mkdir()
+    (look,) = inspect.looks(out, sample, [("rotnet", "shufflenet_v2")])
+    (path,) = (out / "inspect").glob("*.npz")
+    flip(path)
+    (again,) = inspect.looks(out, sample, [("rotnet", "shufflenet_v2")])
+    assert np.array_equal(look.scores, again.scores) and np.array_equal(look.features, again.features)
 
 
 def test_a_number_that_came_or_went_is_no_agreement():
