@@ -21,7 +21,7 @@ class BYOL(Technique):
     paper = Recipe("lars", lr=0.2, batch=4096, epochs=1000, weight_decay=1.5e-6, warmup=0.01)
     small = SMALL.replace(
         options={"tau": 0.99, "hidden": 1024, "area": 0.2, "blur": 0.0, "norm": True},
-        bare={**SMALL.bare, "rates": {"predictor": 10.0}},
+        bare={**SMALL.bare, "lr": 2.5e-4, "rates": {"predictor": 10.0}},
     )
 
     def __init__(
