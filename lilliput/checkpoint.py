@@ -189,6 +189,11 @@ def save_state(folder: Path, state: State) -> None:
     header = {"format": FORMAT, **{key: value for key, value in state._asdict().items() if key != "tensors"}}
     name = f"state_{state.epoch:03d}" + (f"_{state.step:06d}" if state.step else "")
     _write_tensors(folder / f"{name}.safetensors", state.tensors, header)
+    clear_states(folder)
+
+
+def clear_states(folder: Path) -> None:
+    """Keep the last two; a process that was killed may have left more."""
     for old in states(folder)[:-KEPT]:
         old.unlink()
 

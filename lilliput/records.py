@@ -50,4 +50,6 @@ def _is_of(value: Any, kind: Any, where: str | Path) -> bool:
         return isinstance(value, dict) and bool(of_kinds(value, kind, where))
     if isinstance(kind, list):
         return isinstance(value, list) and all(isinstance(item, kind[0]) for item in value)
+    if isinstance(value, int) and abs(value) >= 2**63:  # JSON has no largest number, floats and tables have
+        return False
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -387,6 +387,7 @@ def _opened(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None,
         checkpoint.check_format(record.get("format"), out)
         checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)
     state = checkpoint.newest_state(out)
+    checkpoint.clear_states(out)
     if state and not record:
         record = state.run
         checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)

@@ -551,7 +551,10 @@ FOUND = {
         b"null", b"[]", b'"technique"', NESTED,
     ],
     Records: [NESTED, b"\xff", b"1" * 5000],
-    Logs: [b"\0\0\xff\xff", b"[]\n", b"3\n", b'{"epobh": 1}\n', b'{"epoch": "1"}\n', NESTED],
+    Logs: [
+        json.dumps(dict.fromkeys(("epoch", *records.LOGGED), 3) | {"total_seconds": 10**400}).encode(),
+        b"\0\0\xff\xff", b"[]\n", b"3\n", b'{"epobh": 1}\n', b'{"epoch": "1"}\n', NESTED,
+    ],
     Results: [",".join(results.COLUMNS).encode() + b"\na,b," + b"9" * 30 + b",0,p,m,0.5" + b"," * 14 + b"\n"],
     Studies: [
         *(json.dumps({"judge": "photos", name: odd}).encode() for name in ("seeds", "image_size", "epochs", "classes")

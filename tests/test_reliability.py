@@ -149,6 +149,14 @@ def test_what_cannot_be_read_is_not_taken_for_damaged(cut, scenes, whole, monkey
     assert bits(cut) == bits(whole)
 
 
+def test_a_state_too_many_goes_with_the_next_call(whole, scenes, tmp_path):
+    """Of a run that was killed between its last state and the removal of the one before the last but one."""
+    out = shutil.copytree(whole, tmp_path / "run")
+    shutil.copy(out / "state_002.safetensors", out / "state_001.safetensors")
+    api.pretrain("simclr", "resnet18", scenes, out, **TINY)
+    assert bits(out) == bits(whole)
+
+
 def test_drafts_of_the_dead_go_and_what_others_left_stays(tmp_path):
     names = ".run.json.123.tmp", ".thesis.tmp", ".log.jsonl.77.tmp", "a.123.tmp"
     for name in names:
