@@ -643,7 +643,7 @@ def _few_finetuned(study: Study) -> str:
     counts = {p: own[own.metric == f"images_{p}_percent"].value.median() for p in (1, 10)}
     return (
         f"<h3>Fine-tuned</h3><p>The whole network learns from {counts[1]:.0f} and from {counts[10]:.0f} labelled "
-        "images; means over draws, on all test images. The random start is the same from scratch.</p>"
+        "images; means over draws, on all test images. Random init learns from scratch.</p>"
         + _matrix(own, study, {f"accuracy_{p}_percent": f"{p} %" for p in (1, 10)}, "random_init")
         + _source(study, "results.csv", "few_finetune")
     )
