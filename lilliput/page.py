@@ -86,6 +86,8 @@ def _opened(folder: Path) -> Study:
     rows = results.finished(rows[rows.judge == record["judge"]])
     if rows.empty:
         raise BadData(f"{folder} has no judged rows yet; run its study first")
+    if not (rows.probe == "linear").any():
+        raise BadData(f"{folder} has no rows of the linear probe, which report.html compares by: add it to --probes")
     seen = rows[~rows.technique.isin(BASELINES)]
     techniques = paper.in_order(seen.technique, paper.TECHNIQUES)
     backbones = paper.in_order(seen.backbone, paper.BACKBONES)

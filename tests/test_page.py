@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lilliput import api, inspect
+from lilliput import api, cli, inspect
 from lilliput.compare import compare
 from lilliput.errors import BadData
 from lilliput.verdict import verdict
@@ -155,6 +155,15 @@ def test_the_verdict_tells_a_clear_winner_from_one_too_close_to_call():
     assert "Too close to call: 1 of the other 1" in said and "BYOL on shufflenet_v2 is not told apart" in said
     assert "Not shown to have learned anything: 1 cells" in said
     assert verdict(close[:0], test_images=1000, seeds=1) == ["Nothing has been pretrained and judged yet."]
+
+
+def test_a_study_without_the_linear_probe_has_a_table_and_says_why_no_page(study, tmp_path, capsys):
+    """It once ended in a traceback."""
+    words = "--techniques rotnet --backbones shufflenet_v2 --epochs 1 --batch 16 --device cpu --plan precision=fp32"
+    data = ["--data", str(study[2]), "--image-size", "32", "--probes", "knn", "--out", str(tmp_path / "s")]
+    assert cli.main(["study", *data, *words.split()]) == 0
+    said = capsys.readouterr()
+    assert "no report.html" in said.err and "add it to --probes" in said.err and "RotNet" in said.out
 
 
 def test_a_study_is_compared_with_the_paper_and_with_itself(study, tmp_path):
