@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from lilliput import catalog, records
-from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
+from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.files import SEAL, read_whole, set_aside, write_whole
 
 FORMAT = 2  # of runs and studies
@@ -203,10 +203,8 @@ def newest_state(folder: Path) -> State | None:
     for path in reversed(states(folder)):
         try:
             tensors, header = read_tensors(path)
-        except Unreadable:
-            raise
         except BadData as error:
-            set_aside(path, str(error))
+            set_aside(path, error)
             continue
         check_format(header.get("format", 0), path)
         if header["format"] == 1:  # its log and its settings stood in files of their own alone

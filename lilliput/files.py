@@ -86,8 +86,13 @@ def clear_drafts(folder: Path) -> None:
                 left.unlink()
 
 
-def set_aside(path: Path, why: str) -> None:
-    """Rename a damaged file or folder, so that it is neither read nor lost; and say so."""
+def set_aside(path: Path, why: str | BadData) -> None:
+    """Rename a damaged file or folder, so that it is neither read nor lost; and say so.
+
+    Raises the reason again where it is that nothing could be read: then it may be whole.
+    """
+    if isinstance(why, Unreadable):
+        raise why
     aside = free_name(path)
     path.rename(aside)
     say(f"{path} is damaged ({why}): set aside as {aside.name}")

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from lilliput import catalog, checkpoint, cost, crew, results, signals
-from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
+from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.features import Exam, measure_batch_norm, split
 from lilliput.files import alone, clear_drafts, locked, read_json, set_aside, write_json, write_whole
 from lilliput.judge import Judge, Pixels, costs, judge_run, judges_all
@@ -352,10 +352,8 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     """These settings with those of the study that is there, which may only grow; and its plans."""
     try:
         record = read_json(out / "study.json") if (out / "study.json").exists() else None
-    except Unreadable:
-        raise
     except BadData as error:
-        set_aside(out / "study.json", str(error))
+        set_aside(out / "study.json", error)
         record = None
     if record is None:  # none, or damaged; and then the cells that were begun know their plans
         return {**settings, "plans": _plans_of_cells(out)}

@@ -60,15 +60,19 @@ def damaged_lines(path: Path) -> list[int]:
 
 def done(rows: pd.DataFrame) -> set[tuple[int, str]]:
     """Of the rows of one encoder's run and one judge: (epoch, probe) of which none was lost."""
-    groups = rows.groupby(["epoch", "probe"])
-    return set(groups.size()[groups.size() >= groups["rows"].max().fillna(1)].index)
+    by = ["epoch", "probe"]
+    return set(rows.groupby(by).groups) - set(_short(rows, by))
 
 
 def torn(rows: pd.DataFrame) -> list[str]:
     """Which (cell, epoch, probe, judge) have fewer rows than the probe gave."""
-    groups = rows.groupby([*CELL, "epoch", "probe", "judge"])
-    short = groups.size()[groups.size() < groups["rows"].max().fillna(1)].index
-    return [" ".join(map(str, filter(str, group))) for group in short]
+    return [" ".join(map(str, filter(str, group))) for group in _short(rows, [*CELL, "epoch", "probe", "judge"])]
+
+
+def _short(rows: pd.DataFrame, by: list[str]) -> list[tuple]:
+    """The groups of which some rows are gone."""
+    groups = rows.groupby(by)
+    return list(groups.size()[groups.size() < groups["rows"].max().fillna(1)].index)
 
 
 def mend(folder: str | Path) -> None:

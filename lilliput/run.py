@@ -379,10 +379,8 @@ def _opened(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None,
     if (out / "run.json").exists():
         try:
             record = read_json(out / "run.json")
-        except Unreadable:
-            raise
         except BadData as error:
-            set_aside(out / "run.json", str(error))
+            set_aside(out / "run.json", error)
     if record:
         checkpoint.check_format(record.get("format"), out)
         checkpoint.same_settings({key: record.get(key) for key in settings}, settings, out)

@@ -229,11 +229,9 @@ def at_rest(*, name: str, split: str, key: Any) -> Store | None:
         return None
     try:
         return checked_store(folder)
-    except Unreadable:
-        raise
     except BadData as error:  # to be written again
         with suppress(OSError):  # another process was quicker, or nothing may be written: that is said later
-            set_aside(folder, str(error))
+            set_aside(folder, error)
         return None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from lilliput.features import Exam, extract, measure_batch_norm
-from lilliput.probes.few_labels import draw
+from lilliput.probes.few_labels import draw, over_draws
 from lilliput.probes.finetune import adam, learn
 
 checkpoints = "last"
@@ -23,6 +23,7 @@ def few_finetune(exam: Exam, *, draws: int = 3, lr: float = 1e-3, batch: int = 3
     A draw has of every class its share, at least one image. Nothing is chosen: the last state counts, with batch norm's
     statistics measured on the draw, for so few steps hardly move them.
     """
+    held_out = exam.train.take(exam.held_out)
     rng = np.random.default_rng(exam.seed)
     labels = np.asarray(exam.train.labels)[exam.fit]
     for percent, epochs in SHARES.items():
@@ -34,12 +35,8 @@ def few_finetune(exam: Exam, *, draws: int = 3, lr: float = 1e-3, batch: int = 3
             model = learn(few, adam(epochs, lr, batch), images_seen=seen)
             measure_batch_norm(model, exam.train.take(few.fit), plan=exam.plan)
             found.append(_accuracy(model, exam, exam.test, exam.test_labels))
-            held_out = exam.train.take(exam.held_out)
             told.append(_accuracy(model, exam, held_out, exam.train_labels[exam.held_out]))
-        yield f"accuracy_{percent}_percent", float(np.mean(found))
-        yield f"held_out_accuracy_{percent}_percent", float(np.mean(told))
-        yield f"deviation_{percent}_percent", float(np.std(found, ddof=1)) if draws > 1 else 0.0
-        yield f"images_{percent}_percent", float(len(few.fit))
+        yield from over_draws(percent, found, told, len(few.fit))
 
 
 def _accuracy(model, exam: Exam, images, labels: torch.Tensor) -> float:

@@ -31,10 +31,15 @@ def few_labels(exam: Exam):
             classify, _ = best_classifier(*fitted, held_out, truth, len(exam.classes))
             found.append((classify(exam.test_features).argmax(1) == exam.test_labels).float().mean().item())
             told.append((classify(held_out).argmax(1) == truth).float().mean().item())
-        yield f"accuracy_{percent}_percent", float(np.mean(found))
-        yield f"held_out_accuracy_{percent}_percent", float(np.mean(told))
-        yield f"deviation_{percent}_percent", float(torch.tensor(found).std()) if draws > 1 else 0.0
-        yield f"images_{percent}_percent", float(len(rows))
+        yield from over_draws(percent, found, told, len(rows))
+
+
+def over_draws(percent: int, found: list[float], told: list[float], images: int):
+    """The metrics of a share, from the accuracies of its draws on test and held out."""
+    yield f"accuracy_{percent}_percent", float(np.mean(found))
+    yield f"held_out_accuracy_{percent}_percent", float(np.mean(told))
+    yield f"deviation_{percent}_percent", float(torch.tensor(found).std()) if len(found) > 1 else 0.0
+    yield f"images_{percent}_percent", float(images)
 
 
 def draw(labels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
