@@ -26,10 +26,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lilliput import api
+from lilliput.datasets import _open
+from lilliput.reports import tables
+from lilliput.reports.page import page
+from lilliput.studies import judge, results
+from lilliput.system.tensors import read_tensors
+from lilliput.training import loop
+from lilliput.training.record import read_log
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork must not inherit a team of threads
 
-from lilliput import api, catalog, checkpoint, judge, loop, page, report, results
-from lilliput.store import Data
+from lilliput import catalog
+from lilliput.data.store import Data
 
 VARIES = {"seconds", "images_per_s", "total_seconds", "kwh", "grams_co2", "peak_memory_mib"}
 PHASES = ("starting", "training", "saving", "probing", "reporting")
@@ -93,7 +102,7 @@ class Work:
 
 
 def few_images() -> Data:
-    data = api.open_data("scenes", image_size=32, limit=64)
+    data = _open.open_data("scenes", image_size=32, limit=64)
     assert data.train is not None and data.test is not None
     return data._replace(
         train=data.train.take(range(0, len(data.train), 8)), test=data.test.take(range(0, len(data.test), 16))
@@ -188,7 +197,7 @@ def _watch(shared: Shared) -> None:
     """Saving is every single operation that changes a file."""
     loop._step = shared.within("training", loop._step)
     judge.Judge.rows = shared.within("probing", judge.Judge.rows)  # type: ignore[method-assign]
-    report.report = shared.within("reporting", report.report)
+    tables.report = shared.within("reporting", tables.report)
     page.write_page = shared.within("reporting", page.write_page)
     for name in ("replace", "fsync", "mkdir", "unlink", "rename"):
         setattr(os, name, shared.within("saving", getattr(os, name)))
@@ -203,14 +212,14 @@ def digests(out: Path, *, paged: bool) -> dict[str, str]:
     """Of all that a study must have in the end, and of what must not be left."""
     found: dict[str, str] = {}
     for path in sorted(out.rglob("*.safetensors")):
-        tensors, header = checkpoint.read_tensors(path)
+        tensors, header = read_tensors(path)
         numbers = {name: value.float().tolist() if value.numel() < 2 else value for name, value in tensors.items()}
         digest = hashlib.sha256(json.dumps({k: header.get(k) for k in ("epoch", "step", "technique")}).encode())
         for name, value in sorted(numbers.items()):
             digest.update(name.encode() + (value.numpy().tobytes() if hasattr(value, "numpy") else str(value).encode()))
         found[path.relative_to(out).as_posix()] = digest.hexdigest()
     for path in sorted(out.rglob("run.json")):
-        log = [{k: v for k, v in row.items() if k not in VARIES} for row in checkpoint.read_log(path.parent)]
+        log = [{k: v for k, v in row.items() if k not in VARIES} for row in read_log(path.parent)]
         found[f"{path.parent.relative_to(out)}/log.jsonl"] = of(log)
     for folder in (out, out / "inspect") if paged else (out,):
         rows = results.read(folder)[[*results.KEY, "value", "flagged"]].astype(str)

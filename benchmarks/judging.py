@@ -43,22 +43,25 @@ def main() -> None:
 
 def ours(a: argparse.Namespace) -> tuple[float, float, Any]:
     """Judge all; returns the median seconds, and the last encoder with its accuracy."""
-    from lilliput import api, catalog, checkpoint
-    from lilliput.features import extract
-    from lilliput.judge import Judge
-    from lilliput.plan import choose, seeded
+    from lilliput import catalog
+    from lilliput.datasets import _open
+    from lilliput.probes._features import extract
+    from lilliput.studies.judge import Judge
+    from lilliput.system.plan import choose
+    from lilliput.system.seeds import seeded
+    from lilliput.training.encoders import load_encoder, saved_encoders
 
-    data = api.open_data(a.data, image_size=a.size, limit=2)
+    data = _open.open_data(a.data, image_size=a.size, limit=2)
     assert data.train and data.test
     build = catalog.backbone_builder(a.backbone)
     plan = choose("cpu", network=build, name=a.backbone, size=a.size)
     plan.take_effect()
     judge = Judge(data.name, data.train, data.test, {"linear": {}, "knn": {}}, plan=plan)
-    saved = list(checkpoint.encoders(Path(a.run)).values()) if a.run else []
+    saved = list(saved_encoders(Path(a.run)).values()) if a.run else []
     whole, alone, probes = [], [], []
     for number in range(a.checkpoints):
         with seeded(number):
-            encoder = plan.place(checkpoint.load_encoder(saved[number % len(saved)]) if saved else build())
+            encoder = plan.place(load_encoder(saved[number % len(saved)]) if saved else build())
         judge.said.clear()
         began = time.perf_counter()
         for store in (data.train, data.test):

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import PLAN, few_images, fork
-from lilliput import api, catalog, grid, results
-from lilliput.store import Data
+from lilliput import api, catalog
+from lilliput.data.store import Data
+from lilliput.studies import jobs, results
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def work(data: Data, seeds: list[int], out: Path) -> None:
 
 def dying_work(doomed: dict[str, float], data: Data, seeds: list[int], out: Path) -> None:
     """As `work`, killed so many seconds into the first of the doomed cells; each kills once, if it is not quicker."""
-    real = grid._pretrained
+    real = jobs._pretrained
 
     def deadly(cell: Any, shop: Any) -> bool:
         if cell.name in doomed:
@@ -72,7 +73,7 @@ def dying_work(doomed: dict[str, float], data: Data, seeds: list[int], out: Path
             threading.Timer(doomed[cell.name], os.kill, [os.getpid(), signal.SIGKILL]).start()
         return real(cell, shop)
 
-    grid._pretrained = deadly
+    jobs._pretrained = deadly
     work(data, seeds, out)
 
 

@@ -12,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lilliput import catalog, checkpoint
+from lilliput import catalog
+from lilliput.training.record import read_log
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def highest(technique: str, backbone: str, a: argparse.Namespace) -> float:
         command = [sys.executable, "-m", "lilliput", "pretrain", technique, backbone, "--image-size", str(a.size)]
         command += ["--batch", str(a.batch), "--limit", str(4 * a.batch), "--epochs", "1", "--out", folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return checkpoint.read_log(Path(folder))[-1]["peak_memory_mib"]
+        return read_log(Path(folder))[-1]["peak_memory_mib"]
 
 
 if __name__ == "__main__":

@@ -111,14 +111,14 @@ def images_per_s(steps: Iterator[int], *, drained: int) -> float:
 
 def prepared(technique: str, backbone: str, size: int, batch: int, pool: str, *, paper_views: bool = True):
     """What a run has before its first step: images, plan, technique and optimiser, by the small recipe."""
-    from lilliput import api
-    from lilliput.recipe import make_optimiser
-    from lilliput.run import make_cell, plan_for
+    from lilliput.datasets import _open
+    from lilliput.optim.build import make_optimiser
+    from lilliput.training.cell import make_cell, plan_for
 
     cell = make_cell(
         technique, backbone, batch=batch, epochs=1000, options=_views_of_the_paper(technique) if paper_views else {}
     )
-    images = api.open_data(pool, image_size=size, limit=4 * batch).pool  # short epochs, so that their ends count too
+    images = _open.open_data(pool, image_size=size, limit=4 * batch).pool  # short epochs, so that their ends count too
     plan = plan_for(cell, size)
     plan.take_effect()
     built = plan.place(cell.build())
@@ -140,7 +140,7 @@ def shown(plan: Any) -> str:
 def ours(*what, **named) -> tuple[str, Iterator[int], Any]:
     import torch
 
-    from lilliput.loop import train
+    from lilliput.training.loop import train
 
     images, plan, technique, recipe, optimiser = prepared(*what, **named)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -156,7 +156,7 @@ def ceiling(*what) -> tuple[str, Iterator[int], Any]:
         technique.train()
         while True:
             with plan.autocast():
-                loss = technique.loss(*views)
+                loss = technique(*views)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -175,10 +175,10 @@ def lightly(
     import torch
     from lightly.data import LightlyDataset
 
-    from lilliput.backbone import silence_dropout
+    from lilliput.backbones._surgery import silence_dropout
     from lilliput.catalog import backbone_builder
-    from lilliput.plan import seeded
-    from lilliput.store import spaced
+    from lilliput.data.store import spaced
+    from lilliput.system.seeds import seeded
 
     with seeded(0):
         network = backbone_builder(backbone)()  # the same network, with the same pooling, as plain torch layers

@@ -90,13 +90,13 @@ class Judge:
     """The labelled images, and the one way in which both sides are judged."""
 
     def __init__(self, data: str, size: int):
-        from lilliput import api
-        from lilliput.plan import choose
+        from lilliput.datasets import _open
+        from lilliput.system.plan import choose
 
-        self.data, self.plan = api.open_data(data, image_size=size, limit=2), choose("cpu", {"precision": "fp32"})
+        self.data, self.plan = _open.open_data(data, image_size=size, limit=2), choose("cpu", {"precision": "fp32"})
 
     def accuracy(self, encoder: Any) -> float:
-        from lilliput.features import Exam
+        from lilliput.probes._exam import Exam
         from lilliput.probes.knn import knn
 
         assert self.data.train and self.data.test
@@ -110,14 +110,14 @@ def ours(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple
     """As many epochs as fit in the share of the minutes, at the rate of a short trial."""
     import torch
 
-    from lilliput import api
-    from lilliput.loop import train
-    from lilliput.recipe import make_optimiser
-    from lilliput.run import make_cell, plan_for
+    from lilliput.datasets import _open
+    from lilliput.optim.build import make_optimiser
+    from lilliput.training.cell import make_cell, plan_for
+    from lilliput.training.loop import train
 
     _, steps, _ = throughput.ours(technique, backbone, a.size, a.batch, a.pool, paper_views=False)
     rate = throughput.images_per_s(steps, drained=2)
-    images = api.open_data(a.pool, image_size=a.size, limit=a.limit).pool
+    images = _open.open_data(a.pool, image_size=a.size, limit=a.limit).pool
     epochs = max(1, round(rate * a.minutes * 60 * a.share / (len(images) // a.batch * a.batch)))
     cell = make_cell(technique, backbone, batch=a.batch, epochs=epochs)
     plan = plan_for(cell, a.size)

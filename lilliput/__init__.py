@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from lilliput._version import version as __version__
 
 if TYPE_CHECKING:
-    from lilliput.api import open_data, pretrain, probe, study, verify
-    from lilliput.checkpoint import load_encoder
-    from lilliput.report import report as make_report
+    from lilliput.api import pretrain, probe, study, verify
+    from lilliput.datasets._open import open_data
+    from lilliput.reports.tables import report as make_report
+    from lilliput.training.encoders import load_encoder
 
 __all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain", "probe", "study", "verify"]
 
@@ -19,11 +20,11 @@ def __getattr__(name: str):
 
         return getattr(api, name)
     if name == "load_encoder":
-        from lilliput.checkpoint import load_encoder
+        from lilliput.training.encoders import load_encoder
 
         return load_encoder
     if name == "make_report":
-        from lilliput.report import report
+        from lilliput.reports.tables import report
 
         return report
     raise AttributeError(f"module 'lilliput' has no attribute {name!r}")

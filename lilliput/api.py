@@ -5,52 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lilliput import catalog, records, run
-from lilliput.errors import BadData, BadSetting, UnknownName
-from lilliput.progress import say
-from lilliput.store import Data, Store
+from lilliput import catalog
+from lilliput.data.store import Data, Store
+from lilliput.datasets._open import open_data, told_of_leaks
+from lilliput.errors import BadData
+from lilliput.studies import results
+from lilliput.studies.engines import processes
+from lilliput.studies.record import read_study
+from lilliput.training import run
+from lilliput.training.cell import Cell, make_cell
+from lilliput.training.record import read_run
 
 # What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
 EMBEDDED = {"image_size": 32, "limit": 448, "epochs": 10, "batch": 32}
-
-
-def open_data(
-    data: str | os.PathLike,
-    *,
-    pool: str | os.PathLike | None = None,
-    image_size: int | None = None,
-    limit: int | None = None,
-    folder: str | os.PathLike | None = None,
-) -> Data:
-    """A named data set or a folder of images, prepared once: the unlabelled pool, and labelled train and test.
-
-    `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
-    named data set's own files are. Raises UnknownName or BadData.
-    """
-    options: dict[str, Any] = {"image_size": image_size, "limit": limit}
-    name = os.fspath(data)
-    if name in catalog.names("datasets") and name != "folder":
-        if folder is not None:
-            if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
-                raise BadSetting(f"{name} takes no --folder")
-            options["folder"] = folder
-        if pool is not None:
-            options["limit"] = 2  # its own pool is not wanted
-        prepared = catalog.dataset(name)(**options)
-        if pool is None:
-            return prepared
-        size = prepared.pool.image_size
-        other = catalog.dataset("folder")(path=pool, image_size=size, limit=limit)
-        return Data(f"{prepared.name}+{other.name}", other.pool, prepared.train, prepared.test)
-    if folder is not None:
-        raise BadSetting(f"--folder goes with a named data set; {name!r} is a folder itself")
-    if not Path(name).exists():
-        known = [known for known in catalog.names("datasets") if known != "folder"]
-        raise UnknownName(
-            f"no data set and no folder {name!r}{catalog.did_you_mean(name, known)}; "
-            f"there are {', '.join(known)}, or any folder of images"
-        )
-    return catalog.dataset("folder")(path=name, pool=pool, **options)
 
 
 def pretrain(
@@ -81,7 +48,7 @@ def pretrain(
     channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
     reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
-    cell = run.make_cell(
+    cell = make_cell(
         technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options
     )  # fmt: skip
     run.choose(device, plan)
@@ -108,16 +75,16 @@ def probe(
 
     Any labelled data set can be the judge, prepared at the image size of the run. Returns a pandas DataFrame.
     """
-    from lilliput import results
-    from lilliput.judge import Judge, judge_run
-    from lilliput.plan import choose
+    from lilliput.studies.judge import Judge, judge_run
+    from lilliput.system.plan import choose
+    from lilliput.training.record import read_run
 
     folder = Path(folder)
     if not (folder / "run.json").exists():
         raise BadData(f"{folder} is not the folder of a run: it has no run.json")
     for name in probes:
         catalog.check("probes", name)
-    record = records.read_run(folder)
+    record = read_run(folder)
     begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
     chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
     if not isinstance(data, Data):
@@ -165,10 +132,10 @@ def study(
     named; `leave_out` ("exact" or "near") trains and fits without them. Returns the study's folder and the names of
     the cells that failed.
     """
-    from lilliput import crew
-    from lilliput.grid import Grid
-    from lilliput.grid import study as run_grid
-    from lilliput.report import report
+    from lilliput.reports.tables import report
+    from lilliput.studies.grid import Grid
+    from lilliput.studies.study import study as run_grid
+    from lilliput.training import run
 
     if data == "scenes":
         image_size, limit = image_size or EMBEDDED["image_size"], limit or EMBEDDED["limit"]
@@ -180,32 +147,14 @@ def study(
     if not isinstance(data, Data):
         data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
     judged = open_data(judge, image_size=data.pool.image_size, limit=2) if judge else data
-    data, judged = _told_of_leaks(data, judged, leave_out)
+    data, judged = told_of_leaks(data, judged, leave_out)
     out = Path(out or Path("runs") / f"study-{data.name}")
     grid = Grid(
         cells, data, judged, {name: {} for name in probes}, every, device, plan, country, until_converged, score
     )
-    failed = run_grid(grid, out, workers=workers or crew.usual_size(device))
+    failed = run_grid(grid, out, workers=workers or processes.usual_size(device))
     report(out)
     return out, failed
-
-
-def _told_of_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data, Data]:
-    """Both without the images that give the test away, if that is wanted; what was found is said."""
-    from lilliput import leaks
-
-    if leave_out not in (None, "exact", "near"):
-        raise BadSetting(f"leave_out {leave_out!r} is neither exact nor near")
-    joined = Data(data.name, data.pool, judged.train, judged.test)
-    found = leaks.find(joined)
-    for line in leaks.summary(joined, found):
-        say(line)
-    if leave_out and found:
-        joined = leaks.without(joined, [leak for leak in found if leak.exact or leave_out == "near"])
-        fitted = len(judged.train or ()) - len(joined.train or ())
-        say(f"left out: {len(data.pool) - len(joined.pool)} images of the pool, {fitted} of the training images")
-    data = data._replace(pool=joined.pool)
-    return (data._replace(train=joined.train) if judged is data else data), judged._replace(train=joined.train)
 
 
 def verify(
@@ -220,12 +169,12 @@ def verify(
 
     `data`: the labelled data that judged it, where it does not lie prepared on this machine any more.
     """
-    from lilliput.verification import verify
+    from lilliput.studies.verification import verify
 
     folder = Path(folder)
     judge = None
     if data is not None:
-        read = records.read_study if (folder / "study.json").exists() else records.read_run
+        read = read_study if (folder / "study.json").exists() else read_run
         judge = _labelled(data, read(folder)["image_size"], data_folder)
     return verify(folder, sample=sample, seed=seed, judge=judge)
 
@@ -248,8 +197,8 @@ def report(
 
     `data`: the labelled data that judged the study, where it does not lie prepared on this machine any more.
     """
-    from lilliput.page import write_page
-    from lilliput.report import report as tables
+    from lilliput.reports.page.page import write_page
+    from lilliput.reports.tables import report as tables
 
     folder = Path(folder)
     paths = tables(folder)
@@ -257,7 +206,7 @@ def report(
         return paths
     judge = None
     if data is not None:
-        judge = _labelled(data, records.read_study(folder)["image_size"], data_folder)
+        judge = _labelled(data, read_study(folder)["image_size"], data_folder)
     return [write_page(folder, judge), *paths]
 
 
@@ -270,7 +219,7 @@ def make_cells(
     epochs: int | None,
     batch: int | None,
     options: dict[str, Any],
-) -> list[run.Cell]:
+) -> list[Cell]:
     """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
     for kind, names in (("techniques", techniques), ("backbones", backbones)):
         for name in names:
@@ -282,7 +231,7 @@ def make_cells(
     epochs = epochs or getattr(first, recipe).epochs if recipe in ("small", "paper") else epochs
     batch = batch or getattr(first, recipe).batch if recipe in ("small", "paper") else batch
     return [
-        run.make_cell(
+        make_cell(
             technique,
             backbone,
             seed=seed,

@@ -79,7 +79,7 @@ def module(kind: str, name: str):
 
 def technique(name: str) -> Any:
     """The Technique class of a file."""
-    from lilliput.technique import Technique
+    from lilliput.techniques import Technique
 
     home = module("techniques", name)
     found = [
@@ -94,7 +94,7 @@ def technique(name: str) -> Any:
 
 def backbone_builder(name: str, *, width: float = 1.0, **options):
     """A builder (*, channels=3, width=1.0) -> Backbone; a technique's width multiplies the given one."""
-    from lilliput.backbone import library_backbone
+    from lilliput.backbones import library_backbone
 
     check("backbones", name)
     if name.startswith(LIBRARIES):
@@ -160,7 +160,7 @@ def _check_type(option: str, value: Any, annotation: str) -> None:
 @cache
 def recipe_options() -> dict[str, Option]:
     """The settings of a recipe that may be overridden, read from its file."""
-    tree = ast.parse((HOME / "recipe.py").read_text())
+    tree = ast.parse((HOME / "optim" / "recipe.py").read_text())
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Recipe")
     fields = [node for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
     options = {

@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lilliput import catalog, signals
+from lilliput import catalog
 from lilliput._version import version
 from lilliput.errors import LilliputError, UnknownName
-from lilliput.visible import visible
+from lilliput.system import signals
+from lilliput.system.visible import visible
 
 RECIPES = ("small", "paper")
 TUNABLES = ":".join(
@@ -223,6 +224,7 @@ def _none_left(words: list[str], parser: argparse.ArgumentParser) -> dict[str, A
 def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
     techniques, backbones = a.techniques or catalog.TECHNIQUES, a.backbones or catalog.BACKBONES
     _check_names(techniques, backbones, a.probes, options)
+
     from lilliput import api
 
     out, failed = api.study(
@@ -240,7 +242,7 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 def _page(out: Path) -> str:
     """The study's report.html; what stands in its way is said and costs the study nothing."""
-    from lilliput.page import write_page
+    from lilliput.reports.page.page import write_page
 
     try:
         return f"{write_page(out).name}, "
@@ -252,7 +254,7 @@ def _page(out: Path) -> str:
 def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
     _check_names([a.technique], [a.backbone], [], options)
     from lilliput import api
-    from lilliput.run import summary
+    from lilliput.training.run import summary
 
     out = api.pretrain(
         a.technique, a.backbone, a.data, a.out, pool=a.pool, folder=a.folder, seed=a.seed,
@@ -280,6 +282,7 @@ def _plan(a: argparse.Namespace) -> dict[str, Any]:
 def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
     for name in a.probes:
         catalog.check("probes", name)
+
     from lilliput import api
 
     rows = api.probe(
@@ -296,6 +299,7 @@ def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
+
     from lilliput import api
 
     for path in api.report(a.study_folder, a.data, data_folder=a.folder):
@@ -304,6 +308,7 @@ def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
+
     from lilliput import api
 
     holds = api.verify(a.checked_folder, a.data, data_folder=a.folder, sample=a.sample, seed=a.seed)
@@ -311,16 +316,18 @@ def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    from lilliput.compare import compare
+    from lilliput.reports.compare import compare
 
     print(compare(a.one, a.two))
     return 0
 
 
 def _prepare(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    from lilliput import api, leaks
 
-    data = api.open_data(a.data, pool=a.pool, image_size=a.image_size, limit=a.limit, folder=a.folder)
+    from lilliput.data import leaks
+    from lilliput.datasets._open import open_data
+
+    data = open_data(a.data, pool=a.pool, image_size=a.image_size, limit=a.limit, folder=a.folder)
     for what, store in (("pool", data.pool), ("train", data.train), ("test", data.test)):
         if store is not None:
             classes = f" in {len(store.classes)} classes" if store.classes else ""

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lilliput import catalog
-from lilliput.features import Exam
-from lilliput.plan import Plan
-from lilliput.store import Data
+from lilliput.data.store import Data
+from lilliput.probes._exam import Exam
+from lilliput.system.plan import Plan
 
 TECHNIQUES, BACKBONES = catalog.names("techniques"), catalog.names("backbones")
 CPU = Plan("cpu", "fp32", channels_last=False)
@@ -59,9 +59,9 @@ def test_views_hold_all_the_randomness(name):
     assert any(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
     state = torch.random.get_rng_state()
     torch.manual_seed(5)
-    first = copy.deepcopy(technique).loss(*one)
+    first = copy.deepcopy(technique)(*one)
     torch.manual_seed(6)
-    assert torch.equal(first, copy.deepcopy(technique).loss(*one))
+    assert torch.equal(first, copy.deepcopy(technique)(*one))
     torch.random.set_rng_state(state)
 
 
@@ -81,7 +81,7 @@ def test_a_state_put_back_repeats_the_next_steps_to_the_bit(name):
         optimiser = torch.optim.SGD([p for p in technique.parameters() if p.requires_grad], lr=0.05)
         losses = []
         for seed in seeds:
-            loss = technique.loss(*technique.views(images, rng(seed)))
+            loss = technique(*technique.views(images, rng(seed)))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -100,7 +100,7 @@ def test_a_state_put_back_repeats_the_next_steps_to_the_bit(name):
 def test_gradients_reach_every_parameter_of_every_encoder(technique, backbone):
     model = build(technique, backbone)
     images = torch.rand(8, 3, 64, 64, generator=rng())
-    loss = model.loss(*model.views(images, rng()))
+    loss = model(*model.views(images, rng()))
     assert loss.ndim == 0 and torch.isfinite(loss)
     loss.backward()
     for name, parameter in model.encoder.named_parameters():
@@ -120,7 +120,7 @@ def test_an_encoder_gives_features_of_the_width_it_says(name):
 @pytest.mark.parametrize("name", TECHNIQUES)
 def test_all_techniques_start_from_the_same_encoder(name):
     """So that random init is one baseline for all (Split-Brain's halves are other networks)."""
-    from lilliput.run import make_cell
+    from lilliput.training.cell import make_cell
 
     cell = make_cell(name, "shufflenet_v2", seed=3)
     ours, plain = cell.build().encoder.state_dict(), make_cell("simclr", "shufflenet_v2", seed=3).build_encoder()

@@ -22,11 +22,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lilliput import catalog, checkpoint, cli, inspect, judge, masks, page, plan, records, report, results
-from lilliput.decode import decode, quietly
+from lilliput import api, catalog, cli
+from lilliput.data import masks
+from lilliput.data.store import open_store
+from lilliput.data.writing import write_store
+from lilliput.datasets import _open
 from lilliput.errors import BadData, LilliputError
-from lilliput.files import read_json, write_json
-from lilliput.store import open_store, write_store
+from lilliput.images.decode import decode, quietly
+from lilliput.reports import tables
+from lilliput.reports.page import page
+from lilliput.reports.page.looks import plan_of
+from lilliput.studies import judge, results
+from lilliput.system import plan, records
+from lilliput.system.records import read_json, write_json
+from lilliput.system.tensors import read_tensors
+from lilliput.training import run
+from lilliput.training.encoders import load_encoder, save_encoder
+from lilliput.training.record import LOGGED, RUN, read_log, read_run
 
 SECONDS, MIB = 20, 2048  # of one input at most, and what all of them may add to the process
 ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -213,7 +225,7 @@ class Tensors(Kind):
 
     def prepare(self):
         self.file = self.folder / "a.safetensors"
-        checkpoint.save_encoder(self.file, torch.nn.Linear(3, 2), {"technique": "rotnet", "backbone": "x"})
+        save_encoder(self.file, torch.nn.Linear(3, 2), {"technique": "rotnet", "backbone": "x"})
         pickled = io.BytesIO()
         torch.save({"weight": torch.zeros(3)}, pickled)
         self.wholes = [self.file.read_bytes(), pickled.getvalue(), pickle.dumps({"weight": [1.0, 2.0]})]
@@ -228,7 +240,7 @@ class Tensors(Kind):
 
     def meet(self, content):
         self.file.write_bytes(content)
-        for read in (checkpoint.read_tensors, checkpoint.load_encoder):
+        for read in (read_tensors, load_encoder):
             with contextlib.suppress(BadData):
                 read(self.file)
 
@@ -242,8 +254,8 @@ class Headers(Kind):
         self.about = {"format": 1, "technique": "rotnet", "backbone": "squeezenet", "backbone_options": {"width": 0.5}}
         build = catalog.backbone_builder("squeezenet", width=0.5)
         self.file = self.folder / "a.safetensors"
-        checkpoint.save_encoder(self.file, catalog.technique("rotnet").build_encoder(build), self.about)
-        assert checkpoint.load_encoder(self.file)
+        save_encoder(self.file, catalog.technique("rotnet").build_encoder(build), self.about)
+        assert load_encoder(self.file)
         self.whole = self.file.read_bytes()
 
     def inputs(self):
@@ -274,7 +286,7 @@ class Headers(Kind):
         text = json.dumps(header).encode()
         self.file.write_bytes(struct.pack("<Q", len(text)) + text + self.whole[8 + length :])
         with contextlib.suppress(LilliputError):
-            checkpoint.load_encoder(self.file)
+            load_encoder(self.file)
 
 
 class Records(Kind):
@@ -307,8 +319,8 @@ class Records(Kind):
                 write_json(path, record)
         self.read = False
         with contextlib.suppress(LilliputError):
-            record = records.read_run(self.folder)
-            inspect.plan_of(record)
+            record = read_run(self.folder)
+            plan_of(record)
             self.read = bool(judge.costs(record, None))
 
 
@@ -316,17 +328,17 @@ class Logs(Kind):
     heavy = 1500
 
     def inputs(self):
-        row = dict.fromkeys(("epoch", *records.LOGGED), 3)
+        row = dict.fromkeys(("epoch", *LOGGED), 3)
         whole = "".join(json.dumps({**row, "epoch": epoch}) + "\n" for epoch in range(1, 6)).encode()
         return damaged([whole]) | texts_of(row).map(lambda one: whole + one + b"\n")
 
     def meet(self, content):
         (self.folder / "log.jsonl").write_bytes(content)
         with contextlib.suppress(BadData):
-            rows = checkpoint.read_log(self.folder, 3)
+            rows = read_log(self.folder, 3)
             assert all(row["epoch"] <= 3 for row in rows)
             for row in rows:
-                judge.costs(dict.fromkeys(records.RUN), records.of_kinds(row, records.LOGGED, "a log"))
+                judge.costs(dict.fromkeys(RUN), records.of_kinds(row, LOGGED, "a log"))
 
 
 class Results(Kind):
@@ -388,7 +400,7 @@ class Studies(Kind):
 
     def meet(self, content):
         (self.folder / "study.json").write_bytes(content)
-        text, self.read = report.page(self.folder), False
+        text, self.read = tables.page(self.folder), False
         with contextlib.suppress(LilliputError):
             study = page._opened(self.folder)
             text += page._verdict(study).body + page._table(study).body + page._protocol(study).body
@@ -462,7 +474,6 @@ class Words(Kind):
     usual, heavy = 100, 3000
 
     def prepare(self):
-        from lilliput import api, run
 
         (self.folder / "table.md").write_text("")
         self.patch.chdir(self.folder)
@@ -471,7 +482,7 @@ class Words(Kind):
         self.patch.setattr(api, "pretrain", lambda *_, **__: self.folder)
         self.patch.setattr(api, "probe", lambda *_, **__: rows)
         self.patch.setattr(api, "report", lambda *words, **__: list(map(Path, filter(None, words))))
-        self.patch.setattr(api, "open_data", _no_data)
+        self.patch.setattr(_open, "open_data", _no_data)
         self.patch.setattr(run, "summary", str)
         self.patch.setattr(cli, "_page", lambda _: "")
 
@@ -552,7 +563,7 @@ FOUND = {
     ],
     Records: [NESTED, b"\xff", b"1" * 5000],
     Logs: [
-        json.dumps(dict.fromkeys(("epoch", *records.LOGGED), 3) | {"total_seconds": 10**400}).encode(),
+        json.dumps(dict.fromkeys(("epoch", *LOGGED), 3) | {"total_seconds": 10**400}).encode(),
         b"\0\0\xff\xff", b"[]\n", b"3\n", b'{"epobh": 1}\n', b'{"epoch": "1"}\n', NESTED,
     ],
     Results: [",".join(results.COLUMNS).encode() + b"\na,b," + b"9" * 30 + b",0,p,m,0.5" + b"," * 14 + b"\n"],

@@ -20,12 +20,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from lilliput import decode, progress, results
+from lilliput.data import tree
+from lilliput.data.store import open_store
 from lilliput.datasets import folder
-from lilliput.decode import fill_from_files
 from lilliput.errors import BadData
-from lilliput.store import open_store
-from lilliput.visible import visible
+from lilliput.images import decode
+from lilliput.images.decode import fill_from_files
+from lilliput.studies import results
+from lilliput.system import progress
+from lilliput.system.visible import visible
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither such names nor such files")
 
@@ -217,7 +220,7 @@ SIZES = """
 import re, sys
 import numpy as np
 from pathlib import Path
-from lilliput import decode
+from lilliput.images import decode
 decode.cores = lambda: 4
 decode.rows_per_job = 1
 paths = [Path(path) for path in sys.argv[1:]] 
@@ -255,16 +258,17 @@ def test_images_of_100_megapixels_are_read_one_at_a_time(tmp_path):
 HEADER = """
 import re, sys
 from pathlib import Path
-from lilliput import catalog, checkpoint
+from lilliput import catalog
+from lilliput.training import encoders
 from lilliput.errors import BadData
 path = Path(sys.argv[1])
 about = {"technique": "rotnet", "backbone": sys.argv[2], "backbone_options": {}}
 encoder = catalog.technique("rotnet").build_encoder(catalog.backbone_builder("squeezenet"))
-checkpoint.save_encoder(path, encoder, about)
+encoders.save_encoder(path, encoder, about)
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
 try:
-    checkpoint.load_encoder(path)
+    encoders.load_encoder(path)
 except BadData as error:
     print(peak() - before, error)
 """
@@ -371,7 +375,7 @@ def test_folders_in_one_another_end_at_no_depth(tmp_path):
             os.chdir("d")
         Path("b.png").write_bytes(encoded(pixels(), "png"))
         pool = folder.prepare(path=here, image_size=16).pool
-        assert len(pool) == 2 and folder.names_of(pool) == ["a.png", "d/" * depth + "b.png"]
+        assert len(pool) == 2 and tree.names_of(pool) == ["a.png", "d/" * depth + "b.png"]
     finally:
         os.chdir(Path(__file__).parent)
         subprocess.run(["rm", "-rf", str(here)], check=True)  # pytest's own way recurses

@@ -19,26 +19,24 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import lilliput
-from lilliput import (
-    api,
-    catalog,
-    checkpoint,
-    compare,
-    features,
-    files,
-    guards,
-    inspect,
-    memory,
-    page,
-    results,
-    signals,
-    store,
-    verification,
-)
+from lilliput import api, catalog
+from lilliput.datasets import _open
 from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
-from lilliput.plan import Plan
+from lilliput.probes import _exam
 from lilliput.probes.linear import linear
+from lilliput.reports import compare
+from lilliput.reports.page import page
+from lilliput.reports.page.looks import looks_of, open_sample
+from lilliput.studies import results, verification
+from lilliput.system import files, records, signals
+from lilliput.system.plan import Plan
+from lilliput.system.tensors import read_tensors
 from lilliput.techniques import byol, moco_v2
+from lilliput.training import guards, memory
+from lilliput.training import run as runs
+from lilliput.training.encoders import load_encoder
+from lilliput.training.record import FORMAT, read_log, write_log
+from lilliput.training.state import newest_state, save_state, states
 
 TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
 PLAN = {"precision": "fp32", "channels_last": True}
@@ -54,7 +52,7 @@ def heavy(*values):
 def bits(run):
     """Of every encoder, and of the last state before the end."""
     files = sorted(run.glob("*.safetensors"))
-    found = {path.name: checkpoint.read_tensors(path)[0] for path in files}
+    found = {path.name: read_tensors(path)[0] for path in files}
     return {name: {key: value.numpy().tobytes() for key, value in tensors.items()} for name, tensors in found.items()}
 
 
@@ -67,7 +65,7 @@ def whole(scenes, tmp_path_factory):
 def cut(scenes, tmp_path, monkeypatch):
     """A run that was killed when the state of epoch 2 was about to be written."""
     with monkeypatch.context() as patch:
-        dies_at(patch, checkpoint, "save_state", 3)
+        dies_at(patch, runs, "save_state", 3)
         with pytest.raises(KeyboardInterrupt):
             api.pretrain("simclr", "resnet18", scenes, tmp_path / "cut", **TINY)
     return tmp_path / "cut"
@@ -101,7 +99,7 @@ def test_no_flipped_bit_of_an_encoder_goes_unseen(whole, tmp_path):
         path.write_bytes(content)
         flip(path, place)
         try:  # spaces between the header's words are the only bytes that mean nothing
-            checkpoint.load_encoder(path)
+            load_encoder(path)
             assert content[place : place + 1] == b" "
         except BadData as error:
             assert "encoder.safetensors" in str(error)
@@ -112,7 +110,7 @@ def test_a_cut_encoder_is_named(whole, tmp_path):
     for length in (0, 7, 8, 100, len(content) // 2, len(content) - 1):
         (tmp_path / "e.safetensors").write_bytes(content[:length])
         with pytest.raises(BadData, match=r"e\.safetensors"):
-            checkpoint.load_encoder(tmp_path / "e.safetensors")
+            load_encoder(tmp_path / "e.safetensors")
 
 
 def test_a_pickle_is_refused_with_its_danger_and_the_way_out(tmp_path):
@@ -120,7 +118,7 @@ def test_a_pickle_is_refused_with_its_danger_and_the_way_out(tmp_path):
         path = tmp_path / f"{number}.pt"
         torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=not legacy)
         with pytest.raises(BadData, match=r"pickle.*any code.*save_file"):
-            checkpoint.load_encoder(path)
+            load_encoder(path)
 
 
 @pytest.mark.parametrize("old, new", [(b'"epoch": 2', b'"epmch": 2'), (b'"epoch": 2', b'"epoch": "'), (b"{", b"[")])
@@ -179,20 +177,20 @@ def test_what_an_epoch_cost_before_it_was_broken_off_is_counted(scenes, tmp_path
     with pytest.raises(signals.Stopped, match="and 1 steps"):
         api.pretrain("rotnet", "shufflenet_v2", scenes, out, **options)
     api.pretrain("rotnet", "shufflenet_v2", scenes, out, **options)
-    (row,) = checkpoint.read_log(out)
+    (row,) = read_log(out)
     assert row["total_seconds"] >= row["seconds"] > 0.6
 
 
 def test_a_damaged_state_is_set_aside_and_the_one_before_goes_on_to_the_same_bits(whole, cut, scenes, capsys):
-    assert [path.name for path in checkpoint.states(cut)] == ["state_000.safetensors", "state_001.safetensors"]
-    flip(checkpoint.states(cut)[-1])
+    assert [path.name for path in states(cut)] == ["state_000.safetensors", "state_001.safetensors"]
+    flip(states(cut)[-1])
     api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
     assert bits(cut) == bits(whole)
     assert (cut / "state_001.safetensors.damaged-1").exists() and "state_001" in capsys.readouterr().err
 
 
 def test_a_run_whose_states_are_all_damaged_begins_anew(whole, cut, scenes):
-    for path in checkpoint.states(cut):
+    for path in states(cut):
         path.write_bytes(path.read_bytes()[:1000])
     api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
     assert bits(cut) == bits(whole)
@@ -211,19 +209,19 @@ def test_damaged_settings_and_logs_are_restored_from_the_state(name, damage, who
         path.unlink()
     api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
     assert bits(cut) == bits(whole)
-    assert len(checkpoint.read_log(cut)) == 3 and files.read_json(cut / "run.json")["technique"] == "simclr"
+    assert len(read_log(cut)) == 3 and records.read_json(cut / "run.json")["technique"] == "simclr"
     assert (cut / f"{name}.damaged-1").exists() == (damage != "gone")
 
 
 def test_a_seal_is_broken_by_any_change_of_meaning(tmp_path):
     content = {"lr": 0.3, "names": ["a", "é", "\udc80"], "none": None, "by": {1: 2}}
-    files.write_json(tmp_path / "x.json", content)
-    assert files.read_json(tmp_path / "x.json")["names"] == content["names"]
+    records.write_json(tmp_path / "x.json", content)
+    assert records.read_json(tmp_path / "x.json")["names"] == content["names"]
     whole = (tmp_path / "x.json").read_bytes()
     for place in range(len(whole)):
         flip(tmp_path / "x.json", place, bit=0)
         try:
-            assert files.read_json(tmp_path / "x.json") == json.loads(json.dumps(content))
+            assert records.read_json(tmp_path / "x.json") == json.loads(json.dumps(content))
         except BadData as error:
             assert "x.json" in str(error)
         (tmp_path / "x.json").write_bytes(whole)
@@ -234,16 +232,16 @@ def test_a_store_that_lost_a_bit_is_set_aside_and_written_again(tmp_path, capsys
     folder.mkdir()
     for number in range(4):
         Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / f"{number}.png")
-    first = api.open_data(folder).pool
+    first = _open.open_data(folder).pool
     expected = first.digest
     for name in ("images.npy", "manifest.json"):
         place = first.folder
         del first
         flip(place / name)
-        first = api.open_data(folder).pool
+        first = _open.open_data(folder).pool
         assert first.digest == expected and first.folder == place
         assert "set aside" in capsys.readouterr().err
-    assert len(list(store.home().glob("stores/*damaged*"))) == 2
+    assert len(list(files.home().glob("stores/*damaged*"))) == 2
 
 
 def test_a_damaged_encoder_costs_a_study_that_row_alone(scenes, tmp_path):
@@ -262,10 +260,10 @@ def test_a_damaged_encoder_costs_a_study_that_row_alone(scenes, tmp_path):
 def test_a_damaged_study_json_is_written_anew_with_the_plans_of_its_cells(scenes, tmp_path):
     settings = {**SMALL, "plan": None, "epochs": 1}
     out, _ = api.study(scenes, tmp_path / "s", techniques=["rotnet"], backbones=["shufflenet_v2"], **settings)
-    plans = files.read_json(out / "study.json")["plans"]
+    plans = records.read_json(out / "study.json")["plans"]
     flip(out / "study.json")
     _, failed = api.study(scenes, out, techniques=["rotnet"], backbones=["shufflenet_v2"], **settings)
-    assert not failed and files.read_json(out / "study.json")["plans"] == plans
+    assert not failed and records.read_json(out / "study.json")["plans"] == plans
     assert (out / "study.json.damaged-1").exists()
 
 
@@ -294,9 +292,7 @@ def test_a_run_stopped_within_an_epoch_ends_with_the_same_bits(technique, scenes
     found, expected = bits(cut), bits(whole)
     assert all(found[name] == expected[name] for name in expected if name.startswith("encoder"))
     varying = {"seconds", "total_seconds", "images_per_s", "kwh", "grams_co2", "peak_memory_mib"}
-    logs = [
-        [{k: v for k, v in row.items() if k not in varying} for row in checkpoint.read_log(f)] for f in (cut, whole)
-    ]
+    logs = [[{k: v for k, v in row.items() if k not in varying} for row in read_log(f)] for f in (cut, whole)]
     assert logs[0] == logs[1]
 
 
@@ -336,18 +332,18 @@ def started(words, **named):
 def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(number, tmp_path):
     words = command(tmp_path / "run", "pretrain", "simclr", "shufflenet_v2", epochs=400)
     with started(words) as process:
-        until(lambda: len(checkpoint.read_log(tmp_path / "run")) >= 2, process)
+        until(lambda: len(read_log(tmp_path / "run")) >= 2, process)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "the same command goes on from there" in said and "Traceback" not in said
-    assert checkpoint.newest_state(tmp_path / "run").epoch >= 2
+    assert newest_state(tmp_path / "run").epoch >= 2
 
 
 def test_a_second_signal_stops_at_once_and_the_run_still_goes_on(tmp_path):
     words = command(tmp_path / "run", "pretrain", "simclr", "shufflenet_v2")
     with started(words) as process:
-        until(lambda: len(checkpoint.read_log(tmp_path / "run")) >= 2, process)
+        until(lambda: len(read_log(tmp_path / "run")) >= 2, process)
         process.send_signal(signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
@@ -355,7 +351,7 @@ def test_a_second_signal_stops_at_once_and_the_run_still_goes_on(tmp_path):
         process.communicate(timeout=60)
     assert process.returncode < 0
     subprocess.run(words, check=True, capture_output=True)
-    assert len(checkpoint.read_log(tmp_path / "run")) == 40
+    assert len(read_log(tmp_path / "run")) == 40
 
 
 def test_a_study_of_two_workers_stops_when_asked_and_goes_on(tmp_path):
@@ -365,14 +361,14 @@ def test_a_study_of_two_workers_stops_when_asked_and_goes_on(tmp_path):
     words += ["--workers", "2", "--judge", str(little_scenes(tmp_path))]
     logs = [tmp_path / "s/cells" / f"{name}-shufflenet_v2-0" for name in ("rotnet", "simclr")]
     with started(words) as process:
-        until(lambda: any(checkpoint.read_log(log) for log in logs), process)
+        until(lambda: any(read_log(log) for log in logs), process)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "the same command goes on" in said and "Traceback" not in said and "failed" not in said
     ended = subprocess.run(words, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert all(len(checkpoint.read_log(log)) == 60 for log in logs)
+    assert all(len(read_log(log)) == 60 for log in logs)
 
 
 def little_scenes(folder):
@@ -411,7 +407,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 def test_a_second_process_on_a_run_is_refused_until_the_first_is_dead(scenes, tmp_path):
     words = command(tmp_path / "run", "pretrain", "simclr", "shufflenet_v2", epochs=400)
     with started(words) as process:
-        until(lambda: checkpoint.read_log(tmp_path / "run"), process)
+        until(lambda: read_log(tmp_path / "run"), process)
         second = subprocess.run(words, capture_output=True, text=True)
         assert second.returncode == 1 and f"in use by process {process.pid}" in second.stderr
         process.kill()
@@ -428,7 +424,7 @@ def test_two_processes_share_a_study_and_no_cell_is_done_twice(tmp_path):
         said = [process.communicate(timeout=300)[1] for process in (one, two)]
     assert one.returncode == two.returncode == 0, said
     for technique in TECHNIQUES[:3]:
-        assert len(checkpoint.read_log(tmp_path / f"s/cells/{technique}-shufflenet_v2-0")) == 20
+        assert len(read_log(tmp_path / f"s/cells/{technique}-shufflenet_v2-0")) == 20
     lines = (tmp_path / "s/results.csv").read_text().splitlines()
     rows = results.read(tmp_path / "s")
     assert len(lines) - 1 == len(rows) and not results.damaged_lines(tmp_path / "s/results.csv")
@@ -449,13 +445,13 @@ def limit(kind, value):
 
 def test_a_file_limit_is_one_clear_error_and_the_same_call_goes_on_later(whole, scenes, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        real = checkpoint.save_state
+        real = save_state
 
         def save(folder, state):
             with limit(resource.RLIMIT_FSIZE, 200_000 if state.epoch == 2 else resource.RLIM_INFINITY):
                 real(folder, state)
 
-        patch.setattr(checkpoint, "save_state", save)
+        patch.setattr(runs, "save_state", save)
         with pytest.raises(LilliputError, match=r"cannot write .*File too large.*goes on"):
             api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **TINY)
     assert not list((tmp_path / "run").glob(".*.tmp"))
@@ -499,10 +495,12 @@ def test_out_of_memory_names_a_batch_and_a_size_that_would_fit(tmp_path):
     words += ["--epochs", "1", "--device", "cpu", "--plan", "precision=fp32", "channels_last=true", "threads=1"]
     program = f"""
 import resource, sys
-from lilliput import api, cli, memory, run
+from lilliput import api, cli
+from lilliput.system import machine
+from lilliput.training import run
 api.open_data("scenes", image_size=96, limit=128)
 import torch, timm, codecarbon
-size = memory._kib(__import__("pathlib").Path("/proc/self/status"), "VmData") * 1024
+size = machine._kib(__import__("pathlib").Path("/proc/self/status"), "VmData") * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (size + 2**30, resource.RLIM_INFINITY))
 sys.exit(cli.main({[*words, "--out", str(tmp_path / "run")]!r}))
 """
@@ -532,7 +530,7 @@ def test_a_clock_that_goes_back_changes_nothing(whole, scenes, tmp_path, monkeyp
     monkeypatch.setattr(time, "time", lambda: float(next(now)))
     out = api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **TINY)
     assert bits(out) == bits(whole)
-    assert all(row["seconds"] > 0 for row in checkpoint.read_log(out))
+    assert all(row["seconds"] > 0 for row in read_log(out))
 
 
 def test_a_moved_run_goes_on_from_another_working_directory(whole, cut, scenes, tmp_path, monkeypatch):
@@ -545,17 +543,17 @@ def test_a_moved_run_goes_on_from_another_working_directory(whole, cut, scenes, 
 
 
 def test_a_run_of_a_newer_lilliput_is_refused(cut, scenes):
-    record = files.read_json(cut / "run.json")
-    files.write_json(cut / "run.json", {**record, "format": checkpoint.FORMAT + 1})
+    record = records.read_json(cut / "run.json")
+    records.write_json(cut / "run.json", {**record, "format": FORMAT + 1})
     with pytest.raises(BadData, match="install a newer one"):
         api.pretrain("simclr", "resnet18", scenes, cut, **TINY)
 
 
 def test_a_run_of_the_first_format_goes_on_to_the_same_bits(whole, cut, scenes):
-    state = checkpoint.newest_state(cut)
+    state = newest_state(cut)
     header = {"format": 1, "epoch": state.epoch, "scaler": state.scaler, "technique": "simclr"}
     save_file(state.tensors, cut / "state.safetensors", {"lilliput": json.dumps(header)})
-    record = {**files.read_json(cut / "run.json"), "format": 1}
+    record = {**records.read_json(cut / "run.json"), "format": 1}
     (cut / "run.json").write_text(json.dumps(record))
     for path in cut.glob("state_*"):
         path.unlink()
@@ -582,12 +580,12 @@ def test_records_of_other_kinds_than_ours_are_refused_by_name(study, scenes, tmp
     """Sealed as ours are, which anyone can do."""
     out = shutil.copytree(study, tmp_path / "s")
     path = out / name if name == "study.json" else out / "cells/rotnet-shufflenet_v2-0" / name
-    files.write_json(path, {**files.read_json(path), **odd})
+    records.write_json(path, {**records.read_json(path), **odd})
     with pytest.raises(BadData, match=f"{next(iter(odd))}|channels_last|left_out"):
         if name == "run.json":
             api.probe(path.parent, scenes, probes=["knn"])
         elif "judge_digests" in odd or "judge_origin" in odd:
-            inspect.open_sample(out)
+            open_sample(out)
         else:
             compare.compare(out, "paper")
 
@@ -595,15 +593,15 @@ def test_records_of_other_kinds_than_ours_are_refused_by_name(study, scenes, tmp
 def test_a_log_or_a_trace_of_other_kinds_is_refused_by_name(study, scenes, tmp_path):
     out = shutil.copytree(study, tmp_path / "s")
     run = out / "cells/rotnet-shufflenet_v2-0"
-    rows = checkpoint.read_log(run)
-    for path in checkpoint.states(run):  # which would know better
+    rows = read_log(run)
+    for path in states(run):  # which would know better
         path.unlink()
-    checkpoint.write_log(run, [{**row, "total_seconds": "long"} for row in rows])
+    write_log(run, [{**row, "total_seconds": "long"} for row in rows])
     with pytest.raises(BadData, match="its total_seconds is 'long'"):
         api.probe(run, scenes, probes=["knn"])
-    checkpoint.write_log(run, rows)
+    write_log(run, rows)
     for path in (out / "traces").glob("*.json"):
-        files.write_json(path, {**files.read_json(path), "judged": {"plan": 3}})
+        records.write_json(path, {**records.read_json(path), "judged": {"plan": 3}})
     with pytest.raises(BadData, match=r"traces.*its plan is 3"):
         api.verify(out, scenes, sample=1)
 
@@ -628,7 +626,7 @@ def test_a_study_whose_log_was_altered_does_not_hold_nor_gives_rows(study, scene
     """Seconds and energy stand in the log alone, under the digest of the state."""
     out = shutil.copytree(study, tmp_path / "s")
     run = out / "cells/rotnet-shufflenet_v2-0"
-    checkpoint.write_log(run, [{**row, "total_seconds": 90.0} for row in checkpoint.read_log(run)])
+    write_log(run, [{**row, "total_seconds": 90.0} for row in read_log(run)])
     assert not lilliput.verify(out, scenes, sample=0)
     assert "its rows are not those of the saved state" in capsys.readouterr().err
     with pytest.raises(BadData, match="not those of the saved state"):
@@ -667,10 +665,10 @@ def test_a_row_that_was_lost_is_judged_again(study, scenes, tmp_path):
 def test_elsewhere_an_image_may_be_guessed_otherwise(study, scenes, tmp_path, monkeypatch, capsys):
     out = shutil.copytree(study, tmp_path / "s")
     for path in (out / "traces").glob("*.json"):
-        content = files.read_json(path)
+        content = records.read_json(path)
         content["judged"]["versions"]["torch"] = "2.6.0"
-        files.write_json(path, content)
-    real = features.score
+        records.write_json(path, content)
+    real = _exam.score
     flips = [1]  # test images
 
     def other(predicted, exam, held_out=None):
@@ -698,18 +696,18 @@ def test_a_pipe_among_the_files_keeps_nobody_waiting(study, scenes, tmp_path, ca
 def test_other_stores_and_looks_may_be_damaged(study, scenes, tmp_path, monkeypatch):
     monkeypatch.setenv("LILLIPUT_HOME", str(scenes.train.folder.parents[1]))
     out = shutil.copytree(study, tmp_path / "s")
-    bad = store.home() / "stores" / "aaa"
+    bad = files.home() / "stores" / "aaa"
     bad.mkdir()
     (bad / "manifest.json").write_bytes(b"\xff\xfe{")
     try:
-        sample = inspect.open_sample(out)
+        sample = open_sample(out)
     finally:
         shutil.rmtree(bad)
     (out / "inspect").mkdir()
-    (look,) = inspect.looks(out, sample, [("rotnet", "shufflenet_v2")])
+    (look,) = looks_of(out, sample, [("rotnet", "shufflenet_v2")])
     (path,) = (out / "inspect").glob("*.npz")
     flip(path)
-    (again,) = inspect.looks(out, sample, [("rotnet", "shufflenet_v2")])
+    (again,) = looks_of(out, sample, [("rotnet", "shufflenet_v2")])
     assert np.array_equal(look.scores, again.scores) and np.array_equal(look.features, again.features)
 
 
@@ -722,7 +720,7 @@ def test_a_number_that_came_or_went_is_no_agreement():
 
 def test_every_row_leads_to_all_that_it_came_from(study):
     for name in set(results.read(study).trace):
-        trace = files.read_json(study / "traces" / f"{name}.json")
+        trace = records.read_json(study / "traces" / f"{name}.json")
         assert trace["judged"]["versions"]["torch"] == torch.__version__ and trace["judged"]["machine"]["processor"]
         assert len(trace["judged"]["judge_digests"]) == 2 and trace["run"]["data_digest"]
 
@@ -763,7 +761,7 @@ def test_leaks_are_told_and_left_out_and_the_study_still_holds(tmp_path, capsys)
     out, _ = api.study(labelled, tmp_path / "s", pool=pool, leave_out="exact", **settings)
     said = capsys.readouterr().err
     assert "left out: 10 images of the pool, 1 of the training images" in said
-    record = files.read_json(out / "study.json")
+    record = records.read_json(out / "study.json")
     assert (record["pool_images"], record["train_images"], record["test_images"]) == (40, 40, 40)
     assert api.verify(out, sample=2)  # by the stores that lie here, without what was left out
     with pytest.raises(BadSetting, match="data_digest is"):
@@ -784,7 +782,7 @@ class WithoutPredictor(byol.BYOL):
 class WithoutStopGradient(byol.BYOL):
     """SimSiam's two branches, the target learning too."""
 
-    def loss(self, one, two):
+    def forward(self, one, two):
         one, two = (self.projector(self.encoder(view)) for view in (one, two))
         self.measures["spread"] = byol.spread(one)
         return byol.regression(self.predictor(one), two) + byol.regression(self.predictor(two), one)
@@ -803,7 +801,7 @@ class OnReLU(moco_v2.MoCoV2):
         torch.nn.init.zeros_(self.head[0].bias)
         self.key = moco_v2.frozen_copy(torch.nn.Sequential(self.encoder, self.head))
 
-    def loss(self, one, two, order):
+    def forward(self, one, two, order):
         queries = self.head(self.encoder.maps(one)).mean((2, 3))
         with torch.no_grad():
             keys = self.key[1](self.key[0].maps(two[order])).mean((2, 3))[order.argsort()]
@@ -818,7 +816,7 @@ def flags_of(technique, scenes, out, monkeypatch=None, kind=None, **settings):
         if kind:
             patch.setattr(catalog, "technique", lambda name: kind if name == technique else real(name))
         run = api.pretrain(technique, settings.pop("backbone", "shufflenet_v2"), scenes, out, **settings)
-    return [row.get("flags", []) for row in checkpoint.read_log(run)]
+    return [row.get("flags", []) for row in read_log(run)]
 
 
 GUARDED = {"epochs": 10, "batch": 32, "device": "cpu", "plan": PLAN, "width": 0.5}
@@ -828,7 +826,7 @@ GUARDED = {"epochs": 10, "batch": 32, "device": "cpu", "plan": PLAN, "width": 0.
 def more_scenes(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
-        yield api.open_data("scenes", image_size=32, limit=448)
+        yield _open.open_data("scenes", image_size=32, limit=448)
 
 
 @pytest.mark.heavy
@@ -890,13 +888,13 @@ def test_a_probe_that_does_not_converge_is_flagged(scenes, tmp_path):
 
 def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy_and_loses_nothing(more_scenes, tmp_path):
     class Broken(byol.BYOL):
-        def loss(self, *views):
+        def forward(self, *views):
             self.calls = getattr(self, "calls", 0) + 1
-            return super().loss(*views) * (torch.nan if self.calls > 20 else 1)
+            return super().forward(*views) * (torch.nan if self.calls > 20 else 1)
 
     with pytest.raises(LilliputError, match=r"the loss is nan in epoch 2; try .*--lr"):
         flags_of("byol", more_scenes, tmp_path, kind=Broken, **GUARDED)
-    assert checkpoint.newest_state(tmp_path).epoch == 1
+    assert newest_state(tmp_path).epoch == 1
 
 
 def test_a_batch_of_one_is_refused(scenes, tmp_path):

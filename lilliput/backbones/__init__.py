@@ -1,1 +1,7 @@
-"""One file per backbone: x.py defines x(*, channels=3, width=1.0)."""
+"""Networks that give maps and features, one file each, and any of timm's and torchvision's by name."""
+
+from lilliput.backbones._backbone import Backbone, check_image_size
+from lilliput.backbones._library import library_backbone
+from lilliput.backbones._surgery import split_batch_norm
+
+__all__ = ["Backbone", "check_image_size", "library_backbone", "split_batch_norm"]

@@ -7,7 +7,7 @@ pads as PyTorch does where `tf_efficientnet_lite0` pads as TensorFlow does.
 import timm
 from torch import nn
 
-from lilliput.backbone import Backbone
+from lilliput.backbones import Backbone
 
 
 def efficientnet_lite0(*, channels=3, width=1.0) -> Backbone:

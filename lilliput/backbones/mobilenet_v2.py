@@ -6,7 +6,7 @@ Sandler, Howard, Zhu, Zhmoginov, Chen, CVPR 2018, https://arxiv.org/abs/1801.043
 import torchvision
 from torch import nn
 
-from lilliput.backbone import Backbone
+from lilliput.backbones import Backbone
 
 
 def mobilenet_v2(*, channels=3, width=1.0) -> Backbone:

@@ -6,7 +6,7 @@ He, Zhang, Ren, Sun, CVPR 2016, https://arxiv.org/abs/1512.03385; torchvision's.
 import torchvision
 from torch import nn
 
-from lilliput.backbone import Backbone
+from lilliput.backbones import Backbone
 
 
 def resnet18(*, channels=3, width=1.0) -> Backbone:

@@ -6,7 +6,7 @@ Ma, Zhang, Zheng, Sun, ECCV 2018, https://arxiv.org/abs/1807.11164; torchvision'
 import torchvision
 from torch import nn
 
-from lilliput.backbone import Backbone
+from lilliput.backbones import Backbone
 
 
 def shufflenet_v2(*, channels=3, width=1.0) -> Backbone:

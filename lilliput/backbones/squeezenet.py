@@ -6,7 +6,7 @@ Iandola et al., 2016, https://arxiv.org/abs/1602.07360; torchvision's.
 import torchvision
 from torch import nn
 
-from lilliput.backbone import Backbone
+from lilliput.backbones import Backbone
 
 
 def squeezenet(*, channels=3, width=1.0) -> Backbone:

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lilliput.archive import unpack
-from lilliput.decode import fill_from_array
-from lilliput.download import downloads, fetch
+from lilliput.data.archive import unpack
+from lilliput.data.download import downloads, fetch
+from lilliput.data.store import Data, Store, chosen_size, spaced
+from lilliput.data.writing import at_rest, prepared
 from lilliput.errors import BadData, LilliputError
-from lilliput.store import Data, Store, at_rest, chosen_size, home, prepared, spaced
+from lilliput.images.decode import fill_from_array
+from lilliput.system.files import home
 
 side = 32
 unpacked_bytes = 200_000_000  # of an archive, at most: 60,000 images with labels and names

@@ -5,8 +5,8 @@ Krizhevsky, Learning multiple layers of features from tiny images, 2009, https:/
 
 import os
 
+from lilliput.data.store import Data
 from lilliput.datasets import _cifar
-from lilliput.store import Data
 
 kind = _cifar.Kind(
     name="cifar100",

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from ..errors import BadSetting, LilliputError
-from ..progress import task
-from ..store import Data, Store, chosen_size, default_size, prepared
-from . import _outdoors
-from ._outdoors import classes, make_scene, picture
+from lilliput.data.store import Data, Store, chosen_size, default_size
+from lilliput.data.writing import prepared
+from lilliput.datasets import _scenes
+from lilliput.datasets._scenes.outdoors import classes, make_scene, picture
+from lilliput.errors import BadSetting, LilliputError
+from lilliput.system.progress import task
 
 splits = {"pool": 0, "train": 1, "test": 2}
 fewest_for_helpers = 150  # below, starting processes takes longer than drawing
@@ -100,8 +101,9 @@ def _store(split: str, count: int, size: int, seed: int, colour_tie: float) -> S
 
 def _drawing() -> list[str]:
     """What else the pixels depend on: the code that draws and Pillow, which fills the polygons."""
-    folder = Path(_outdoors.__file__).parent
-    code = b"".join((folder / name).read_bytes() for name in ("_outdoors.py", "_silhouettes.py", "scenes.py"))
+    drawings = Path(_scenes.__file__).parent
+    files = drawings / "outdoors.py", drawings / "silhouettes.py", Path(__file__)
+    code = b"".join(file.read_bytes() for file in files)
     return [hashlib.sha256(code).hexdigest(), PIL.__version__]
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lilliput.archive import unpack
-from lilliput.decode import fill_from_array
-from lilliput.download import downloads, fetch, md5_of
+from lilliput.data.archive import unpack
+from lilliput.data.download import downloads, fetch, md5_of
+from lilliput.data.store import Data, Store, chosen_size, spaced
+from lilliput.data.writing import prepared
 from lilliput.errors import BadData, LilliputError
-from lilliput.progress import say
-from lilliput.store import Data, Store, chosen_size, home, prepared, spaced
+from lilliput.images.decode import fill_from_array
+from lilliput.system.files import home
+from lilliput.system.progress import say
 
 url = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
 archive_md5 = "91f7769df0f17e558f3565bffb0c7dfb"

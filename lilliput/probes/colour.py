@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lilliput import augment
-from lilliput.colour import rgb_to_lab
-from lilliput.features import Exam
+from lilliput.images import augment
+from lilliput.images.colour import rgb_to_lab
+from lilliput.probes._exam import Exam
 from lilliput.probes.knn import nearness
 from lilliput.probes.linear import classifier
 

@@ -8,7 +8,8 @@ import copy
 import numpy as np
 import torch
 
-from lilliput.features import Exam, extract, measure_batch_norm
+from lilliput.probes._exam import Exam
+from lilliput.probes._features import extract, measure_batch_norm
 from lilliput.probes.few_labels import draw, over_draws
 from lilliput.probes.finetune import adam, learn
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 
-from lilliput.features import Exam
+from lilliput.probes._exam import Exam
 from lilliput.probes.linear import best_classifier
 
 checkpoints = "last"

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lilliput import augment
-from lilliput.features import Exam, extract, score
-from lilliput.loop import epoch_seed
-from lilliput.plan import seeded
-from lilliput.progress import task
-from lilliput.recipe import Recipe, make_optimiser, set_rate
+from lilliput.images import augment
+from lilliput.optim.build import make_optimiser, set_rate
+from lilliput.optim.recipe import Recipe
+from lilliput.probes._exam import Exam, score
+from lilliput.probes._features import extract
+from lilliput.system.progress import task
+from lilliput.system.seeds import epoch_seed, seeded
 
 checkpoints = "last"  # dear, so only the last checkpoint unless others are asked for
 

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lilliput import augment
-from lilliput.features import Exam, effective_rank, extract
-from lilliput.store import spaced
+from lilliput.data.store import spaced
+from lilliput.images import augment
+from lilliput.probes._exam import Exam
+from lilliput.probes._features import effective_rank, extract
 
 MOST = 256  # images
 

@@ -6,7 +6,7 @@ Wu, Xiong, Yu, Lin, CVPR 2018, https://arxiv.org/abs/1805.01978, section 3.4, wi
 import torch
 from torch import Tensor
 
-from lilliput.features import Exam
+from lilliput.probes._exam import Exam
 
 BLOCK = 1024  # queries at a time: bounds memory to BLOCK x N distances
 DISTANCES = ("euclidean", "cosine")

@@ -3,7 +3,8 @@
 Layer-wise evaluation as in Zhang, Isola, Efros, ECCV 2016, section 3.2, on globally pooled maps.
 """
 
-from lilliput.features import Exam, extract_stages
+from lilliput.probes._exam import Exam
+from lilliput.probes._features import extract_stages
 from lilliput.probes.knn import vote
 from lilliput.probes.linear import best_classifier
 

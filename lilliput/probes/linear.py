@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lilliput.features import Exam, score
-from lilliput.progress import say
+from lilliput.probes._exam import Exam, score
+from lilliput.system.progress import say
 
 DECAYS = (3e-4, 2e-3, 1e-2, 5e-2)
 

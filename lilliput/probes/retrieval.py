@@ -6,7 +6,7 @@ Euclidean distance, as in figure 4 of the study that we follow; mean average pre
 import torch
 from torch import Tensor
 
-from lilliput.features import Exam
+from lilliput.probes._exam import Exam
 from lilliput.probes.knn import BLOCK, nearness
 
 

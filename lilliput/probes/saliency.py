@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lilliput.data.masks import masks_of
+from lilliput.data.store import spaced
 from lilliput.errors import wanted
-from lilliput.features import Exam
-from lilliput.masks import masks_of
-from lilliput.plan import seeded
+from lilliput.probes._exam import Exam
 from lilliput.probes.linear import Classifier, classifier
-from lilliput.store import spaced
+from lilliput.system.seeds import seeded
 
 checkpoints = "last"
 METHODS = ("gradient", "smoothgrad", "integrated_gradients", "grad_cam")

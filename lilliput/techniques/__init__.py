@@ -1,1 +1,6 @@
-"""The pretext techniques, one file each, found by file name."""
+"""Pretext techniques, one file each; a file that defines a Technique is one."""
+
+from lilliput.techniques._parts import frozen_copy, full_precision, mlp, move_towards
+from lilliput.techniques._technique import BackboneBuilder, Technique
+
+__all__ = ["BackboneBuilder", "Technique", "frozen_copy", "full_precision", "mlp", "move_towards"]

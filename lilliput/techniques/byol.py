@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lilliput import augment
-from lilliput.recipe import SMALL, Recipe
-from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards
+from lilliput.images import augment
+from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards
 
 
 class BYOL(Technique):
@@ -53,7 +53,7 @@ class BYOL(Technique):
         images = augment.blur_(images, rng, p=blur)
         return augment.solarise_(images, rng, p=solarise)
 
-    def loss(self, one, two):
+    def forward(self, one, two):
         with torch.no_grad():
             target_one, target_two = self.target(one), self.target(two)
         self.measures["spread"] = spread(target_one)
@@ -66,6 +66,7 @@ class BYOL(Technique):
         return self.predictor(self.projector(self.encoder(view)))
 
     def after_step(self, progress):
+        super().after_step(progress)
         tau = target_rate(progress, self.tau)
         move_towards(self.target[0], self.encoder, 1 - tau)
         move_towards(self.target[1], self.projector, 1 - tau)

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lilliput import augment
+from lilliput.backbones import split_batch_norm
 from lilliput.errors import BadSetting
-from lilliput.recipe import SMALL, Recipe
-from lilliput.technique import Technique, frozen_copy, full_precision, mlp, move_towards, split_batch_norm
+from lilliput.images import augment
+from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards
 
 
 class MoCoV2(Technique):
@@ -64,7 +65,7 @@ class MoCoV2(Technique):
         images = augment.grey_(images, rng, p=self.grey)
         return augment.blur_(images, rng, p=self.blur)
 
-    def loss(self, one, two, order):
+    def forward(self, one, two, order):
         queries = self.head(self.encoder(one))
         with torch.no_grad():
             keys = self.key(two[order])[order.argsort()]
@@ -79,6 +80,7 @@ class MoCoV2(Technique):
 
     @torch.no_grad()
     def after_step(self, progress):
+        super().after_step(progress)
         move_towards(self.key[0], self.encoder, 1 - self.momentum)
         move_towards(self.key[1], self.head, 1 - self.momentum)
         newest = self.keys[-len(self.queue) :]  # a batch may be larger than the queue

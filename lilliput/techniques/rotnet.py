@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lilliput import augment
-from lilliput.recipe import SMALL, Recipe
-from lilliput.technique import Technique, full_precision
+from lilliput.images import augment
+from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.techniques import Technique, full_precision
 
 
 class RotNet(Technique):
@@ -33,7 +33,7 @@ class RotNet(Technique):
         # cropped before it is turned: a border that turns along would give the answer away
         return (augment.padded_crop(images, rng, padding=self.padding),)
 
-    def loss(self, images):
+    def forward(self, images):
         logits = self.head(self.encoder(four_turns(images)))
         return self._score(logits)
 

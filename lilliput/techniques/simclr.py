@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lilliput import augment
-from lilliput.recipe import SMALL, Recipe
-from lilliput.technique import Technique, full_precision, mlp
+from lilliput.images import augment
+from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.techniques import Technique, full_precision, mlp
 
 
 class SimCLR(Technique):
@@ -52,7 +52,7 @@ class SimCLR(Technique):
         images = augment.grey_(images, rng, p=self.grey)
         return augment.blur_(images, rng, p=self.blur)
 
-    def loss(self, one, two):
+    def forward(self, one, two):
         one, two = self.projector(self.encoder(torch.cat([one, two]))).chunk(2)
         return nt_xent(one, two, temperature=self.temperature, decoupled=self.decoupled)
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lilliput import augment, colour
-from lilliput.recipe import SMALL, Recipe
-from lilliput.technique import Technique, full_precision
+from lilliput.images import augment, colour
+from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.techniques import Technique, full_precision
 
 HALF = 0.5  # one network split in two: each half has half the channels
 CELL = 8  # pixels a side of what is painted: 12 x 12 cells at 96 px
@@ -60,7 +60,7 @@ class SplitBrain(Technique):
     def views(self, images, rng):
         return (augment.resized_crop(images, rng, area=(self.area, 1.0)),)
 
-    def loss(self, images):
+    def forward(self, images):
         lab = colour.rgb_to_lab(images)
         lightness, ab = see(lab)
         cells = F.avg_pool2d(lab, CELL, ceil_mode=True)

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.transforms.functional import normalize
 
-from lilliput.backbone import check_image_size, library_backbone
+from lilliput.backbones import check_image_size, library_backbone
 from lilliput.errors import BadSetting
 
 # our name: (the library's own network, its width of features, the prefix of its classifier, its name in the library)

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torchvision
 
-from lilliput import download
+from lilliput.data import download
 from lilliput.datasets import cifar10, cifar100
 from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.store import home
+from lilliput.system.files import home
 
 kinds = {"cifar10": (cifar10, torchvision.datasets.CIFAR10), "cifar100": (cifar100, torchvision.datasets.CIFAR100)}
 

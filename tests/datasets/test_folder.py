@@ -6,10 +6,10 @@ import time
 import pytest
 from PIL import Image
 
-from lilliput import decode
 from lilliput.datasets import folder
 from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.store import home
+from lilliput.images import decode
+from lilliput.system.files import home
 
 
 @pytest.fixture(autouse=True)

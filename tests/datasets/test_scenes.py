@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from lilliput.datasets import scenes
-from lilliput.datasets._outdoors import canvas, make_scene, picture
+from lilliput.datasets._scenes.outdoors import canvas, make_scene, picture
 from lilliput.datasets.scenes import classes, draw, draw_numbered, label_of, prepare
 from lilliput.errors import BadSetting
 

@@ -9,10 +9,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from lilliput import archive, download
+from lilliput.data import archive, download
 from lilliput.datasets import stl10
 from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.store import home
+from lilliput.system.files import home
 
 rng = np.random.default_rng(0)
 counts = {"train": 20, "test": 10, "unlabeled": 12}

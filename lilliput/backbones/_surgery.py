@@ -1,0 +1,128 @@
+"""Changes to a network, in place: narrower, other inputs, without dropout, with split batch norm."""
+
+import functools
+import math
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lilliput.errors import BadSetting
+
+# Changes to a network, in place
+
+
+def silence_dropout(net: nn.Module) -> None:
+    """Every kind of dropout drops nothing; the modules stay, for others read their `p`."""
+    for module in net.modules():
+        if "drop" in type(module).__name__.lower() or isinstance(module, torchvision.ops.StochasticDepth):
+            for rate in ("p", "drop_prob", "prob"):
+                if isinstance(getattr(module, rate, None), float):
+                    setattr(module, rate, 0.0)
+
+
+def narrow(net: nn.Module, width: float) -> None:
+    """Keep the first `width` of the channels of every layer, and all of the image's.
+
+    The weights are a slice of those that were drawn, enlarged by sqrt(old fan-in / new fan-in): a sum over fewer inputs
+    then varies as much as before, which a network without normalisation needs.
+    """
+    if not 0 < width <= 1:
+        raise BadSetting(f"width {width} is not in (0, 1]")
+    first = _first_convolution(net)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            _narrow_convolution(module, width, keep_inputs=module is first)
+        elif isinstance(module, nn.Linear):
+            module.in_features = _part(module.in_features, width)
+            module.out_features = _part(module.out_features, width)
+            _slice_weight(module, (module.out_features, module.in_features))
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.num_features = _part(module.num_features, width)
+            _slice_vectors(module, module.num_features)
+        elif isinstance(module, nn.GroupNorm):
+            module.num_channels = _part(module.num_channels, width)
+            _slice_vectors(module, module.num_channels)
+        elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+            module.normalized_shape = (_part(module.normalized_shape[0], width),)
+            _slice_vectors(module, module.normalized_shape[0])
+
+
+def replace_input(net: nn.Module, channels: int) -> None:
+    """The first convolution takes so many channels, with weights drawn anew to give sums of the same size."""
+    conv = _first_convolution(net)
+    std = conv.weight.std().item() * math.sqrt(conv.in_channels / channels)
+    conv.in_channels = channels
+    shape = (conv.out_channels, channels, *conv.kernel_size)
+    conv.weight = nn.Parameter(conv.weight.new_empty(shape).normal_(0, std))
+
+
+def _first_convolution(net: nn.Module) -> nn.Conv2d:
+    conv = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+    if conv is None:
+        raise BadSetting(f"{type(net).__name__} has no convolution, so its channels and width are fixed")
+    return conv
+
+
+def _narrow_convolution(conv: nn.Conv2d, width: float, *, keep_inputs: bool) -> None:
+    per_group = conv.in_channels // conv.groups
+    conv.out_channels = _part(conv.out_channels, width)
+    if not keep_inputs:
+        conv.in_channels = _part(conv.in_channels, width)
+        if conv.groups > 1 and conv.in_channels % per_group == 0:  # fewer groups, each as wide as before
+            conv.groups = conv.in_channels // per_group
+    _slice_weight(conv, (conv.out_channels, conv.in_channels // conv.groups))
+
+
+def _part(count: int, width: float) -> int:
+    return max(1, round(count * width))
+
+
+def _slice_weight(layer: nn.Conv2d | nn.Linear, shape: tuple[int, int]) -> None:
+    fewer, inputs = shape
+    gain = math.sqrt(layer.weight.shape[1] / inputs)
+    layer.weight = nn.Parameter(layer.weight.detach()[:fewer, :inputs].clone() * gain)
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(layer.bias.detach()[:fewer].clone())
+
+
+def _slice_vectors(norm: nn.Module, count: int) -> None:
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        values = getattr(norm, name, None)
+        if isinstance(values, nn.Parameter):
+            setattr(norm, name, nn.Parameter(values.detach()[:count].clone()))
+        elif isinstance(values, Tensor):
+            setattr(norm, name, values[:count].clone())
+
+
+def split_batch_norm(module: nn.Module, groups: int) -> nn.Module:
+    """Make every batch norm in `module` normalise `groups` parts of the batch apart, as so many devices would.
+
+    Changes the layers' class, in place: names of the weights stay, and what the layer does besides (timm's fuse an
+    activation) stays too.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.__class__ = _split_class(type(layer))  # type: ignore[arg-type]
+            layer.groups = groups  # type: ignore[assignment]
+    return module
+
+
+@functools.cache
+def _split_class(kind: Any) -> Any:
+    def forward(self, images):
+        whole = super(split, self).forward  # type: ignore[arg-type]
+        groups = min(self.groups, len(images) // 2)  # a part of one image has no variance
+        if not self.training or groups < 2:
+            return whole(images)
+        momentum = self.momentum
+        if momentum is not None:  # all the parts together move the running statistics as far as one batch would
+            self.momentum = 1 - (1 - momentum) ** (1 / groups)
+        try:
+            return torch.cat([whole(part) for part in images.tensor_split(groups)])
+        finally:
+            self.momentum = momentum
+
+    split = type(f"Split{kind.__name__}", (kind,), {"forward": forward})
+    return split

@@ -1,0 +1,1 @@
+"""Images at rest: stores, files in folders, downloads, masks, leaks."""

@@ -1,0 +1,67 @@
+"""From a name or a folder to Data, prepared once; test images that are elsewhere too are told."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lilliput import catalog
+from lilliput.data import leaks
+from lilliput.data.store import Data
+from lilliput.errors import BadSetting, UnknownName
+from lilliput.system.progress import say
+
+
+def open_data(
+    data: str | os.PathLike,
+    *,
+    pool: str | os.PathLike | None = None,
+    image_size: int | None = None,
+    limit: int | None = None,
+    folder: str | os.PathLike | None = None,
+) -> Data:
+    """A named data set or a folder of images, prepared once: the unlabelled pool, and labelled train and test.
+
+    `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
+    named data set's own files are. Raises UnknownName or BadData.
+    """
+    options: dict[str, Any] = {"image_size": image_size, "limit": limit}
+    name = os.fspath(data)
+    if name in catalog.names("datasets") and name != "folder":
+        if folder is not None:
+            if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
+                raise BadSetting(f"{name} takes no --folder")
+            options["folder"] = folder
+        if pool is not None:
+            options["limit"] = 2  # its own pool is not wanted
+        prepared = catalog.dataset(name)(**options)
+        if pool is None:
+            return prepared
+        size = prepared.pool.image_size
+        other = catalog.dataset("folder")(path=pool, image_size=size, limit=limit)
+        return Data(f"{prepared.name}+{other.name}", other.pool, prepared.train, prepared.test)
+    if folder is not None:
+        raise BadSetting(f"--folder goes with a named data set; {name!r} is a folder itself")
+    if not Path(name).exists():
+        known = [known for known in catalog.names("datasets") if known != "folder"]
+        raise UnknownName(
+            f"no data set and no folder {name!r}{catalog.did_you_mean(name, known)}; "
+            f"there are {', '.join(known)}, or any folder of images"
+        )
+    return catalog.dataset("folder")(path=name, pool=pool, **options)
+
+
+def told_of_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data, Data]:
+    """Both without the images that give the test away, if that is wanted; what was found is said."""
+
+    if leave_out not in (None, "exact", "near"):
+        raise BadSetting(f"leave_out {leave_out!r} is neither exact nor near")
+    joined = Data(data.name, data.pool, judged.train, judged.test)
+    found = leaks.find(joined)
+    for line in leaks.summary(joined, found):
+        say(line)
+    if leave_out and found:
+        joined = leaks.without(joined, [leak for leak in found if leak.exact or leave_out == "near"])
+        fitted = len(judged.train or ()) - len(joined.train or ())
+        say(f"left out: {len(data.pool) - len(joined.pool)} images of the pool, {fitted} of the training images")
+    data = data._replace(pool=joined.pool)
+    return (data._replace(train=joined.train) if judged is data else data), judged._replace(train=joined.train)

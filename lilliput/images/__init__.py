@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: decoding, augmentation, colours. Knows no file format of ours."""

@@ -1,0 +1,221 @@
+"""Image files and raw arrays, of any mode and shape, to upright square uint8 RGB at one size.
+
+Pillow decodes. Transparent parts are laid over white, colour profiles are ignored, of an animation the first frame
+counts. The largest centred square is kept, and resized with Lanczos' filter.
+
+Files may be hostile: sizes are checked before anything is decoded, and large images are decoded one at a time.
+"""
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lilliput.system.files import opened
+from lilliput.system.machine import cores, return_freed_memory
+from lilliput.system.progress import task
+
+extensions = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Named, because Pillow goes by content: a file called .jpg could otherwise start Ghostscript.
+formats = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+orientation_tag = 0x0112
+upright = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+rows_per_job = 32
+most_bytes, most_pixels = 2**30, 2**27  # of a file, of an image
+most_scanned = 2**33  # pixels times scans of a JPEG: a scan of a hundred bytes passes over all of them
+large_bytes, large_pixels = 2**26, 20_000_000
+strip_pixels = 2**22
+_alone = threading.RLock()  # whoever has a large image in hand
+
+
+def decode(path: str | os.PathLike, size: int) -> np.ndarray:
+    """The image in a file as uint8 [3, size, size]; any exception means that it cannot be read."""
+    with opened(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        if length > most_bytes:
+            raise ValueError(f"{length >> 20} MiB, more than {most_bytes >> 20}")
+        with _turns(length > large_bytes):
+            if content := file.read(most_bytes):
+                return _decoded(content, size)
+    raise ValueError("empty")
+
+
+def _decoded(content: bytes, size: int) -> np.ndarray:
+    with Image.open(io.BytesIO(content), formats=formats) as image:
+        pixels = image.width * image.height
+        if pixels > most_pixels:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than {most_pixels / 1e6:.0f} million")
+        scans = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1  # Pillow has two names for JPEG
+        if scans * pixels > most_scanned:
+            raise ValueError(f"a JPEG of {image.width} x {image.height} pixels in {scans} scans")
+        # A JPEG can be decoded at 1/2, 1/4 or 1/8: quick, and at twice the size the filter still has the last word.
+        image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
+        # One of several scans is held whole, whatever it is decoded at.
+        held = pixels if scans > 1 else image.width * image.height
+        with _turns(held > large_pixels), closing(image):  # closed before it is the next one's turn
+            image.load()
+            return square(_upright(_rgb(image), image), size)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """The centre of an RGB image as uint8 [3, size, size]."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2  # whole pixels: half a pixel would blur
+    box = (left, top, left + side, top + side)
+    image = image.resize((size, size), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def short_sides(paths: Iterable[str | os.PathLike]) -> list[int]:
+    """The shorter side of each image in pixels, from its header; without those that have no readable one."""
+    sides = []
+    with quietly():
+        for path in paths:
+            with suppress(Exception), opened(path) as file, Image.open(file, formats=formats) as image:
+                sides.append(min(image.size))
+    return sides
+
+
+def fill_from_files(paths: Sequence[Path], names: Sequence[str], what: str) -> Callable:
+    """A `fill` for `write_store` that decodes `paths`; those that cannot be read are given up under their `names`."""
+
+    def fill(images: np.ndarray, _masks: None) -> dict[int, dict[str, str]]:
+        skipped: dict[int, dict[str, str]] = {}
+
+        def one(row: int) -> None:
+            try:
+                images[row] = decode(paths[row], images.shape[-1])
+            except Exception as error:  # what a damaged file makes Pillow raise is not documented
+                skipped[row] = {"file": names[row], "reason": _reason(error)}
+
+        with quietly():
+            in_parallel(one, len(paths), what)
+        return skipped
+
+    return fill
+
+
+def fill_from_array(source: np.ndarray, rows: np.ndarray, what: str) -> Callable:
+    """A `fill` for `write_store` from those `rows` of raw square images, uint8 [N, H, H, 3]."""
+
+    def fill(images: np.ndarray, _masks: None) -> None:
+        def one(row: int) -> None:
+            raw = np.ascontiguousarray(source[rows[row]])
+            images[row] = square(Image.fromarray(raw), images.shape[-1])
+
+        in_parallel(one, len(rows), what)
+
+    return fill
+
+
+def in_parallel(work: Callable[[int], None], count: int, what: str) -> None:
+    """Call `work(row)` for all rows on all cores; threads, as Pillow lets go of Python's lock while it decodes."""
+    with task(what, count) as advance, ThreadPoolExecutor(cores()) as pool:
+
+        def job(start: int) -> int:
+            rows = range(start, min(start + rows_per_job, count))
+            for row in rows:
+                work(row)
+            return len(rows)
+
+        try:
+            for done in pool.map(job, range(0, count, rows_per_job)):
+                advance(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C should not wait for the rest
+            raise
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without Pillow's warnings, which name no file: what cannot be read is told by its name later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _turns(large: bool) -> Iterator[None]:
+    """One after the other, those that are large, and none leaves its memory with the thread that it came to."""
+    if not large:
+        yield
+        return
+    with _alone:
+        try:
+            yield
+        finally:
+            return_freed_memory()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """To eight bits and three channels; a large one strip by strip, for the steps between take much memory."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    width, height = image.size
+    rows = max(1, strip_pixels // width)
+    if rows >= height:
+        return _converted(image)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        whole.paste(_converted(image.crop((0, top, width, bottom))), (0, top))
+    return whole
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """Over white where it is transparent."""
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    """Grey of more than eight bits, scaled rather than clipped, which is what Pillow's own conversion does."""
+    pixels = np.asarray(image)
+    low, high = pixels.min(), pixels.max()
+    full = 1.0 if image.mode == "F" else 65535.0  # mode I has 32 bits, but what is stored in it has 16
+    if not (low >= 0 and high <= full):
+        raise ValueError(f"pixels from {low} to {high}, where 0 to {full:g} was expected")
+    grey = np.rint(pixels * (255.0 / full)).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    return grey if transparent is None else np.where(pixels == transparent, np.uint8(255), grey)
+
+
+def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """`pixels` turned as the camera that wrote `image` says; Pillow has done so already for TIFF."""
+    try:
+        turn = upright.get(image.getexif().get(orientation_tag, 1))
+    except Exception:  # damaged notes beside a sound image
+        turn = None
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case Image.UnidentifiedImageError():
+            return "no image that Pillow knows"
+        case Image.DecompressionBombError():
+            return f"more than {most_pixels / 1e6:.0f} million pixels"
+        case OSError(strerror=str(reason)):  # without the path, which the file's name beside it tells
+            return reason
+    return str(error) or type(error).__name__

@@ -1,0 +1,97 @@
+"""A recipe: optimiser, learning rate, batch, schedule, epochs; and what it says at every step.
+
+LARS: You, Gitman, Ginsburg 2017, https://arxiv.org/abs/1708.03888, algorithm 1; its exclusion of biases and norms as in
+SimCLR and BYOL. LAMB: You et al., ICLR 2020, https://arxiv.org/abs/1904.00962, algorithm 2. Cosine: Loshchilov, Hutter,
+ICLR 2017, without restarts.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from lilliput.errors import BadSetting
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a technique is trained. Learning rate per 256 images of a batch, scaled linearly, where `lr_per_256`."""
+
+    optimiser: str  # sgd, lars, adamw, lamb
+    lr: float
+    batch: int
+    epochs: int
+    weight_decay: float
+    lr_per_256: bool = True
+    sgd_momentum: float = 0.9
+    nesterov: bool = False
+    trust: float = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
+    beta2: float = 0.95  # of AdamW and LAMB
+    vector_rate: float = 1.0  # learning rate of biases and norms, as a share of that of weights
+    schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
+    warmup: float = 0.0  # share of the training steps
+    options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
+    rates: dict[str, float] = field(default_factory=dict)  # part of the technique -> multiple of the learning rate
+    bare: dict[str, Any] = field(default_factory=dict)  # other settings for an encoder without any normalisation
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("optimiser", ("sgd", "lars", "adamw", "lamb")),
+            ("schedule", ("cosine", "steps", "constant")),
+        ):
+            if getattr(self, name) not in known:
+                raise BadSetting(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
+        for name, smallest in (
+            *(("lr", 0), ("vector_rate", 0), ("weight_decay", 0)),
+            *(("batch", 2), ("epochs", 1)),
+        ):
+            if not getattr(self, name) >= smallest:
+                raise BadSetting(f"{name} {getattr(self, name)} must be at least {smallest}")
+        for name in ("warmup", "sgd_momentum", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadSetting(f"{name} {getattr(self, name)} must be a share, 0 <= {name} < 1")
+
+    def replace(self, **changes) -> "Recipe":
+        """A copy with other settings; None leaves a setting as it is."""
+        return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
+
+    def override(self, **changes) -> "Recipe":
+        """As `replace`, for every network: what is given here no longer differs for one without normalisation."""
+        given = {name for name, value in changes.items() if value is not None}
+        bare = {} if "optimiser" in given else {name: value for name, value in self.bare.items() if name not in given}
+        return self.replace(**changes, bare=bare)
+
+    def suited(self, encoder: nn.Module) -> "Recipe":
+        """The settings for this encoder."""
+        return self.replace(bare={}) if normalises(encoder) else self.replace(**self.bare, bare={})
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate at its highest, for this batch."""
+        return self.lr * self.batch / 256 if self.lr_per_256 else self.lr
+
+    def rate(self, progress: float) -> float:
+        """The learning rate when a share `progress` (0..1) of the steps is done."""
+        if progress < self.warmup:
+            return self.peak_rate * progress / self.warmup
+        if self.schedule == "steps":
+            return self.peak_rate * 0.2 ** sum(progress >= drop for drop in (0.3, 0.6, 0.8))
+        if self.schedule == "constant":
+            return self.peak_rate
+        done = (progress - self.warmup) / (1 - self.warmup)
+        return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+# What thousands of images and batches of tens call for, whatever the technique. Without batch norm nothing bounds what
+# a step of plain SGD does, so LAMB takes its place there: it moves every layer by the same share of its size.
+SMALL = Recipe(
+    "sgd", lr=0.03, lr_per_256=False, batch=32, epochs=50, weight_decay=5e-4, warmup=0.1,
+    bare={"optimiser": "lamb", "lr": 7.5e-4, "weight_decay": 0.01, "vector_rate": 0.1},
+)  # fmt: skip
+
+
+def normalises(network: nn.Module) -> bool:
+    """Whether any layer of it is a norm."""
+    return any("norm" in type(layer).__name__.lower() for layer in network.modules())

@@ -1,0 +1,1 @@
+"""Many runs: the grid, its jobs, their judge, the rows."""

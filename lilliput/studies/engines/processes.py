@@ -1,0 +1,215 @@
+"""A crew: processes that share a list of jobs, each on its part of the processor.
+
+Small networks on small images leave most of a second thread idle, so two jobs side by side are quicker than two threads
+on each in turn. A worker that dies takes its own job with it and nothing else.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from lilliput.errors import LilliputError
+from lilliput.system import progress, signals
+from lilliput.system.files import InUse
+from lilliput.system.machine import cores
+
+Job = Callable[[Any], bool]  # of the workshop that its worker keeps; says whether there was anything to do
+BYTES_PER_WORKER = 3 * 2**30  # what a run of usual size takes at most, with its libraries
+DEATHS = 4  # of workers on one job, and it is given up
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class Started(NamedTuple):
+    name: str
+
+
+class Finished(NamedTuple):
+    name: str
+    worked: bool
+    seconds: float
+    error: str | None = None  # one line
+    details: str = ""
+    stopped: bool = False  # as it was asked to; the same job goes on from there
+    elsewhere: bool = False  # another process has it in work
+
+
+Event = Started | Finished
+
+
+def usual_size(device: str | None) -> int:
+    """A worker for each core that memory has room for; one where an accelerator computes or files have no locks."""
+    import torch
+
+    from lilliput.system.files import has_locks
+    from lilliput.system.machine import available_bytes
+
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() or torch.backends.mps.is_available() else "cpu"
+    if torch.device(device).type != "cpu" or not has_locks():
+        return 1
+    room = available_bytes() // BYTES_PER_WORKER
+    return max(1, min(cores(), room))
+
+
+def in_turn(jobs: Sequence[tuple[str, Job]], shop: Any) -> Iterator[Event]:
+    """One job after the other, in this process, until a signal asks to stop."""
+    for name, job in jobs:
+        if signals.asked():
+            return
+        yield Started(name)
+        yield _done(name, job, shop)
+
+
+def side_by_side(jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], workers: int) -> Iterator[Event]:
+    """The jobs, in order, by so many processes; each makes its own workshop once. Events come as they happen.
+
+    A job whose worker is killed goes to another, which goes on from what is saved; only when that has happened too
+    often is it given up. A signal that asks to stop is passed on, and what each worker has in hand is saved.
+    """
+    left = list(reversed(jobs))
+    crew: dict[Connection, _Worker] = {}
+    deaths: Counter[str] = Counter()
+    board, told = progress.Board(), False
+    try:
+        while left or crew:
+            if signals.asked() and not told:
+                told = True
+                left.clear()
+                for worker in crew.values():
+                    worker.process.terminate()
+            while left and len(crew) < workers:
+                worker = _Worker(make_shop, threads=max(1, cores() // workers))
+                crew[worker.connection] = worker
+                yield worker.give(*left.pop())
+            for connection in wait(list(crew), timeout=SECONDS_BETWEEN_LOOKS):
+                worker = crew[connection]  # type: ignore[index]
+                event = worker.hear(board)
+                if event is None:
+                    continue
+                if worker.is_dead and told:
+                    event = event._replace(error=None, stopped=True)
+                elif worker.is_dead:
+                    deaths[event.name] += 1
+                    if deaths[event.name] < DEATHS:
+                        progress.say(f"{event.name}: {event.error}; another worker goes on with it")
+                        left.append((worker.name, worker.job))
+                        event = None
+                if event:
+                    yield event
+                if worker.is_dead or not left:
+                    worker.dismiss()
+                    del crew[connection]  # type: ignore[arg-type]
+                else:
+                    yield worker.give(*left.pop())
+    finally:
+        board.close()
+        for worker in crew.values():
+            worker.process.kill()  # files are written whole or not at all
+
+
+class _Worker:
+    """The parent's side of one process."""
+
+    def __init__(self, make_shop: Callable[[], Any], *, threads: int):
+        context = multiprocessing.get_context("spawn")  # a fork would copy the state of torch's threads
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, make_shop, threads), daemon=True)
+        with _without_interrupts():  # Ctrl-C reaches the parent too, and it decides
+            self.process.start()
+        theirs.close()
+        self.name, self.began, self.is_dead = "", 0.0, False
+        self.job: Job
+
+    def give(self, name: str, job: Job) -> Started:
+        self.name, self.job, self.began = name, job, time.perf_counter()
+        with suppress(OSError):  # it has died since its last word: that is heard next
+            self.connection.send((name, job))
+        return Started(name)
+
+    def hear(self, board: progress.Board) -> Finished | None:
+        """What it says: that its job is over, or something for the board."""
+        try:
+            message = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            self.is_dead = True
+            board.show(self.process.pid, "", 0, 0)
+            reason = f"its process ended with code {self.process.exitcode}"
+            if self.process.exitcode == -9:
+                reason += " (killed, most likely for want of memory: try fewer --workers)"
+            return Finished(self.name, True, time.perf_counter() - self.began, reason)
+        if isinstance(message, Finished):
+            board.show(self.process.pid, "", 0, 0)
+            return message
+        if isinstance(message, str):
+            progress.say(message)
+        else:
+            board.show(self.process.pid, *message)
+        return None
+
+    def dismiss(self) -> None:
+        if not self.is_dead:
+            with suppress(OSError):
+                self.connection.send(None)
+            self.process.join()
+        self.connection.close()
+
+
+def _work(connection: Connection, make_shop: Callable[[], Any], threads: int) -> None:
+    """A worker's life."""
+    import torch
+
+    signals.obey_parent()
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    progress.send_to(connection.send)
+    shop = make_shop()
+    while (order := connection.recv()) is not None:
+        name, job = order
+        connection.send(_done(name, job, shop))
+
+
+def _die_with_parent() -> None:
+    """An orphan would hold its cell's lock and compute for nobody."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started within ignores Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _done(name: str, job: Job, shop: Any) -> Finished:
+    """Do the job; what it raises is told, and must not cost the others."""
+    began = time.perf_counter()
+    worked, line, details = True, None, ""
+    try:
+        worked = job(shop)
+    except signals.Stopped as stop:
+        progress.say(str(stop))
+        return Finished(name, True, time.perf_counter() - began, stopped=True)
+    except InUse:
+        return Finished(name, False, time.perf_counter() - began, elsewhere=True)
+    except Exception as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        details = "" if isinstance(error, LilliputError) else traceback.format_exc()
+    return Finished(name, worked, time.perf_counter() - began, line, details)

@@ -1,0 +1,226 @@
+"""The jobs of a study: every baseline and cell, done where its rows are missing."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from lilliput import catalog
+from lilliput.errors import BadData
+from lilliput.optim.recipe import SMALL
+from lilliput.probes import finetune
+from lilliput.probes._exam import Exam
+from lilliput.probes._features import measure_batch_norm
+from lilliput.studies import results
+from lilliput.studies.grid import Grid
+from lilliput.studies.judge import Judge, Pixels, costs, judge_run, judges_all
+from lilliput.studies.record import GROWS, KEYED
+from lilliput.system import cost
+from lilliput.system.files import alone, locked
+from lilliput.system.plan import Plan, choose
+from lilliput.system.records import read_json, write_json
+from lilliput.system.seeds import seeded
+from lilliput.training.cell import Cell, plan_for
+from lilliput.training.encoders import saved_encoders
+from lilliput.training.run import pretrain
+from lilliput.training.state import trusted_log
+
+
+class Workshop:
+    """A study's folder while it is worked in: one plan per backbone, one judge per plan, the rows that are there."""
+
+    def __init__(self, grid: Grid, out: Path, record: dict[str, Any], *, energy_share: float):
+        self.grid, self.out, self.record, self.energy_share = grid, out, record, energy_share
+        self.judges: dict[Plan, Judge] = {}
+        self.seen: tuple[tuple[int, int], pd.DataFrame] = (-1, -1), pd.DataFrame()
+
+    def plan(self, cell: Cell) -> Plan:
+        """The backbone's plan: measured once, then kept with the study, so that all its cells compute alike."""
+        plans = self.record["plans"]
+        if cell.backbone not in plans:
+            plan = plan_for(cell, self.grid.data.pool.image_size, self.grid.device, self.grid.fixed)
+            with locked(self.out):  # another process may have measured it meanwhile: the first to write it is right
+                record = read_json(self.out / "study.json")
+                plans |= {cell.backbone: plan.as_dict(), **record["plans"]}
+                write_json(self.out / "study.json", {**record, "plans": plans})
+        plan = Plan(**plans[cell.backbone])
+        plan.take_effect()
+        return plan
+
+    def judge(self, plan: Plan) -> Judge:
+        if plan not in self.judges:
+            data = self.grid.judge
+            assert data.train is not None and data.test is not None
+            self.judges[plan] = Judge(
+                data.name, data.train, data.test, self.grid.probes, plan=plan, data=self.grid.data.name
+            )
+        return self.judges[plan]
+
+    def rows(self) -> pd.DataFrame:
+        """Read again only where the file has changed: a study that goes on asks for every cell."""
+        path = self.out / "results.csv"
+        state = (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else (0, 0)
+        if state != self.seen[0]:
+            self.seen = state, results.read(self.out)
+        return self.seen[1]
+
+    def done(self, technique: str, backbone: str, seed: int) -> set[tuple[int, str]]:
+        """(epoch, probe) that are judged, with all their rows there."""
+        rows = self.rows()
+        for column, value in (("technique", technique), ("backbone", backbone), ("seed", seed)):
+            rows = rows[rows[column] == value]
+        rows = rows[rows["judge"] == self.grid.judge.name]
+        return results.done(rows)
+
+    def missing(self, about: dict, probes: list[str]) -> list[str]:
+        done = self.done(about["technique"], about["backbone"], about["seed"])
+        return [probe for probe in probes if (about["epoch"], probe) not in done]
+
+
+def jobs_of(grid: Grid) -> Iterator[tuple[str, Callable[[Workshop], bool]]]:
+    """(name, function) of every baseline and cell. A function says whether there was anything to do."""
+    yield "pixels", partial(_alone, "pixels", _pixels)
+    firsts = {(cell.backbone, cell.seed): cell for cell in reversed(grid.cells)}
+    for cell in grid.cells:
+        if firsts[cell.backbone, cell.seed] is cell:
+            baseline = cell.name.removeprefix(cell.technique)
+            for name, job in ((f"random_init{baseline}", _random_init), (f"supervised{baseline}", _supervised)):
+                yield name, partial(_alone, name, partial(job, cell))
+        yield cell.name, partial(_alone, cell.name, partial(_pretrained, cell))
+
+
+def _alone(name: str, job: Callable[[Workshop], bool], shop: Workshop) -> bool:
+    """Do the job unless another process has it in hand: several may work on one study's folder."""
+    folder = shop.out / "cells" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):
+        return job(shop)
+
+
+def _baseline(name: str, backbone: str, seed: int, epoch: int) -> dict[str, Any]:
+    return {"technique": name, "backbone": backbone, "seed": seed, "epoch": epoch, "recipe": ""}
+
+
+def _traced(judge: Judge, about: dict[str, Any], shop: Workshop) -> dict[str, Any]:
+    settings = {key: value for key, value in shop.record.items() if key not in (*GROWS, *KEYED, "plans")}
+    return {**about, "trace": judge.trace({**settings, **about})}
+
+
+def _pixels(shop: Workshop) -> bool:
+    about = _baseline("pixels", "", 0, 0)
+    probes = shop.missing(about, _frozen(shop.grid))
+    if probes:
+        judge = shop.judge(choose(shop.grid.device, shop.grid.fixed))
+        about = _traced(judge, about, shop)
+        judge.keep(shop.out, judge.rows(Pixels(), about, probes=probes, seed=0, label="pixels"))
+    return bool(probes)
+
+
+def _random_init(cell: Cell, shop: Workshop) -> bool:
+    """The untrained network as its library leaves it, and with its batch norm at work, as it is in a trained one."""
+    worked = False
+    for name, measured in (("random_init", False), ("random_init_measured", True)):
+        about = _baseline(name, cell.backbone, cell.seed, 0)
+        probes = shop.missing(about, _frozen(shop.grid))
+        if not probes:
+            continue
+        plan, pool = shop.plan(cell), shop.grid.data.pool
+        encoder, sizes = _plain_encoder(cell, pool.image_size)
+        if measured and not measure_batch_norm(plan.place(encoder), pool, plan=plan):
+            continue
+        judge, label = shop.judge(plan), name.replace("_", " ")
+        about = _traced(judge, about, shop) | costs(sizes, None)
+        judge.keep(shop.out, judge.rows(encoder, about, probes=probes, seed=cell.seed, label=label))
+        worked = True
+    return worked
+
+
+def _supervised(cell: Cell, shop: Workshop) -> bool:
+    """The same network, as many images seen as in pretraining, but with labels; by the settings of the small recipe."""
+    grid = shop.grid
+    about = _baseline("supervised", cell.backbone, cell.seed, grid.epochs)
+    if not shop.missing(about, ["finetune", *_frozen(grid)]):
+        return False
+    plan = shop.plan(cell)
+    judge = shop.judge(plan)
+    encoder, sizes = _plain_encoder(cell, grid.data.pool.image_size)
+    exam = Exam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
+    seen = grid.epochs * len(grid.data.pool)
+    meter = cost.EnergyMeter(grid.country, share=shop.energy_share)
+    cost.reset_peak_memory(plan.device)
+    began = time.perf_counter()
+    try:
+        model = finetune.learn(exam, SMALL.replace(batch=cell.recipe.batch), images_seen=seen)
+        seconds = time.perf_counter() - began
+        kwh, grams = meter.read()
+    finally:
+        meter.stop()
+    spent = {
+        "total_seconds": seconds,
+        "images_per_s": seen / seconds,
+        "peak_memory_mib": cost.peak_memory_mib(plan.device),
+        "kwh": kwh,
+        "grams_co2": grams,
+    }
+    about = _traced(judge, about, shop) | costs(sizes, spent)
+    began = time.perf_counter()
+    values = list(finetune.grade(exam, model))
+    graded = time.perf_counter() - began
+    rows = judge.rows_of(about, "finetune", values, graded)
+    rows += judge.rows(model[0], about, probes=_frozen(grid), seed=cell.seed, label="supervised")
+    judge.keep(shop.out, rows)
+    return True
+
+
+def _pretrained(cell: Cell, shop: Workshop) -> bool:
+    grid, folder = shop.grid, shop.out / "cells" / cell.name
+    done = shop.done(cell.technique, cell.backbone, cell.seed)
+    if _finished(folder, cell, done, grid):
+        return False
+    plan = shop.plan(cell)
+    pretrain(
+        cell, grid.data, folder, every=grid.every, device=plan.device, fixed=plan.fixed(), country=grid.country,
+        until_converged=grid.until_converged, score=grid.score, energy_share=shop.energy_share,
+    )  # fmt: skip
+    judge = shop.judge(plan)
+    for rows in judge_run(folder, judge, done=done):
+        judge.keep(shop.out, rows)
+    return True
+
+
+def _plain_encoder(cell: Cell, size: int) -> tuple[torch.nn.Module, dict]:
+    """The backbone as initialised by the seed, and its sizes."""
+    build = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
+    with seeded(cell.seed):
+        encoder = build()
+    sizes = {
+        "parameters": cost.parameters(encoder),
+        "multiply_adds": cost.multiply_adds(encoder, size),
+        "multiply_adds_224": cost.multiply_adds_or_none(encoder, 224),
+    }
+    return encoder, sizes
+
+
+def _frozen(grid: Grid) -> list[str]:
+    """The probes that leave the encoder frozen: a baseline's fine-tuning is the supervised baseline."""
+    return [probe for probe in grid.probes if probe != "finetune"]
+
+
+def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:
+    saved = saved_encoders(folder)
+    try:
+        log = trusted_log(folder)
+    except BadData:  # to be mended by going on with the run
+        return False
+    if (
+        not log
+        or (log[-1]["epoch"] not in saved)
+        or (log[-1]["epoch"] < cell.recipe.epochs and "stopped" not in log[-1])
+    ):
+        return False
+    wanted = {(epoch, probe) for probe in grid.probes for epoch in saved if judges_all(probe) or epoch == max(saved)}
+    return wanted <= done

@@ -1,0 +1,213 @@
+"""A series of saved encoders x probes -> rows; and the baselines, judged alike."""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch.nn.functional as F
+from torch import nn
+
+from lilliput import catalog
+from lilliput.data.store import Store, Subset, checked_store
+from lilliput.errors import BadData
+from lilliput.probes._exam import Exam
+from lilliput.studies import results
+from lilliput.studies.record import IMAGES
+from lilliput.system import cost, records, signals
+from lilliput.system.files import home
+from lilliput.system.machine import commit, this_machine, versions
+from lilliput.system.plan import Plan
+from lilliput.system.records import read_json, seal, write_json
+from lilliput.training.encoders import load_encoder, planned
+from lilliput.training.record import LOGGED, read_run
+from lilliput.training.state import trusted_log
+
+Row = dict[str, Any]
+
+
+class Said(NamedTuple):
+    values: list[tuple[str, float]]
+    seconds: float
+    flag: str
+
+
+class Judge:
+    """Labelled images and probes; remembers what it has said of an encoder, so that equal ones are judged once."""
+
+    def __init__(
+        self, name: str, train: Store, test: Store, probes: dict[str, dict[str, Any]], *, plan: Plan, data: str = ""
+    ):
+        """`probes`: name -> options. `data`: what the encoders were pretrained on, for the rows."""
+        if not probes:
+            raise BadData("no probe to judge by")
+        self.name, self.train, self.test, self.probes, self.plan, self.data = name, train, test, probes, plan, data
+        self.said: dict[tuple[str, str, int], Said] = {}
+        self.commit = commit()
+        self.traces: dict[str, dict] = {}
+        self.circumstances = {
+            "judge": name,
+            "judge_digests": [train.digest, test.digest],
+            "judge_origin": train.origin if isinstance(train, Subset) else None,
+            "probes": probes,
+            "plan": plan.as_dict(),
+            "commit": self.commit,
+            "versions": versions(),
+            "machine": this_machine(),
+        }
+
+    def rows(self, encoder: nn.Module, about: Row, *, probes: list[str], seed: int, label: str) -> list[Row]:
+        """One row per metric of each probe, `about` (technique, backbone, epoch, costs ...) in all of them."""
+        exam = Exam(self.plan.place(encoder), self.train, self.test, plan=self.plan, seed=seed, label=label)
+        weights = _digest(encoder)
+        rows = []
+        for name in probes:
+            key = weights, name, seed
+            if key not in self.said:
+                began = time.perf_counter()
+                values = list(catalog.probe(name)(exam, **self.probes[name]))
+                self.said[key] = Said(values, time.perf_counter() - began, exam.flags.pop(name, ""))
+            said = self.said[key]
+            found = {**about, "flagged": " ".join(filter(None, [about.get("flagged", ""), said.flag]))}
+            rows += self.rows_of(found, name, said.values, said.seconds)
+        return rows
+
+    def trace(self, run: dict[str, Any]) -> str:
+        """The name under which `keep` writes all that a row came from: the run's settings, and the circumstances."""
+        content = {"run": run, "judged": self.circumstances}
+        name = seal(content)[:12]
+        self.traces[name] = content
+        return name
+
+    def keep(self, folder: Path, rows: list[Row]) -> None:
+        """Into the folder's results.csv; what they came from first, into traces/."""
+        (folder / "traces").mkdir(parents=True, exist_ok=True)
+        for name in {row["trace"] for row in rows} - {path.stem for path in (folder / "traces").glob("*.json")}:
+            write_json(folder / "traces" / f"{name}.json", self.traces[name])
+        results.append(folder, rows)
+
+    def rows_of(self, about: Row, probe: str, values: list[tuple[str, float]], seconds: float) -> list[Row]:
+        """All that a probe has said, (metric, value), as rows."""
+        same = {
+            **about,
+            "probe": probe,
+            "data": self.data,
+            "judge": self.name,
+            "image_size": self.train.image_size,
+            "probe_seconds": round(seconds, 3),
+            "commit": self.commit or "",
+            "rows": len(values),
+        }
+        return [{**same, "metric": metric, "value": value} for metric, value in values]
+
+
+def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=frozenset()) -> Iterator[list[Row]]:
+    """Rows of every saved encoder of a run (or of those of the epochs `at`), checkpoint by checkpoint.
+
+    `done`: pairs (epoch, probe) that need no judging. Probes that judge only the last checkpoint do so unless `at`.
+    """
+    record = read_run(folder)
+    rows = trusted_log(folder)
+    log = {row["epoch"]: row for row in rows}
+    saved = planned(folder, record, rows)
+    if at and not set(at) <= set(saved):
+        raise BadData(f"{folder} has no encoder of epoch {min(set(at) - set(saved))}; it has {list(saved)}")
+    lost = []
+    for epoch, path in saved.items():
+        wanted = [
+            probe
+            for probe in judge.probes
+            if (epoch, probe) not in done and (epoch in at if at else judges_all(probe) or epoch == max(saved))
+        ]
+        if not wanted:
+            continue
+        signals.check(f"{folder.name}: stopped before the encoder of epoch {epoch} was judged")
+        if epoch and epoch not in log:
+            raise BadData(f"{folder}/log.jsonl lacks epoch {epoch}; the command that pretrained it restores the log")
+        if epoch:
+            records.of_kinds(log[epoch], LOGGED, folder / "log.jsonl")
+        try:
+            encoder = load_encoder(path)
+        except BadData as error:
+            lost.append(str(error))
+            continue
+        about = {
+            **{key: record[key] for key in ("technique", "backbone", "seed", "recipe")},
+            "epoch": epoch,
+            **costs(record, log.get(epoch)),
+            "flagged": " ".join(map(str, log.get(epoch, {}).get("flags", []))),
+            "trace": judge.trace(record),
+        }
+        label = f"{record['technique']} {record['backbone']} epoch {epoch}"
+        yield judge.rows(encoder, about, probes=wanted, seed=record["seed"], label=label)
+    if lost:
+        raise BadData(
+            f"{'; '.join(lost)}: the other encoders are judged; to have it again, move {folder} away and run the same "
+            f"command"
+        )
+
+
+def judges_all(probe: str) -> bool:
+    """Whether a probe judges all checkpoints, or is so dear that it judges the last alone."""
+    return getattr(catalog.module("probes", probe), "checkpoints", "all") == "all"
+
+
+def costs(record: dict, row: dict | None) -> Row:
+    """The cost columns of a run at an epoch; zero before the first."""
+    sizes = {key: record[key] for key in ("parameters", "multiply_adds", "multiply_adds_224")}
+    if row is None:
+        return {**sizes, "seconds": 0.0, "kwh": 0.0, "grams_co2": 0.0, "grams_co2_ml_impact": 0.0}
+    return {
+        **sizes,
+        "seconds": round(row["total_seconds"], 3),
+        "images_per_s": round(row["images_per_s"], 2),
+        "peak_memory_mib": round(row["peak_memory_mib"], 1),
+        "kwh": row["kwh"],
+        "grams_co2": row["grams_co2"],
+        "grams_co2_ml_impact": cost.ml_impact_grams(row["total_seconds"]),
+    }
+
+
+class Pixels(nn.Module):
+    """The baseline that has learned nothing: an image's 8 x 8 thumbnail as its features."""
+
+    dim = 3 * 8 * 8
+
+    def forward(self, images):
+        return F.interpolate(images, (8, 8), mode="area").flatten(1)
+
+
+def _digest(module: nn.Module) -> str:
+    digest = hashlib.sha256(type(module).__name__.encode())
+    for key, value in module.state_dict().items():
+        digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def judge_stores(record: dict[str, Any], judge: tuple[Store, Store] | None = None) -> tuple[Store, Store]:
+    """The images that judged, as study.json or a trace names them: those given, or the stores that lie here still.
+
+    Raises BadData with the way out where they are gone, or others.
+    """
+    wanted, origin = record.get("judge_digests", ["", ""]), record.get("judge_origin")
+    told = {"judge_digests": wanted, "judge_origin": origin or {"digest": "", "left_out": []}}
+    records.of_kinds(told, IMAGES, "the record of what judged")
+    if len(wanted) != 2:
+        raise BadData(f"of judge_digests there are {len(wanted)}, not those of the training and the test images")
+    train, test = judge or (_store_of(origin["digest"] if origin else wanted[0]), _store_of(wanted[1]))
+    if origin and train.digest != wanted[0]:  # the labelled images were taken without some of them
+        train = train.take(np.setdiff1d(np.arange(len(train)), origin["left_out"]))
+    if [train.digest, test.digest] != wanted:
+        raise BadData("these are not the images that judged: their digests differ")
+    return train, test
+
+
+def _store_of(digest: str) -> Store:
+    for manifest in sorted((home() / "stores").glob("*/manifest.json")):
+        with suppress(BadData):  # of another store, it may be what it will
+            if ".damaged-" not in manifest.parent.name and read_json(manifest).get("digest") == digest:
+                return checked_store(manifest.parent)
+    raise BadData("the images that judged this study are no longer prepared here; name them with --data")

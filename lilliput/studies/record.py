@@ -1,0 +1,117 @@
+"""What a study says of itself: study.json."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from lilliput import catalog
+from lilliput.data.store import Subset
+from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.studies.grid import Grid
+from lilliput.system.files import clear_drafts, locked, set_aside
+from lilliput.system.machine import commit, this_machine, versions
+from lilliput.system.records import of_kinds, read_json, write_json
+from lilliput.training.record import FORMAT, PLAN, check_format, same_settings
+from lilliput.training.stopping import stop_rule
+
+GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
+KEYED = ("recipes", "options", "probe_options")  # and those that are by technique or probe
+
+
+def open_record(grid: Grid, out: Path) -> dict[str, Any]:
+    """Write study.json, or see that the one there is of this study, and return it. Cells may be added to it."""
+    settings = settings_of(grid)
+    try:
+        holds_else = out.exists() and any(not path.name.startswith(".") for path in out.iterdir())
+        if holds_else and not any(out.glob("study.json*")):
+            raise BadSetting(f"{out} is not empty and holds no study; choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            clear_drafts(out)
+            found = _joined(settings, out)
+            kinds = {name: catalog.technique(name).contrastive for name in found["techniques"]}
+            about = {"contrastive": kinds, "country": grid.country, "machine": this_machine(), "versions": versions()}
+            record = {**found, **about, "commit": commit()}
+            write_json(out / "study.json", record)
+        (out / "cells").mkdir(exist_ok=True)
+    except OSError as error:
+        raise LilliputError(f"cannot write in {out}: {error.strerror}; choose another --out") from None
+    return record
+
+
+def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """These settings with those of the study that is there, which may only grow; and its plans."""
+    try:
+        record = read_json(out / "study.json") if (out / "study.json").exists() else None
+    except BadData as error:
+        set_aside(out / "study.json", error)
+        record = None
+    if record is None:  # none, or damaged; and then the cells that were begun know their plans
+        return {**settings, "plans": _plans_of_cells(out)}
+    check_format(record.pop("format", None), out)
+    fixed = {key: value for key, value in settings.items() if key not in (*GROWS, *KEYED, "format")}
+    same_settings({key: record.get(key) for key in fixed}, fixed, out)
+    for key in KEYED:
+        theirs = record.get(key, {})
+        both = {name: value for name, value in settings[key].items() if name in theirs}
+        same_settings({name: theirs[name] for name in both}, both, out)
+        settings[key] = {**theirs, **settings[key]}
+    for key in GROWS:
+        settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
+    return {**settings, "plans": record.get("plans", {})}
+
+
+def _plans_of_cells(out: Path) -> dict[str, dict]:
+    plans = {}
+    for path in out.glob("cells/*/run.json"):
+        with contextlib.suppress(BadData, KeyError):
+            record = read_json(path)
+            plans[record["backbone"]] = record["plan"]
+    return plans
+
+
+def settings_of(grid: Grid) -> dict[str, Any]:
+    first, pool, judge = grid.cells[0], grid.data.pool, grid.judge
+    assert judge.train is not None and judge.test is not None
+    shared = {cell.technique: dataclasses.asdict(cell.recipe) for cell in grid.cells}
+    return {
+        "format": FORMAT,
+        "techniques": list(dict.fromkeys(cell.technique for cell in grid.cells)),
+        "backbones": list(dict.fromkeys(cell.backbone for cell in grid.cells)),
+        "seeds": list(dict.fromkeys(cell.seed for cell in grid.cells)),
+        "probes": list(grid.probes),
+        "probe_options": {name: options for name, options in grid.probes.items() if options},
+        "data": grid.data.name,
+        "data_digest": pool.digest,
+        "pool_images": len(pool),
+        "judge": judge.name,
+        "judge_digests": [judge.train.digest, judge.test.digest],
+        "judge_origin": judge.train.origin if isinstance(judge.train, Subset) else None,
+        "train_images": len(judge.train),
+        "test_images": len(judge.test),
+        "classes": judge.train.classes,
+        "image_size": pool.image_size,
+        "epochs": grid.epochs,
+        "every": grid.every,
+        "until_converged": stop_rule(grid.data, grid.until_converged, grid.score),
+        "batch": first.recipe.batch,
+        "recipe": first.recipe_name,
+        "recipes": shared,
+        "options": {cell.technique: cell.technique_options for cell in grid.cells},
+        "backbone_options": first.backbone_options,
+    }
+
+
+STUDY = {
+    **dict.fromkeys(("pool_images", "test_images", "image_size", "epochs"), int),
+    "judge": str,
+    "classes": [str],
+}
+IMAGES = {"judge_digests": [str], "judge_origin": {"digest": str, "left_out": [int]}}
+JUDGED = {"plan": PLAN, "probes": dict, "versions": dict, "machine": {"processor": str}}
+
+
+def read_study(folder: Path) -> dict[str, Any]:
+    """What study.json says; BadData naming what is missing in it or of another kind."""
+    return of_kinds(read_json(folder / "study.json"), STUDY, folder / "study.json")

@@ -1,0 +1,163 @@
+"""Can the figures be believed: every file by its digest, and a sample of rows computed anew from the saved encoders."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lilliput.data.store import Store
+from lilliput.errors import BadData, LilliputError
+from lilliput.studies import results
+from lilliput.studies.judge import Judge, judge_run, judge_stores
+from lilliput.studies.record import JUDGED
+from lilliput.system import records
+from lilliput.system.machine import this_machine, versions
+from lilliput.system.plan import choose, own_threads
+from lilliput.system.progress import say, task
+from lilliput.system.records import read_json
+from lilliput.system.tensors import read_tensors
+from lilliput.training.cell import cell_name
+from lilliput.training.encoders import planned, saved_encoders
+from lilliput.training.record import read_run
+from lilliput.training.state import trusted_log
+
+ELSEWHERE = 0.01  # how far apart another machine or other versions may compute a value, or as far as so many
+FLIPPED = 3  # images, guessed otherwise, bring an accuracy
+
+
+class Checked(NamedTuple):
+    """What was computed anew of one encoder by one probe."""
+
+    what: str
+    values: int
+    worst: float  # the largest difference from what results.csv says
+    allowed: float  # none on the row's own machine with its own versions
+
+    @property
+    def holds(self) -> bool:
+        return self.worst <= self.allowed
+
+    def __str__(self) -> str:
+        if np.isinf(self.worst):
+            return f"{self.what}: {self.values} values could not be computed anew"
+        found = "the same" if self.worst == 0 else f"different by up to {self.worst:.4g}"
+        where = f", on another machine or by other versions, where {self.allowed:.2g} may be" if self.allowed else ""
+        return f"{self.what}: {self.values} values computed anew, {found}{where}"
+
+
+def damaged_files(folder: Path) -> tuple[int, list[str]]:
+    """How many files of a run or study have a digest, and what is wrong: digests, lost rows, lost encoders, logs."""
+    files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json"), *folder.rglob("results.csv")])
+    wrong = []
+    with task("checking files", len(files)) as advance:
+        for path in files:
+            try:
+                if path.suffix == ".safetensors":
+                    read_tensors(path)
+                elif path.suffix == ".json":
+                    read_json(path)
+                elif damaged := results.damaged_lines(path):
+                    wrong.append(f"{path} is damaged in {len(damaged)} lines, the first is {damaged[0]}")
+                elif lost := results.torn(results.read(path.parent)):
+                    wrong.append(f"{path} lacks rows of {lost[0]}" + f" and {len(lost) - 1} others" * (len(lost) > 1))
+                if path.name == "run.json":
+                    wrong += _lost(path.parent)
+            except LilliputError as error:
+                wrong.append(str(error))
+            advance(1)
+    return len(files), wrong
+
+
+def _lost(run: Path) -> list[str]:
+    """What a run's log tells of and is not there; BadData where the log is not that of its state."""
+    wanted = planned(run, read_run(run), trusted_log(run))
+    return [f"{path} is missing: its rows cannot be computed anew" for path in wanted.values() if not path.exists()]
+
+
+@own_threads()
+def recomputed(
+    folder: Path, *, sample: int, seed: int = 0, judge: tuple[Store, Store] | None = None
+) -> Iterator[Checked]:
+    """So many encoders of a run or study, drawn by chance, each judged anew by one of the probes that judged it.
+
+    `judge`: the labelled images, where they are not prepared here any more. Raises BadData where there are none, or
+    they are others.
+    """
+    rows = results.read(folder)
+    groups = [group for group in rows.groupby([*results.KEY[:5], "judge"]) if _run_of(folder, group[0])]
+    if not groups:
+        raise BadData(f"{folder} has no rows of saved encoders")
+    for number in np.random.default_rng(seed).permutation(len(groups))[:sample]:
+        cell, own = groups[number]
+        run = _run_of(folder, cell)
+        assert run is not None
+        yield _recomputed(folder, run, own, judge)
+
+
+def _run_of(folder: Path, cell: tuple) -> Path | None:
+    """Where the encoder of (technique, backbone, seed, ...) lies."""
+    technique, backbone, seed = cell[:3]
+    run = folder if (folder / "run.json").exists() else folder / "cells" / cell_name(technique, backbone, seed)
+    return run if cell[3] in saved_encoders(run) else None
+
+
+def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Store, Store] | None) -> Checked:
+    first = own.iloc[0]
+    if not first.trace:
+        raise BadData(f"the rows of {folder} are of an older Lilliput and do not say how they were judged")
+    path = folder / "traces" / f"{first.trace}.json"
+    judged = records.of_kinds(read_json(path), {"judged": JUDGED}, path)["judged"]
+    if first.probe not in judged["probes"]:
+        raise BadData(f"{path} is not of these rows: it tells nothing of the probe {first.probe}")
+    train, test = judge_stores(judged, judge)
+    begun = dict(judged["plan"])
+    plan = choose(begun.pop("device"), begun)
+    plan.take_effect()
+    again = Judge(first.judge, train, test, {first.probe: judged["probes"][first.probe]}, plan=plan, data=first.data)
+    try:
+        values = {row["metric"]: row["value"] for rows in judge_run(run, again, at=[int(first.epoch)]) for row in rows}
+    except BadData as error:
+        say(str(error))
+        values = {}
+    old = dict(zip(own.metric, own.value, strict=True))
+    what = f"{first.technique} {first.backbone} seed {first.seed} epoch {first.epoch} {first.probe}"
+    here = versions(), this_machine()["processor"]
+    if (judged["versions"], judged["machine"]["processor"]) == here:
+        return Checked(what, len(old), _worst(old, values), 0.0)
+    old, values = ({name: told[name] for name in told if _of_all(name)} for told in (old, values))
+    return Checked(what, len(old), _worst(old, values), max(ELSEWHERE, FLIPPED / len(test)))
+
+
+def _of_all(metric: str) -> bool:
+    """Whether a value is of all test images, and not of a class or of the few that were held out."""
+    return "/" not in metric and not metric.startswith("held_out")
+
+
+def _worst(old: dict[str, float], new: dict[str, float]) -> float:
+    """The largest difference, of a value above 1 as a share; infinite where one is missing, or no number in one."""
+    if set(old) != set(new):
+        return np.inf
+    apart = [
+        0.0 if np.isnan(value) and np.isnan(new[name]) else abs(value - new[name]) / max(1.0, abs(value))
+        for name, value in old.items()
+    ]
+    return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
+
+
+def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Store, Store] | None = None) -> bool:
+    """Say what was checked and found; whether all of it holds."""
+    if not any((folder / name).exists() for name in ("run.json", "study.json")):
+        raise BadData(f"{folder} is the folder of neither a run nor a study")
+    count, wrong = damaged_files(folder)
+    for line in wrong:
+        say(line)
+    print(f"{count - len(wrong)} of {count} files are what was written")
+    checked = []
+    for one in recomputed(folder, sample=sample, seed=seed, judge=judge):
+        print(one, flush=True)
+        checked.append(one)
+    held = sum(one.holds for one in checked)
+    print(f"{held} of {len(checked)} hold")
+    return held == len(checked) and not wrong

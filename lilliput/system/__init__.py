@@ -1,0 +1,1 @@
+"""What any program of this kind needs: files, records, tensors, the machine, progress, signals."""

@@ -1,0 +1,114 @@
+"""What a run costs: seconds, parameters, multiply-adds, memory, kWh, grams of CO2.
+
+Energy by codecarbon in its offline mode. Beside it the ML Impact estimate, hours x TDP x grid intensity: Lacoste et
+al. 2019, https://arxiv.org/abs/1910.09700.
+"""
+
+import contextlib
+import gc
+import logging
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lilliput.errors import BadSetting
+from lilliput.system.machine import return_freed_memory
+
+WATTS = 250.0  # TDP of the Tesla P100, on which the study that we follow was run
+GRAMS_PER_KWH = 420.0  # the grid intensity that it assumes
+
+
+def parameters(module: nn.Module) -> int:
+    """How many numbers the module learns or could."""
+    return sum(p.numel() for p in module.parameters())
+
+
+@torch.no_grad()
+def multiply_adds(encoder: nn.Module, size: int) -> int:
+    """Multiply-adds of one image [3, size, size] through the encoder; papers often call this number FLOPs."""
+    was_training = encoder.training
+    image = torch.zeros(1, 3, size, size, device=next(encoder.parameters()).device)
+    with FlopCounterMode(display=False) as counter:
+        encoder.eval()(image)
+    encoder.train(was_training)
+    return counter.get_total_flops() // 2
+
+
+def multiply_adds_or_none(encoder: nn.Module, size: int) -> int | None:
+    """As multiply_adds; None where the network does not take that size."""
+    try:
+        return multiply_adds(encoder, size)
+    except (AssertionError, RuntimeError, ValueError):
+        return None
+
+
+def ml_impact_grams(seconds: float, *, watts: float = WATTS, grams_per_kwh: float = GRAMS_PER_KWH) -> float:
+    """Grams of CO2 of so many seconds at full power, by the ML Impact formula."""
+    return seconds / 3600 * watts / 1000 * grams_per_kwh
+
+
+def reset_peak_memory(device: str) -> None:
+    """Start counting anew, where the system can."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    gc.collect()
+    return_freed_memory()  # what earlier work has freed is not this work's
+    clear = Path("/proc/self/clear_refs")
+    with contextlib.suppress(OSError):
+        if clear.exists():
+            clear.write_text("5")  # proc(5): reset the peak of resident memory
+
+
+def peak_memory_mib(device: str) -> float:
+    """Highest use since the last reset: of the accelerator if one computes, else of the process."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def check_country(country: str) -> None:
+    """BadSetting unless there are figures on this country's electricity."""
+    from codecarbon.input import DataSource
+
+    if country not in DataSource().get_global_energy_mix_data():
+        raise BadSetting(f"no energy figures for country {country!r}; give an ISO code of three letters like DEU")
+
+
+class EnergyMeter:
+    """Energy and CO2 since it was made, of this machine while it computes. `stop` it in the end.
+
+    `share`: the part of the machine that the work has, where several run side by side; too small while one runs alone.
+
+    Nothing is sent or looked up, whatever the user's configuration of codecarbon says: its offline mode with its own
+    tables. A machine without power counters is estimated from its processor's model.
+    """
+
+    def __init__(self, country: str = "USA", *, share: float = 1.0):
+        from codecarbon import OfflineEmissionsTracker  # seconds of imports, only where something is measured
+
+        logging.getLogger("codecarbon").disabled = True  # it speaks before it hears of a log level
+        self.tracker = OfflineEmissionsTracker(
+            country_iso_code=country, measure_power_secs=5, log_level="critical",
+            allow_multiple_runs=True, tracking_mode="machine",
+            # a .codecarbon.config of the user's other work may send figures away or ask for the state of the grid
+            output_methods=[], emissions_endpoint=None, electricitymaps_api_token="",  # None: takes its older name
+        )  # fmt: skip
+        self.share = share
+        self.tracker.start()
+
+    def read(self) -> tuple[float, float]:
+        """kWh and grams of CO2 so far."""
+        grams = (self.tracker.flush() or 0.0) * 1000
+        return float(self.tracker._total_energy.kWh) * self.share, grams * self.share
+
+    def stop(self) -> None:
+        self.tracker.stop()

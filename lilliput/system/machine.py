@@ -1,0 +1,119 @@
+"""What computes and on what: versions, processor, cores, memory. torch is imported only where it is asked for."""
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lilliput._version import version
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    import numpy as np
+    import timm
+    import torch
+    import torchvision
+
+    return {
+        "lilliput": version,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def this_machine() -> dict[str, Any]:
+    """Of what it computes on."""
+    import torch
+
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "allocator": allocator(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def commit() -> str | None:
+    """The commit of this checkout, "+" when it has changes; None for an installed package."""
+    if not shutil.which("git"):
+        return None
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=False).stdout.strip()
+
+    if not git("ls-files", "machine.py"):
+        return None
+    return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+def allocator() -> str:
+    """What the environment asks of the allocators of memory; empty where they work as they come."""
+    names = ("GLIBC_TUNABLES", "LD_PRELOAD", "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    return " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def return_freed_memory() -> None:
+    """To the system; glibc's allocator would keep it, for each thread apart."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether this is what torch, numpy or Python raise for want of memory."""
+    import torch
+
+    said = ("can't allocate memory", "could not create a primitive")  # the second by oneDNN, which says no more
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in said)
+
+
+def available_bytes(device: str = "cpu") -> int:
+    """What the device could still give; on a CPU the page cache counted in, and no more than a container or a limit
+    of this process leaves."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    found = []
+    with suppress(OSError, StopIteration):
+        found.append(1024 * _kib(Path("/proc/meminfo"), "MemAvailable"))
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with suppress(OSError, StopIteration, AttributeError):  # the last where there is no such module
+        for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+            if (most := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:
+                found.append(max(0, most - 1024 * _kib(Path("/proc/self/status"), field)))
+    return min(found, default=2**63)
+
+
+def _kib(path: Path, field: str) -> int:
+    return int(next(line for line in path.read_text().splitlines() if line.startswith(field)).split()[1])

@@ -1,0 +1,68 @@
+"""JSON records under a seal: written whole, known by their digest, read by the kinds of their values."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from lilliput.errors import BadData
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+from lilliput.system.files import read_whole, write_whole
+
+SEAL = "sha256"  # of everything else in a JSON file
+
+
+# -- JSON under a seal ------------------------------------------------------------------------------------------------
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """With the digest of the content as its last entry."""
+    text = json.dumps({**content, SEAL: seal(content)}, indent=2, ensure_ascii=False)
+    write_whole(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content without its seal; BadData naming the file if it is missing, no JSON, or not what was written.
+
+    The first format of runs and studies had no seals, and is taken as it is.
+    """
+    try:
+        content = json.loads(read_whole(path).decode())
+    except (ValueError, RecursionError) as error:
+        raise BadData(f"{path} is damaged ({error}); move it away to start over") from None
+    if not isinstance(content, dict):
+        raise BadData(f"{path} is damaged (no object); move it away to start over")
+    found = content.pop(SEAL, None)
+    if found != seal(content) and (found is not None or content.get("format") != 1):
+        raise BadData(f"{path} is damaged (its digest is not that of its content); move it away to start over")
+    return content
+
+
+def seal(content: dict[str, Any]) -> str:
+    """The digest of what JSON can write, however it is laid out."""
+    as_read = json.loads(json.dumps({key: value for key, value in content.items() if key != SEAL}))  # no key but text
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+
+
+def of_kinds(record: dict[str, Any], kinds: dict[str, Any], where: str | Path) -> dict[str, Any]:
+    """The record, if what it says is of these kinds: types, [type] for lists, or again names and their kinds."""
+    for name, kind in kinds.items():
+        if name not in record or not _is_of(record[name], kind, where):
+            raise BadData(f"{where} is damaged: its {name} is {record.get(name)!r:.80}; move it away to start over")
+    return record
+
+
+def _is_of(value: Any, kind: Any, where: str | Path) -> bool:
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and bool(of_kinds(value, kind, where))
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(isinstance(item, kind[0]) for item in value)
+    if isinstance(value, int) and abs(value) >= 2**63:  # JSON has no largest number, floats and tables have
+        return False
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

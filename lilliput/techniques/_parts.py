@@ -1,0 +1,47 @@
+"""Parts that several techniques share."""
+
+import copy
+import functools
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def full_precision(function: Callable) -> Callable:
+    """Run in fp32 whatever the mixed precision around: softmax and norms lose too much in 16 bits."""
+
+    @functools.wraps(function)
+    def wrapped(*tensors, **options):
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return function(*(t.float() if t.is_floating_point() else t for t in tensors), **options)
+
+    return wrapped
+
+
+def mlp(*widths: int, norm: bool = True, norm_last: bool = False) -> nn.Sequential:
+    """Linear layers of the given widths, (batch norm and) ReLU between them; after the last nothing, or batch norm."""
+    layers: list[nn.Module] = []
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        last = index == len(widths) - 2
+        layers.append(nn.Linear(inputs, outputs, bias=last or not norm))
+        if not last:
+            layers += [nn.BatchNorm1d(outputs)] * norm + [nn.ReLU(inplace=True)]
+    if norm_last:
+        layers.append(nn.BatchNorm1d(widths[-1]))
+    return nn.Sequential(*layers)
+
+
+def frozen_copy(module: M) -> M:
+    """A copy without gradients, its batch norm still in the module's mode."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def move_towards(target: nn.Module, source: nn.Module, share: float) -> None:
+    """target <- target + share (source - target), for every parameter; buffers follow their own batches."""
+    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), share)

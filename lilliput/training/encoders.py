@@ -1,0 +1,105 @@
+"""Saved encoders: encoder_005.safetensors ..., under their library's own names."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from lilliput import catalog
+from lilliput.errors import BadData, LilliputError
+from lilliput.system.tensors import read_tensors, write_tensors
+from lilliput.training.record import FORMAT, check_format
+
+SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
+
+
+# -- encoders ---------------------------------------------------------------------------------------------------------
+
+
+def library_name(key: str) -> str:
+    """A weight's name in its own library: ours without the wrapper ("net.conv1.weight" -> "conv1.weight")."""
+    return re.sub(r"^(\w+\.)?net\.", r"\1", key)
+
+
+def encoder_path(folder: Path, epoch: int) -> Path:
+    return folder / f"encoder_{epoch:03d}.safetensors"
+
+
+def saved_encoders(folder: Path) -> dict[int, Path]:
+    """Epoch -> file of every saved encoder of a run, in order."""
+    files = {path.stem.removeprefix("encoder_"): path for path in folder.glob("encoder_*.safetensors")}
+    return dict(sorted((int(epoch), path) for epoch, path in files.items() if epoch.isdecimal()))
+
+
+def save_encoder(path: Path, encoder: nn.Module, about: dict) -> None:
+    """Weights under their library's names; `about` (technique, backbone, width, ...) is kept in the file's header."""
+    weights = {library_name(key): value for key, value in encoder.state_dict().items()}
+    write_tensors(path, weights, {"format": FORMAT, **about})
+
+
+def load_encoder(path: str | os.PathLike) -> nn.Module:
+    """The encoder saved in a file, or the last one of a run's folder: images [B, 3, H, W] in 0..1 -> [B, dim].
+
+    In eval mode, on the CPU. Raises BadData if there is none or the file is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        saved = saved_encoders(path)
+        if not saved:
+            raise BadData(f"no encoder_*.safetensors in {path}; is it the folder of a run?")
+        path = list(saved.values())[-1]
+    weights, about = read_tensors(path)
+    if "technique" not in about:
+        raise BadData(f"{path} was not written by Lilliput: its header names no technique")
+    try:
+        with _Bounded(SPARE + 4 * sum(value.numel() for value in weights.values())):
+            encoder = _described(path, about)
+    except LilliputError:
+        raise
+    except Exception as error:  # whatever a header of other kinds than ours leads to
+        raise BadData(f"{path} has a header that describes no encoder ({error})") from None
+    ours = {library_name(key): key for key in encoder.state_dict()}
+    if set(ours) != set(weights):
+        odd = sorted(set(ours) ^ set(weights))[0]
+        raise BadData(f"{path} does not fit {about['technique']} on {about['backbone']}: weight {odd!r}")
+    try:
+        encoder.load_state_dict({ours[key]: value for key, value in weights.items()})
+    except RuntimeError as error:
+        raise BadData(f"{path} does not fit {about['technique']} on {about['backbone']}: {error}") from None
+    return encoder.eval()
+
+
+def _described(path: Path, about: dict) -> nn.Module:
+    check_format(about.get("format", 0), path)
+    technique, backbone, options = about["technique"], about["backbone"], about["backbone_options"]
+    catalog.sort_options(options, techniques=[technique], backbones=[backbone])  # refuses values of other types
+    build = catalog.backbone_builder(backbone, **options)
+    return catalog.technique(technique).build_encoder(build)
+
+
+class _Bounded(TorchFunctionMode):
+    """No more than so many numbers in new tensors: a header of some bytes could name a network of gibibytes."""
+
+    def __init__(self, most: int):
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if function in (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn):
+            self.left -= made.numel()
+            if self.left < 0:
+                raise MemoryError("a network far larger than its weights")
+        return made
+
+
+def planned(folder: Path, record: dict[str, Any], log: list[dict]) -> dict[int, Path]:
+    """Epoch -> file of every encoder that a run has saved by its log, or has: one may have gone since."""
+    last = log[-1]["epoch"] if log else 0
+    over = log and (last == record["recipe_settings"]["epochs"] or "stopped" in log[-1])
+    epochs = [*range(0, last + 1, max(1, record["every"])), *([last] if over else [])]
+    return dict(sorted({**{epoch: encoder_path(folder, epoch) for epoch in epochs}, **saved_encoders(folder)}.items()))

@@ -1,0 +1,64 @@
+"""What a run says of itself: run.json, every effective setting, and log.jsonl, a row for each epoch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lilliput.errors import BadData, BadSetting
+from lilliput.system.files import read_whole, write_whole
+from lilliput.system.records import of_kinds, read_json
+
+FORMAT = 2  # of runs and studies
+
+
+# -- log --------------------------------------------------------------------------------------------------------------
+
+
+def read_log(folder: Path, upto: int | None = None) -> list[dict]:
+    """Rows of log.jsonl up to an epoch; a last line that was cut off is left out."""
+    path = folder / "log.jsonl"
+    rows = []
+    for line in read_whole(path).splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except (ValueError, RecursionError):
+            break
+    if odd := [row for row in rows if not isinstance(row, dict) or not isinstance(row.get("epoch"), int)]:
+        raise BadData(f"{path} is damaged: a row of it is {odd[0]!r:.80}")
+    return [row for row in rows if upto is None or row["epoch"] <= upto]
+
+
+def write_log(folder: Path, rows: list[dict]) -> None:
+    write_whole(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def check_format(found: Any, where: Path) -> None:
+    """BadData if a newer Lilliput wrote it."""
+    if not isinstance(found, int) or found > FORMAT:
+        raise BadData(f"{where} has format {found!r}, this Lilliput reads up to {FORMAT}; install a newer one")
+
+
+def same_settings(theirs: dict, ours: dict, folder: Path) -> None:
+    """BadSetting naming the first setting in which a folder's run differs from the one asked for."""
+    for name in sorted(set(theirs) | set(ours)):
+        if theirs.get(name) != ours.get(name):
+            raise BadSetting(
+                f"{folder} holds another run: {name} is {theirs.get(name)!r} there and {ours.get(name)!r} here; "
+                f"choose another --out, or give the settings of that run to go on with it"
+            )
+
+
+PLAN = {"device": str, "precision": str, "channels_last": bool}
+RUN = {
+    **dict.fromkeys(("technique", "backbone", "recipe", "data"), str),
+    **dict.fromkeys(("seed", "image_size", "parameters", "every"), int),
+    **dict.fromkeys(("multiply_adds", "multiply_adds_224"), int | None),
+    "recipe_settings": {"epochs": int},
+    "plan": PLAN,
+}
+LOGGED = dict.fromkeys(("total_seconds", "images_per_s", "peak_memory_mib", "kwh", "grams_co2"), int | float)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What run.json says; BadData naming what is missing in it or of another kind."""
+    return of_kinds(read_json(folder / "run.json"), RUN, folder / "run.json")

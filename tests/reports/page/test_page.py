@@ -1,0 +1,232 @@
+"""report.html: filled, escaped, alone; its verdict from the rows; and, where there is a browser, working in it."""
+
+import html.parser
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lilliput import api, cli
+from lilliput.errors import BadData
+from lilliput.reports.compare import compare
+from lilliput.reports.page.looks import _spread_by_class
+from lilliput.reports.verdict import verdict
+
+NASTY = "<img src=x onerror=alert(1)>&\"'"
+PLAN = {"precision": "fp32", "channels_last": True}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Two techniques on a small network, on photographs whose classes have the worst of names."""
+    folder = tmp_path_factory.mktemp("study")
+    draw = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LILLIPUT_HOME", str(folder / "home"))
+        for split, count in (("train", 24), ("test", 12)):
+            for place, name in enumerate((NASTY.replace("/", ""), "plain", "$x_1$")):
+                here = folder / "photos" / split / name
+                here.mkdir(parents=True)
+                for number in range(count):
+                    pixels = draw.integers(0, 120, (32, 32, 3)) + 45 * place
+                    Image.fromarray(pixels.astype(np.uint8)).save(here / f"{number}.png")
+        out, failed = api.study(
+            folder / "photos", folder / "study", techniques=["simclr", "split_brain"], backbones=["shufflenet_v2"],
+            epochs=2, every=1, batch=16, device="cpu", plan=PLAN, width=0.5, probes=["linear", "knn", "few_finetune"],
+        )  # fmt: skip
+        assert not failed
+        paths = api.report(out)
+        yield out, paths, folder / "photos"
+
+
+class Reader(html.parser.HTMLParser):
+    """What a page holds, as a browser would take it apart."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text = [], ""
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(out):
+    page = (out / "report.html").read_text()
+    body = re.sub(r"<script>.*?</script>", "", page, flags=re.S)  # our own and plotly's code
+    reader = Reader()
+    reader.feed(body)
+    return page, reader
+
+
+def test_every_section_is_filled_and_every_picture_described(study):
+    out, paths, _ = study
+    page, reader = read(out)
+    assert out / "report.html" in paths and len(page) < 15e6
+    sections = {about.get("id") for tag, about in reader.tags if tag == "section"}
+    wanted = {
+        "verdict",
+        "table",
+        "figure1",
+        "figure2",
+        "cost",
+        "saliency",
+        "neighbours",
+        "mistakes",
+        "colour",
+        "layers",
+    }
+    assert sections >= wanted | {"geometry", "map", "few_labels", "protocol"}
+    assert "could not be made" not in reader.text and "There are none" not in reader.text
+    few = reader.text.partition("Fine-tuned")[2]
+    assert "learns from 3 and from 9 labelled images" in few and "random init" in few.partition("From results.csv")[0]
+    images = [about for tag, about in reader.tags if tag == "img"]
+    assert len(images) > 10 and all(len(about["alt"]) > 20 for about in images)
+    assert all(about.get("aria-label") for _, about in reader.tags if "plot" in (about.get("class") or ""))
+    assert all(
+        (out / "inspect" / f"{name}.{kind}").exists() for name in ("layers", "confusion") for kind in ("png", "svg")
+    )
+
+
+def test_names_of_classes_are_text_and_the_page_loads_nothing(study):
+    page, reader = read(study[0])
+    assert not [1 for tag, about in reader.tags if about.get("src") == "x" or "onerror" in about]
+    assert NASTY in reader.text
+    sources = [about[key] for _, about in reader.tags for key in ("src", "href") if about.get(key)]
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "default-src 'none'" in page
+    data = re.search(r"<script type=application/json id=map-data>(.*?)</script>", page, re.S).group(1)
+    assert NASTY in json.loads(data)["classes"]
+
+
+def test_a_report_made_again_inspects_nothing_again(study, monkeypatch):
+    out = study[0]
+    monkeypatch.setenv("LILLIPUT_HOME", str(out.parent / "home"))
+    monkeypatch.setattr("lilliput.studies.judge.Judge.rows", lambda *_, **__: pytest.fail("inspected again"))
+    before = (out / "inspect" / "results.csv").read_bytes()
+    api.report(out)
+    assert (out / "inspect" / "results.csv").read_bytes() == before
+
+
+def test_without_its_images_a_report_says_how_to_get_its_pictures(study, tmp_path):
+    out, _, photos = study
+    copied = shutil.copytree(out, tmp_path / "copied")
+    shutil.rmtree(copied / "inspect")
+    api.report(copied)  # the home of this test has no stores
+    assert "name them with --data" in read(copied)[1].text
+    with pytest.raises(BadData, match="digests differ"):
+        api.report(copied, "scenes")
+    api.report(copied, photos)
+    assert "surest" in read(copied)[1].text
+
+
+def test_the_sample_has_of_every_class_alike(scenes):
+    rows = _spread_by_class(scenes.train, 100)
+    assert np.bincount(scenes.train.labels[rows]).tolist() == [10] * 10
+
+
+def rows(values, **costs):
+    """A row for each (technique, backbone): accuracy."""
+    base = {"seed": 0, "epoch": 10, "probe": "linear", "multiply_adds": 1e6, "seconds": 60.0}
+    return pd.DataFrame(
+        [
+            {**base, "technique": t, "backbone": b, "metric": m, "value": v, **costs.get(b, {})}
+            for (t, b), v in values.items()
+            for m in ("accuracy", "held_out_accuracy")
+        ]
+    )
+
+
+def test_the_verdict_tells_a_clear_winner_from_one_too_close_to_call():
+    clear = rows({("simclr", "resnet18"): 0.8, ("byol", "resnet18"): 0.6, ("random_init", "resnet18"): 0.3})
+    said = " ".join(verdict(clear, test_images=1000, seeds=1))
+    assert said.startswith("SimCLR on resnet18 is the most accurate: .800 ± .025")
+    assert "No other of the 2 cells" in said and "Every cell is above its untrained network" in said
+    close = rows(
+        {("simclr", "resnet18"): 0.80, ("byol", "shufflenet_v2"): 0.79, ("random_init", "shufflenet_v2"): 0.785},
+        resnet18={"multiply_adds": 1e9},
+    )
+    said = " ".join(verdict(close, test_images=1000, seeds=1))
+    assert "Too close to call: 1 of the other 1" in said and "BYOL on shufflenet_v2 is not told apart" in said
+    assert "Not shown to have learned anything: 1 cells" in said
+    assert verdict(close[:0], test_images=1000, seeds=1) == ["Nothing has been pretrained and judged yet."]
+
+
+def test_a_study_without_the_linear_probe_has_a_table_and_says_why_no_page(study, tmp_path, capsys):
+    """It once ended in a traceback."""
+    words = "--techniques rotnet --backbones shufflenet_v2 --epochs 1 --batch 16 --device cpu --plan precision=fp32"
+    data = ["--data", str(study[2]), "--image-size", "32", "--probes", "knn", "--out", str(tmp_path / "s")]
+    assert cli.main(["study", *data, *words.split()]) == 0
+    said = capsys.readouterr()
+    assert "no report.html" in said.err and "add it to --probes" in said.err and "RotNet" in said.out
+
+
+def test_a_study_is_compared_with_the_paper_and_with_itself(study, tmp_path):
+    out = study[0]
+    said = compare(out, "paper")
+    assert "| SimCLR | shufflenet_v2 |" in said and "| 0.590 |" in said and "2 cells in common" in said
+    assert "Their settings are the same" in compare(out, out) and "+0.000 | within uncertainty" in compare(out, out)
+    with pytest.raises(BadData, match="not the folder of a judged study"):
+        compare(out, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not binary or not shutil.which("chromedriver"):
+        pytest.skip("no Chromium with its chromedriver on this machine")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+def test_in_a_browser_nothing_fails_nothing_is_fetched_and_tables_sort(study, browser):
+    browser.set_window_size(1200, 900)
+    browser.get((study[0] / "report.html").as_uri())
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    fetched = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = {one["params"]["request"]["url"] for one in fetched if one["method"] == "Network.requestWillBeSent"}
+    assert urls and all(url.startswith(("file:", "data:")) for url in urls)
+    column = "return [...document.querySelectorAll('#table tbody tr')].map((row) => row.cells[2].dataset.v)"
+    button = browser.find_elements("css selector", "#table th button")[2]
+    browser.execute_script("arguments[0].click()", button)
+    down = [float(value) for value in browser.execute_script(column) if value]
+    browser.execute_script("arguments[0].click()", button)
+    up = [float(value) for value in browser.execute_script(column) if value]
+    assert down == sorted(down, reverse=True) and up == sorted(up) and len(up) > 3
+
+
+def test_in_a_browser_a_point_of_the_map_shows_its_image_and_a_chart_keeps_to_its_place(study, browser):
+    browser.get((study[0] / "report.html").as_uri())
+    browser.execute_script(
+        "const plot = document.getElementById('plot-map');"
+        "plot.emit('plotly_hover', {points: [{customdata: 3}], event: {clientX: 10, clientY: 10}});"
+    )
+    image = browser.find_element("id", "map-image")
+    assert image.is_displayed() and image.get_property("naturalWidth") > 0
+    for width in (390, 800, 1400):
+        browser.set_window_size(width, 900)
+        browser.refresh()
+        inside, outside = browser.execute_script(
+            "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        assert inside <= outside + 1  # nothing sticks out
+        tall = browser.execute_script(
+            "return [...document.querySelectorAll('.plot')].filter((one) =>"
+            " one.firstElementChild && one.firstElementChild.scrollHeight > one.clientHeight + 2).length"
+        )
+        assert tall == 0
+        ids = browser.execute_script("return [...document.querySelectorAll('[id]')].map((one) => one.id)")
+        assert len(set(ids)) == len(ids) and browser.find_elements("css selector", "#figure1 h2")
