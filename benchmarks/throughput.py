@@ -150,7 +150,7 @@ def ours(*what, **named) -> tuple[str, Iterator[int], Any]:
 
 def ceiling(*what) -> tuple[str, Iterator[int], Any]:
     images, plan, technique, recipe, optimiser = prepared(*what)
-    views = technique.views(plan.images(images.batch(slice(0, recipe.batch))), plan.generator(0))
+    views = technique.views(images.load(slice(0, recipe.batch), plan.device), plan.generator(0))
 
     def run():
         technique.train()

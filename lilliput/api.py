@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lilliput import catalog
-from lilliput.data.store import Data, Store
+from lilliput.data.store import Data, Images
 from lilliput.datasets._open import open_data, told_of_leaks
 from lilliput.errors import BadData
 from lilliput.studies import results
@@ -89,9 +89,7 @@ def probe(
     chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
     if not isinstance(data, Data):
         data = open_data(data, image_size=record["image_size"], folder=data_folder, limit=2)
-    if data.train is None or data.test is None:
-        raise BadData(f"{data.name} has no labels to judge by: put images in train/<class>/ and test/<class>/")
-    judge = Judge(data.name, data.train, data.test, {name: {} for name in probes}, plan=chosen, data=record["data"])
+    judge = Judge(data.name, *data.judging, {name: {} for name in probes}, plan=chosen, data=record["data"])
     for rows in judge_run(folder, judge, at=list(at) if at else None):
         judge.keep(folder, rows)
     return results.read(folder)
@@ -179,12 +177,10 @@ def verify(
     return verify(folder, sample=sample, seed=seed, judge=judge)
 
 
-def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLike | None) -> tuple[Store, Store]:
+def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLike | None) -> tuple[Images, Images]:
     if not isinstance(data, Data):
         data = open_data(data, image_size=size, folder=folder, limit=2)
-    if data.train is None or data.test is None:
-        raise BadData(f"{data.name} has no labels; name the data that judged it")
-    return data.train, data.test
+    return data.judging
 
 
 def report(

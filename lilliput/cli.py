@@ -330,7 +330,7 @@ def _prepare(a: argparse.Namespace, options: dict[str, Any]) -> int:
     data = open_data(a.data, pool=a.pool, image_size=a.image_size, limit=a.limit, folder=a.folder)
     for what, store in (("pool", data.pool), ("train", data.train), ("test", data.test)):
         if store is not None:
-            classes = f" in {len(store.classes)} classes" if store.classes else ""
+            classes = f" in {len(store.classes)} classes" if store.is_labelled else ""
             print(visible(f"{what}: {len(store)} images of {store.image_size} px{classes}, {store.folder}"))
     print(*map(visible, leaks.summary(data, leaks.find(data))), sep="\n")
     return 0

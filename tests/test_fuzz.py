@@ -217,7 +217,7 @@ class Stores(Kind):
         with contextlib.suppress(BadData):
             store = open_store(self.place)
             assert store.batch([0]).shape == (1, 3, store.image_size, store.image_size)
-            assert store.labels is None or store.classes is None or store.labels.max() < len(store.classes)
+            assert not store.is_labelled or store.labels.max() < len(store.classes)
 
 
 class Tensors(Kind):

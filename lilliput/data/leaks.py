@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lilliput.data.store import Data, Store, Subset
+from lilliput.data.store import Data, Images, Subset
 from lilliput.data.tree import names_of
 from lilliput.system.progress import task
 
@@ -87,7 +87,7 @@ def summary(data: Data, leaks: list[Leak]) -> list[str]:
     return [_line(where, data.test, store, some) for where, store, some in _by_place(data, leaks) if some]
 
 
-def names(store: Store, rows: Any) -> list[str]:
+def names(store: Images, rows: Any) -> list[str]:
     """The images' files as people would quote them, where they are known; else their numbers."""
     if isinstance(store, Subset):
         return names(store.store, store.rows[rows])
@@ -95,24 +95,24 @@ def names(store: Store, rows: Any) -> list[str]:
     return [f"image {row}" if files is None else repr(files[row]) for row in rows]
 
 
-def _places(data: Data) -> dict[str, Store]:
+def _places(data: Data) -> dict[str, Images]:
     if data.train is None or data.train.digest == data.pool.digest:
         return {"pool": data.pool}
     return {"pool": data.pool, "train": data.train}
 
 
-def _by_place(data: Data, leaks: list[Leak]) -> Iterator[tuple[str, Store, list[Leak]]]:
+def _by_place(data: Data, leaks: list[Leak]) -> Iterator[tuple[str, Images, list[Leak]]]:
     for where, store in _places(data).items():
         yield where, store, [leak for leak in leaks if leak.where == where]
 
 
-def _left(store: Store, where: str, leaks: list[Leak]) -> Store:
+def _left(store: Images, where: str, leaks: list[Leak]) -> Images:
     """The store itself where nothing leaks: its digest, and so its runs, remain."""
     gone = [leak.row for leak in leaks if leak.where == where]
     return store.take(np.setdiff1d(np.arange(len(store)), gone)) if gone else store
 
 
-def _line(where: str, test: Any, store: Store, leaks: list[Leak]) -> str:
+def _line(where: str, test: Any, store: Images, leaks: list[Leak]) -> str:
     leaked = {leak.test_row for leak in leaks}
     same = {leak.test_row for leak in leaks if leak.exact}
     first = leaks[:NAMED]
@@ -125,7 +125,7 @@ def _line(where: str, test: Any, store: Store, leaks: list[Leak]) -> str:
     )
 
 
-def _look(store: Store, frequencies: int, advance: Any) -> Looks:
+def _look(store: Images, frequencies: int, advance: Any) -> Looks:
     step = max(1, CHUNK_BYTES // (3 * store.image_size**2))
     parts = []
     for first in range(0, len(store), step):

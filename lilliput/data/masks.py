@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from lilliput.data.store import Store, Subset
+from lilliput.data.store import Images, Subset
 from lilliput.errors import BadData
 
 most_bytes = 2**30  # of an archive, unpacked: a small one can hold any number of zeros
 
 
-def masks_of(store: Store) -> np.ndarray | None:
+def masks_of(store: Images) -> np.ndarray | None:
     """uint8 0 or 1 [N, H, H]; all 0 where an image has none, None where no image has."""
     if isinstance(store, Subset):
         masks = masks_of(store.store)

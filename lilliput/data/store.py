@@ -8,8 +8,10 @@ import errno
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 
@@ -27,17 +29,82 @@ smallest_size, largest_size = 8, 2048
 chunk_bytes = 1 << 24
 
 
-class Store:
+class Images(ABC):
+    """Square images in the order of their rows, with labels and masks where they have them."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    digest: str  # of all that they hold
+    _labels: np.ndarray | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def image_size(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def images(self) -> np.ndarray:
+        """All of them, uint8 [N, 3, H, H]; `batch` reads a part."""
+
+    @property
+    @abstractmethod
+    def masks(self) -> np.ndarray | None:
+        """uint8 0 or 1 [N, H, H]."""
+
+    @abstractmethod
+    def batch(self, indices: Any) -> "torch.Tensor":
+        """A copy in memory, uint8 [B, 3, H, H], of the images at `indices`: a slice, list, array or tensor."""
+
+    @property
+    def is_labelled(self) -> bool:
+        return self._labels is not None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [N], numbers of `classes`; BadData where there are none."""
+        if self._labels is None:
+            raise BadData(f"the images of {self.folder} have no labels: put them in train/<class>/ and test/<class>/")
+        return self._labels
+
+    @property
+    def classes(self) -> list[str]:
+        """Their names; BadData where there are none."""
+        if self.manifest["classes"] is None:
+            raise BadData(f"the images of {self.folder} have no classes: put them in train/<class>/ and test/<class>/")
+        return self.manifest["classes"]
+
+    def load(self, indices: Any, device: "str | torch.device") -> "torch.Tensor":
+        """The images at `indices` on the device, float [B, 3, H, H] in 0..1."""
+        return self.batch(indices).to(device, non_blocking=True).float().div_(255)
+
+    def batches(
+        self, size: int, device: "str | torch.device", epoch: int, rng: "torch.Generator", start: int = 0
+    ) -> "Iterator[torch.Tensor]":
+        """An epoch in whole batches [size, 3, H, H], from number `start` on, as `load` gives them.
+
+        Their order is drawn from `rng` before this returns; `epoch` is for sources that need more than that.
+        """
+        import torch  # here, so that listing datasets stays quick
+
+        order = torch.randperm(len(self), generator=rng, device=rng.device).cpu().numpy()
+        firsts = range(start * size, len(self) // size * size, size)
+        return (self.load(order[first : first + size], device) for first in firsts)
+
+    def take(self, rows: Any) -> "Subset":
+        """The images at these rows alone, in their order; `rows` as for `batch`."""
+        return Subset(self, np.arange(len(self))[_row_numbers(rows)])
+
+
+@final
+class Store(Images):
     """A dataset at rest, opened read-only by `open_store`."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]):
-        self.folder = folder
-        self.manifest = manifest
-        self.images: np.ndarray = arrays["images"]  # uint8 [N, 3, H, H], a memory map
-        self.labels: np.ndarray | None = arrays.get("labels")  # int64 [N]
-        self.masks: np.ndarray | None = arrays.get("masks")  # uint8 0 or 1 [N, H, H], a memory map
-        self.classes: list[str] | None = manifest["classes"]
-        self.digest: str = manifest["digest"]
+        self.folder, self.manifest, self.digest = folder, manifest, manifest["digest"]
+        self._images, self._labels, self._masks = (arrays.get(name) for name in ("images", "labels", "masks"))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,17 +113,22 @@ class Store:
     def image_size(self) -> int:
         return self.images.shape[-1]
 
+    @property
+    def images(self) -> np.ndarray:
+        """A memory map."""
+        return self._images  # type: ignore[return-value]
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """A memory map."""
+        return self._masks
+
     def batch(self, indices: Any) -> "torch.Tensor":
-        """A copy in memory, uint8 [B, 3, H, H], of the images at `indices`: a slice, list, array or tensor."""
-        import torch  # here, so that listing datasets stays quick
+        import torch
 
         if isinstance(indices, slice):
             return torch.from_numpy(np.array(self.images[indices]))
         return torch.from_numpy(np.take(self.images, _row_numbers(indices), axis=0))
-
-    def take(self, rows: Any) -> "Subset":
-        """The images at these rows alone, in their order; `rows` as for `batch`."""
-        return Subset(self, np.arange(len(self))[_row_numbers(rows)])
 
     def __reduce__(self):
         return open_store, (self.folder,)  # a pickled memory map would carry every pixel
@@ -65,23 +137,15 @@ class Store:
         return f"Store({str(self.folder)!r}, {len(self)} images of {self.image_size} px)"
 
 
-class Subset(Store):
-    """Some rows of a store; masks and labels go with them. Its digest is that of the store and the rows together."""
+@final
+class Subset(Images):
+    """Some rows of other images; masks and labels go with them. Its digest is that of the whole and the rows."""
 
-    def __init__(self, store: Store, rows: np.ndarray):
+    def __init__(self, store: Images, rows: np.ndarray):
         self.store, self.rows = store, rows
-        self.folder, self.manifest, self.classes = store.folder, store.manifest, store.classes
-        self.labels = None if store.labels is None else store.labels[rows]
+        self.folder, self.manifest = store.folder, store.manifest
+        self._labels = store.labels[rows] if store.is_labelled else None
         self.digest = hashlib.sha256(store.digest.encode() + rows.astype("<i8").tobytes()).hexdigest()
-
-    @property
-    def images(self) -> np.ndarray:  # type: ignore[override]
-        """A copy of them all; `batch` reads a part."""
-        return self.store.images[self.rows]
-
-    @property
-    def masks(self) -> np.ndarray | None:  # type: ignore[override]
-        return None if self.store.masks is None else self.store.masks[self.rows]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,6 +153,16 @@ class Subset(Store):
     @property
     def image_size(self) -> int:
         return self.store.image_size
+
+    @property
+    def images(self) -> np.ndarray:
+        """A copy."""
+        return self.store.images[self.rows]
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        masks = self.store.masks
+        return None if masks is None else masks[self.rows]
 
     def batch(self, indices: Any) -> "torch.Tensor":
         return self.store.batch(self.rows[_row_numbers(indices)])
@@ -109,9 +183,16 @@ class Data(NamedTuple):
     """What a dataset's `prepare` gives: images to learn from, and labelled ones to judge with."""
 
     name: str
-    pool: Store
-    train: Store | None
-    test: Store | None
+    pool: Images
+    train: Images | None
+    test: Images | None
+
+    @property
+    def judging(self) -> tuple[Images, Images]:
+        """The labelled images, train and test; BadData where there are none."""
+        if self.train is None or self.test is None:
+            raise BadData(f"{self.name} has no labels to judge by: put images in train/<class>/ and test/<class>/")
+        return self.train, self.test
 
 
 def open_store(folder: str | os.PathLike) -> Store:
@@ -231,7 +312,7 @@ def digest_of(arrays: dict[str, np.ndarray], what: str) -> str:
 
 def _check_digest(store: Store) -> None:
     """BadData unless every pixel and label is what was written: a disk that loses bits tells nobody."""
-    named = {"images": store.images, "labels": store.labels, "masks": store.masks}
+    named = {"images": store.images, "labels": store.labels if store.is_labelled else None, "masks": store.masks}
     arrays = {name: rows for name, rows in named.items() if rows is not None}
     if digest_of(arrays, f"checking {store.folder.name}") != store.digest:
         raise BadData(f"the store {store.folder} is damaged: its digest is not that of its images")

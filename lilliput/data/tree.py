@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lilliput.data.store import Store, fingerprint, spaced
+from lilliput.data.store import Images, fingerprint, spaced
 from lilliput.errors import BadData
 from lilliput.images.decode import extensions
 from lilliput.system.progress import say
@@ -42,13 +42,13 @@ def images_below(root: Path) -> list[File]:
     return files
 
 
-def names_of(store: Store) -> list[str] | None:
+def names_of(store: Images) -> list[str] | None:
     """The file of every row, below the store's source; None where it holds no folder, or the folder has changed."""
     root, skipped = Path(store.manifest["source"]), {entry["file"] for entry in store.manifest["skipped"]}
     if not root.is_dir():
         return None
     count = len(store) + len(skipped)
-    for part in _parts_of(root, store.classes):
+    for part in _parts_of(root, store.manifest["classes"]):
         few = part._replace(files=[part.files[row] for row in spaced(len(part.files), count)])
         if store.folder.name.endswith(fingerprint(key_of(few, store.image_size))):
             return [file.name for file in few.files if file.name not in skipped]

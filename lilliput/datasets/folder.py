@@ -75,7 +75,6 @@ def _shown(classes: list[str]) -> list[str]:
 
 def _judged(store: Store) -> Store:
     """`store`, unless all images of a class turned out to be unreadable."""
-    assert store.classes is not None and store.labels is not None
     left = {store.classes[label] for label in np.unique(store.labels)}
     refuse(set(store.classes) - left, f"without a readable image in {store.manifest['source']}")
     return store

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lilliput.data.store import Store
+from lilliput.data.store import Images
 from lilliput.errors import BadData
 from lilliput.probes._features import extract
 from lilliput.system.plan import Plan
@@ -21,10 +21,8 @@ class Exam:
     `fit` and `held_out` are indices into the training images; every class has its share in both.
     """
 
-    def __init__(self, encoder: Any, train: Store, test: Store, *, plan: Plan, seed: int = 0, label: str = ""):
+    def __init__(self, encoder: Any, train: Images, test: Images, *, plan: Plan, seed: int = 0, label: str = ""):
         self.encoder, self.train, self.test, self.plan, self.seed, self.label = encoder, train, test, plan, seed, label
-        if train.labels is None or train.classes is None or test.labels is None:
-            raise BadData("probes need labelled images: train/<class>/ and test/<class>/")
         self.classes = train.classes
         self.fit, self.held_out = split(train.labels)
         self.kept: dict[str, Any] = {}  # what one probe leaves for others
@@ -42,16 +40,15 @@ class Exam:
 
     @cached_property
     def train_labels(self) -> Tensor:
-        return torch.as_tensor(np.asarray(self.train.labels), device=self.plan.device)
+        return torch.as_tensor(self.train.labels, device=self.plan.device)
 
     @cached_property
     def test_labels(self) -> Tensor:
-        return torch.as_tensor(np.asarray(self.test.labels), device=self.plan.device)
+        return torch.as_tensor(self.test.labels, device=self.plan.device)
 
 
-def split(labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices to fit on and indices held out: within every class, each tenth image in the store's order."""
-    labels = np.asarray(labels)
     rank = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

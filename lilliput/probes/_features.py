@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lilliput.data.store import Store, spaced
+from lilliput.data.store import Images, spaced
 from lilliput.system.plan import Plan
 from lilliput.system.progress import task
 
@@ -14,14 +13,14 @@ MEASURED = 1024  # images whose means and variances batch norm is given
 
 
 @torch.inference_mode()
-def extract(encoder: nn.Module, images: Store, *, plan: Plan, batch: int = 256, label: str = "") -> Tensor:
+def extract(encoder: nn.Module, images: Images, *, plan: Plan, batch: int = 256, label: str = "") -> Tensor:
     """Features [N, dim] of all images, in eval mode, in the store's order; on the plan's device."""
     was_training = encoder.training
     encoder.eval()
     parts = []
     with task(label or "features", len(images)) as advance:
         for first in range(0, len(images), batch):
-            views = plan.images(images.batch(slice(first, first + batch)))
+            views = images.load(slice(first, first + batch), plan.device)
             with plan.autocast():
                 parts.append(encoder(views).float())
             advance(len(views))
@@ -30,13 +29,13 @@ def extract(encoder: nn.Module, images: Store, *, plan: Plan, batch: int = 256, 
 
 
 @torch.inference_mode()
-def extract_stages(encoder: Any, images: Store, *, plan: Plan, batch: int = 256, label: str = "") -> list[Tensor]:
+def extract_stages(encoder: Any, images: Images, *, plan: Plan, batch: int = 256, label: str = "") -> list[Tensor]:
     """Of every stage [N, D_i], the average of its maps over their places; the last are `extract`'s features."""
     encoder.eval()
     parts = []
     with task(label or "stages", len(images)) as advance:
         for first in range(0, len(images), batch):
-            views = plan.images(images.batch(np.arange(first, min(first + batch, len(images)))))
+            views = images.load(slice(first, first + batch), plan.device)
             with plan.autocast():
                 parts.append([maps.mean((2, 3)).float() for maps in encoder.stages(views)])
             advance(len(views))
@@ -44,7 +43,7 @@ def extract_stages(encoder: Any, images: Store, *, plan: Plan, batch: int = 256,
 
 
 @torch.no_grad()
-def measure_batch_norm(encoder: nn.Module, images: Store, *, plan: Plan, batch: int = 128) -> bool:
+def measure_batch_norm(encoder: nn.Module, images: Images, *, plan: Plan, batch: int = 128) -> bool:
     """Set the running statistics of every batch norm to their means over some of the images; False if it has none.
 
     An untrained network's are 0 and 1 and fit nothing: it normalises nothing until it is trained.
@@ -61,7 +60,7 @@ def measure_batch_norm(encoder: nn.Module, images: Store, *, plan: Plan, batch: 
     encoder.train()
     for part in range(parts):  # each from the whole store, whatever its order
         with plan.autocast():
-            encoder(plan.images(images.batch(places[part::parts])))
+            encoder(images.load(places[part::parts], plan.device))
     encoder.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

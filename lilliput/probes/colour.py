@@ -58,7 +58,7 @@ def mean_colours(exam: Exam) -> Tensor:
     """[M, 3]: the test images' mean colours in Lab."""
     parts = range(0, len(exam.test), 256)
     return torch.cat(
-        [rgb_to_lab(exam.plan.images(exam.test.batch(slice(n, n + 256)))).mean((2, 3)) for n in parts]
+        [rgb_to_lab(exam.test.load(slice(n, n + 256), exam.plan.device)).mean((2, 3)) for n in parts]
     )  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def _changed(exam: Exam, change) -> Tensor:
     exam.encoder.eval()
     found = []
     for first in range(0, len(exam.test), 256):
-        images = change(exam.plan.images(exam.test.batch(slice(first, first + 256))))
+        images = change(exam.test.load(slice(first, first + 256), exam.plan.device))
         with exam.plan.autocast():
             found.append(exam.encoder(images).float())
     return torch.cat(found)

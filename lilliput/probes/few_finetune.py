@@ -26,7 +26,7 @@ def few_finetune(exam: Exam, *, draws: int = 3, lr: float = 1e-3, batch: int = 3
     """
     held_out = exam.train.take(exam.held_out)
     rng = np.random.default_rng(exam.seed)
-    labels = np.asarray(exam.train.labels)[exam.fit]
+    labels = exam.train.labels[exam.fit]
     for percent, epochs in SHARES.items():
         found, told = [], []
         for _ in range(draws):

@@ -22,7 +22,7 @@ def few_labels(exam: Exam):
     """
     rng = np.random.default_rng(exam.seed)
     held_out, truth = exam.train_features[exam.held_out], exam.train_labels[exam.held_out]
-    labels = np.asarray(exam.train.labels)[exam.fit]
+    labels = exam.train.labels[exam.fit]
     for percent, draws in SHARES.items():
         found, told = [], []
         for _ in range(draws):

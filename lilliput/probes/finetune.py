@@ -73,5 +73,5 @@ def _batches(exam: Exam, batch: int):
         order = torch.randperm(len(exam.fit), generator=rng, device=exam.plan.device).cpu().numpy()
         for first in range(0, len(order) - batch + 1, batch):
             chosen = exam.fit[order[first : first + batch]]
-            images = augment.padded_crop(exam.plan.images(exam.train.batch(chosen)), rng)
+            images = augment.padded_crop(exam.train.load(chosen, exam.plan.device), rng)
             yield images, exam.train_labels[chosen]

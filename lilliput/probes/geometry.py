@@ -38,9 +38,7 @@ def _crops(exam: Exam, rows: np.ndarray, rng: torch.Generator) -> torch.Tensor:
     exam.encoder.eval()
     found = []
     for first in range(0, len(rows), 256):
-        views = augment.resized_crop(
-            exam.plan.images(exam.train.batch(rows[first : first + 256])), rng, area=(0.2, 1.0)
-        )
+        views = augment.resized_crop(exam.train.load(rows[first : first + 256], exam.plan.device), rng, area=(0.2, 1.0))
         with exam.plan.autocast():
             found.append(F.normalize(exam.encoder(views).float(), dim=1))
     return torch.cat(found)

@@ -36,7 +36,7 @@ def saliency(exam: Exam, *, most: int = 200, methods: tuple[str, ...] = METHODS)
     area = masks.mean((1, 2))
     yield "object_area", area.mean().item()
     yield "object_images", float(len(rows))
-    images = exam.plan.images(exam.test.batch(rows))
+    images = exam.test.load(rows, exam.plan.device)
     for method in methods:
         maps = saliency_maps(exam.encoder, classifier(exam), images, labels, method)
         share, hit = on_object(maps, masks)

@@ -44,7 +44,6 @@ def check(grid: Grid) -> None:
             f"{grid.judge.name} has no labels to judge by: put images in train/<class>/ and test/<class>/, "
             f"name a labelled data set with --judge, or use `lilliput pretrain`"
         )
-    assert grid.judge.train.labels is not None
     split(grid.judge.train.labels)
     cost.check_country(grid.country)
     stop_rule(grid.data, grid.until_converged, grid.score)

@@ -54,10 +54,7 @@ class Workshop:
     def judge(self, plan: Plan) -> Judge:
         if plan not in self.judges:
             data = self.grid.judge
-            assert data.train is not None and data.test is not None
-            self.judges[plan] = Judge(
-                data.name, data.train, data.test, self.grid.probes, plan=plan, data=self.grid.data.name
-            )
+            self.judges[plan] = Judge(data.name, *data.judging, self.grid.probes, plan=plan, data=self.grid.data.name)
         return self.judges[plan]
 
     def rows(self) -> pd.DataFrame:

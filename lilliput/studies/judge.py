@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lilliput import catalog
-from lilliput.data.store import Store, Subset, checked_store
+from lilliput.data.store import Images, Subset, checked_store
 from lilliput.errors import BadData
 from lilliput.probes._exam import Exam
 from lilliput.studies import results
@@ -39,7 +39,7 @@ class Judge:
     """Labelled images and probes; remembers what it has said of an encoder, so that equal ones are judged once."""
 
     def __init__(
-        self, name: str, train: Store, test: Store, probes: dict[str, dict[str, Any]], *, plan: Plan, data: str = ""
+        self, name: str, train: Images, test: Images, probes: dict[str, dict[str, Any]], *, plan: Plan, data: str = ""
     ):
         """`probes`: name -> options. `data`: what the encoders were pretrained on, for the rows."""
         if not probes:
@@ -187,7 +187,7 @@ def _digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def judge_stores(record: dict[str, Any], judge: tuple[Store, Store] | None = None) -> tuple[Store, Store]:
+def judge_stores(record: dict[str, Any], judge: tuple[Images, Images] | None = None) -> tuple[Images, Images]:
     """The images that judged, as study.json or a trace names them: those given, or the stores that lie here still.
 
     Raises BadData with the way out where they are gone, or others.
@@ -205,7 +205,7 @@ def judge_stores(record: dict[str, Any], judge: tuple[Store, Store] | None = Non
     return train, test
 
 
-def _store_of(digest: str) -> Store:
+def _store_of(digest: str) -> Images:
     for manifest in sorted((home() / "stores").glob("*/manifest.json")):
         with suppress(BadData):  # of another store, it may be what it will
             if ".damaged-" not in manifest.parent.name and read_json(manifest).get("digest") == digest:

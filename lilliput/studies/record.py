@@ -73,7 +73,7 @@ def _plans_of_cells(out: Path) -> dict[str, dict]:
 
 def settings_of(grid: Grid) -> dict[str, Any]:
     first, pool, judge = grid.cells[0], grid.data.pool, grid.judge
-    assert judge.train is not None and judge.test is not None
+    train, test = judge.judging
     shared = {cell.technique: dataclasses.asdict(cell.recipe) for cell in grid.cells}
     return {
         "format": FORMAT,
@@ -86,11 +86,11 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "data_digest": pool.digest,
         "pool_images": len(pool),
         "judge": judge.name,
-        "judge_digests": [judge.train.digest, judge.test.digest],
-        "judge_origin": judge.train.origin if isinstance(judge.train, Subset) else None,
-        "train_images": len(judge.train),
-        "test_images": len(judge.test),
-        "classes": judge.train.classes,
+        "judge_digests": [train.digest, test.digest],
+        "judge_origin": train.origin if isinstance(train, Subset) else None,
+        "train_images": len(train),
+        "test_images": len(test),
+        "classes": train.classes,
         "image_size": pool.image_size,
         "epochs": grid.epochs,
         "every": grid.every,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lilliput.data.store import Store
+from lilliput.data.store import Images
 from lilliput.errors import BadData, LilliputError
 from lilliput.studies import results
 from lilliput.studies.judge import Judge, judge_run, judge_stores
@@ -78,7 +78,7 @@ def _lost(run: Path) -> list[str]:
 
 @own_threads()
 def recomputed(
-    folder: Path, *, sample: int, seed: int = 0, judge: tuple[Store, Store] | None = None
+    folder: Path, *, sample: int, seed: int = 0, judge: tuple[Images, Images] | None = None
 ) -> Iterator[Checked]:
     """So many encoders of a run or study, drawn by chance, each judged anew by one of the probes that judged it.
 
@@ -103,7 +103,7 @@ def _run_of(folder: Path, cell: tuple) -> Path | None:
     return run if cell[3] in saved_encoders(run) else None
 
 
-def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Store, Store] | None) -> Checked:
+def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Images, Images] | None) -> Checked:
     first = own.iloc[0]
     if not first.trace:
         raise BadData(f"the rows of {folder} are of an older Lilliput and do not say how they were judged")
@@ -146,7 +146,7 @@ def _worst(old: dict[str, float], new: dict[str, float]) -> float:
     return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
-def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Store, Store] | None = None) -> bool:
+def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Images, Images] | None = None) -> bool:
     """Say what was checked and found; whether all of it holds."""
     if not any((folder / name).exists() for name in ("run.json", "study.json")):
         raise BadData(f"{folder} is the folder of neither a run nor a study")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from lilliput.data.store import Store
+from lilliput.data.store import Images
 from lilliput.errors import BadSetting, LilliputError
 from lilliput.optim.build import set_rate
 from lilliput.optim.recipe import Recipe
@@ -46,7 +46,7 @@ class Pause(Exception):
 
 def train(
     technique: Technique,
-    images: Store,
+    images: Images,
     recipe: Recipe,
     optimiser: Optimizer,
     scaler: torch.amp.GradScaler,
@@ -88,7 +88,7 @@ def train(
                 # towards a whole step: the first step of a warm-up from zero would otherwise be lost
                 rate = recipe.rate(progress + 0.5 / (recipe.epochs * steps))
                 set_rate(optimiser, rate)
-                batch = plan.images(images.batch(order[step * recipe.batch : (step + 1) * recipe.batch]))
+                batch = images.load(order[step * recipe.batch : (step + 1) * recipe.batch], plan.device)
                 loss, norm = _step(technique, batch, optimiser, scaler, plan, rng)
                 technique.after_step(progress)
                 totals.add({"loss": loss, "gradient_norm": norm, **technique.measures})

@@ -88,7 +88,7 @@ def test_images_labels_and_classes_are_as_in_the_files(case):
 def test_a_limit_spaces_the_pool(case):
     data = case.module.prepare(folder=case.root, limit=2)
     assert np.array_equal(data.pool.images, case.pixels["train"][[0, len(data.train) // 2]])
-    assert data.pool.labels is None
+    assert not data.pool.is_labelled
 
 
 def test_the_folder_itself_does_as_well(case):

@@ -47,7 +47,7 @@ def test_images_at_any_depth_are_a_pool_without_labels(root):
     draw(root / "b.png", 1), draw(root / "a" / "x.bmp", 2), draw(root / "a" / "y" / "z.gif", 3)
     data = folder.prepare(path=root)
     assert greys(data.pool) == [2, 3, 1]  # sorted by name
-    assert data.train is None and data.test is None and data.pool.labels is None
+    assert data.train is None and data.test is None and not data.pool.is_labelled
     assert data.pool.manifest["source"] == str(root)
 
 
@@ -68,7 +68,7 @@ def test_another_folder_can_be_the_pool_whatever_its_layout(root, tmp_path):
     labelled(root)
     draw(tmp_path / "more" / "train" / "x.png", 100), draw(tmp_path / "more" / "other" / "y.png", 200)
     data = folder.prepare(path=root, pool=tmp_path / "more")
-    assert greys(data.pool) == [200, 100] and data.pool.labels is None and len(data.train) == 6
+    assert greys(data.pool) == [200, 100] and not data.pool.is_labelled and len(data.train) == 6
 
 
 def test_a_limit_spaces_the_pool_and_leaves_the_labelled_images(root):

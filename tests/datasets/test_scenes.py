@@ -55,7 +55,7 @@ def test_a_larger_set_starts_with_the_same_pictures_labels_and_masks():
     for one, other in zip(few[1:], more[1:], strict=True):
         assert (one.images[:] == other.images[: len(one)]).all()
         assert (one.masks[:] == other.masks[: len(one)]).all()
-        assert one.labels is None or (one.labels == other.labels[: len(one)]).all()
+        assert not one.is_labelled or (one.labels == other.labels[: len(one)]).all()
 
 
 def test_processes_draw_what_one_process_draws(monkeypatch):
@@ -84,7 +84,7 @@ def test_splits_share_no_picture():
 
 def test_the_pool_has_no_labels_and_the_others_hold_each_class_equally_often():
     data = small()
-    assert data.pool.labels is None and data.pool.classes is None
+    assert not data.pool.is_labelled
     assert data.train.classes == stl10
     assert (np.bincount(data.train.labels) == 2).all()
     assert (np.bincount(data.test.labels) == 1).all()

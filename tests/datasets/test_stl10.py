@@ -70,7 +70,7 @@ def test_the_images_are_upright_and_the_labels_count_from_0(folder):
     assert np.array_equal(data.pool.images, stored(images["unlabeled"]))
     assert data.train.labels.tolist() == labels["train"].tolist()
     assert data.test.labels.tolist() == labels["test"].tolist()
-    assert data.pool.labels is None and data.name == "stl10"
+    assert not data.pool.is_labelled and data.name == "stl10"
     assert len(data.train.classes) == 10 and data.train.classes[2] == "car"
 
 
@@ -100,7 +100,7 @@ def test_without_the_unlabelled_images_the_training_images_are_the_pool(folder):
     data = stl10.prepare(folder=folder, unlabelled=False)
     assert np.array_equal(data.pool.images, data.train.images)
     few = stl10.prepare(folder=folder, unlabelled=False, limit=2)
-    assert np.array_equal(few.pool.images, stored(images["train"][[0, 10]])) and few.pool.labels is None
+    assert np.array_equal(few.pool.images, stored(images["train"][[0, 10]])) and not few.pool.is_labelled
 
 
 def test_the_absence_of_the_unlabelled_file_is_said_in_one_line(folder, capsys):

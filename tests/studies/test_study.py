@@ -210,12 +210,9 @@ def test_batch_norm_is_measured_on_images_from_the_whole_of_a_sorted_store():
         def __len__(self):
             return 600
 
-        def batch(self, places):
-            return (
-                torch.where(torch.as_tensor(places) < 300, 50, 200)
-                .to(torch.uint8)[:, None, None, None]
-                .expand(-1, 3, 8, 8)
-            )
+        def load(self, places, device):
+            grey = torch.where(torch.as_tensor(places) < 300, 50, 200) / 255
+            return grey[:, None, None, None].expand(-1, 3, 8, 8)
 
     encoder = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
     assert measure_batch_norm(encoder, Sorted(), plan=CPU)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from lilliput.data.masks import masks_of
-from lilliput.data.store import Store, spaced
+from lilliput.data.store import Images, spaced
 from lilliput.errors import BadSetting
 from lilliput.probes._exam import Exam
 from lilliput.probes.knn import nearness
@@ -58,12 +58,12 @@ class Look(NamedTuple):
 class Sample(NamedTuple):
     """The images that all encoders are inspected on."""
 
-    train: Store
-    test: Store
+    train: Images
+    test: Images
     queries: np.ndarray  # rows of test, one of every class
 
 
-def open_sample(folder: Path, judge: tuple[Store, Store] | None = None) -> Sample:
+def open_sample(folder: Path, judge: tuple[Images, Images] | None = None) -> Sample:
     """A sample of the images that judged the study: those given, or the stores of their digests that lie here still.
 
     Raises BadData with the way out where they are gone.
@@ -71,14 +71,12 @@ def open_sample(folder: Path, judge: tuple[Store, Store] | None = None) -> Sampl
     train, test = judge_stores(read_study(folder), judge)
     labels = _spread_by_class(test, TEST)
     test = test.take(labels)
-    assert test.labels is not None and test.classes is not None
     queries = [np.flatnonzero(test.labels == number)[0] for number in range(len(test.classes))]
     return Sample(train.take(_spread_by_class(train, TRAIN)), test, np.array(queries))
 
 
-def _spread_by_class(store: Store, count: int) -> np.ndarray:
+def _spread_by_class(store: Images, count: int) -> np.ndarray:
     """At most so many rows, of every class alike."""
-    assert store.labels is not None and store.classes is not None
     each = max(10, count // len(store.classes))
     members = (np.flatnonzero(store.labels == number) for number in range(len(store.classes)))
     return np.sort(np.concatenate([own[spaced(len(own), each)] for own in members]))

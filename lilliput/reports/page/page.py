@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lilliput.data.store import Store
+from lilliput.data.store import Images
 from lilliput.errors import BadData, LilliputError, wanted
 from lilliput.probes.linear import Classifier
 from lilliput.probes.saliency import METHODS, saliency_maps
@@ -63,7 +63,7 @@ class Study(NamedTuple):
         return self.rows[~self.rows.technique.isin(BASELINES)].seed.nunique()
 
 
-def write_page(folder: Path, judge: tuple[Store, Store] | None = None) -> Path:
+def write_page(folder: Path, judge: tuple[Images, Images] | None = None) -> Path:
     """Write <study>/report.html, and its pictures below <study>/inspect; returns the page.
 
     `judge`: the labelled stores, train and test, if they do not lie prepared on this machine. BadSetting without the
@@ -345,7 +345,6 @@ def _cases(study: Study, look: Look, sample: Sample) -> list[tuple[int, bool, di
     import torch
 
     truth, guess = sample.test.labels, look.scores.argmax(1)
-    assert truth is not None and sample.test.classes is not None
     rows = []
     for number in range(min(10, len(sample.test.classes))):
         own = np.flatnonzero(truth == number)
@@ -355,7 +354,7 @@ def _cases(study: Study, look: Look, sample: Sample) -> list[tuple[int, bool, di
         rows += [int(wrong[chance[guess[own] != number].argmin()])] if len(wrong) else []
     run = study.folder / "cells" / cell_name(look.technique, look.backbone, look.seed)
     exam = exam_of(saved_encoders(run)[look.epoch], read_run(run), sample)
-    images = exam.plan.images(sample.test.batch(np.array(rows)))
+    images = sample.test.load(np.array(rows), exam.plan.device)
     labels = torch.as_tensor(truth[rows], device=exam.plan.device)
     classify = Classifier(*(torch.as_tensor(part, device=exam.plan.device) for part in look.classifier))
     maps = {m: saliency_maps(exam.encoder, classify, images, labels, m).cpu().numpy() for m in METHODS}
@@ -741,7 +740,7 @@ def _embedded(figure: Figure, alt: str) -> str:
     return f'<figure><img alt="{_text(alt)}" {size} src="data:image/png;base64,{data}"></figure>'
 
 
-def _thumbnail(store: Store, row: int) -> str:
+def _thumbnail(store: Images, row: int) -> str:
     pixels = store.batch(np.array([row]))[0].permute(1, 2, 0).numpy()
     image, drawn = Image.fromarray(pixels), io.BytesIO()
     image.thumbnail((64, 64))

@@ -30,7 +30,6 @@ METHODS = {
 def neighbours(looks: Sequence[Look], names: Sequence[str], sample: Sample) -> Figure:
     """A row for every query, a group of columns for every look: the nearest images, framed right or wrong."""
     labels, truth = sample.train.labels, sample.test.labels
-    assert labels is not None and truth is not None
     across, down = len(looks), len(sample.queries)
     each = looks[0].neighbours.shape[1]
     widths = [1.0] + ([0.35] + [1.0] * each) * across
@@ -60,7 +59,6 @@ def saliency(cases: Sequence[tuple[int, bool, dict[str, np.ndarray]]], look: Loo
     """A column for every case (row of the sample's test images, told right or not, a map by method): the image, then
     what its own class's score hangs on, over it."""
     truth, classes = sample.test.labels, _classes(sample)
-    assert truth is not None
     methods = list(cases[0][2])
     figure = Figure(figsize=(0.62 * len(cases) + 1.1, 0.62 * (1 + len(methods)) + 0.75))
     grid = figure.subplots(1 + len(methods), len(cases), gridspec_kw={"wspace": 0.05, "hspace": 0.05}, squeeze=False)
@@ -86,7 +84,6 @@ def saliency(cases: Sequence[tuple[int, bool, dict[str, np.ndarray]]], look: Loo
 def mistakes(look: Look, sample: Sample, *, rows: Sequence[int] | None = None, most: int = 24) -> Figure:
     """The surest mistakes: images, their class, and what they were taken for; or those rows, in their order."""
     truth, classes = sample.test.labels, _classes(sample)
-    assert truth is not None
     picked = surest_mistakes(look, truth)[:most] if rows is None else list(rows)[:most]
     across = 8
     down = max(1, -(-len(picked) // across))
@@ -293,7 +290,6 @@ def _overlay(axes: Axes, store: Any, row: int, values: np.ndarray) -> None:
 
 
 def _classes(sample: Sample) -> list[str]:
-    assert sample.test.classes is not None
     return sample.test.classes
 
 
