@@ -3,7 +3,16 @@
 import pytest
 import torch
 
+from lilliput.system.plan import Plan
+
 torch.set_num_threads(1)
+
+CPU = Plan("cpu", "fp32", channels_last=False)
+PLAN = {"precision": "fp32", "channels_last": True}  # fixed, so that no test measures one
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(autouse=True)
