@@ -15,10 +15,14 @@ __all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain"
 
 def __getattr__(name: str):
     """Import what is asked for only when it is: torch takes seconds."""
-    if name in ("open_data", "pretrain", "probe", "study", "verify"):
+    if name in ("pretrain", "probe", "study", "verify"):
         from lilliput import api
 
         return getattr(api, name)
+    if name == "open_data":
+        from lilliput.datasets._open import open_data
+
+        return open_data
     if name == "load_encoder":
         from lilliput.training.encoders import load_encoder
 

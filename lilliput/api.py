@@ -7,14 +7,16 @@ from typing import Any
 
 from lilliput import catalog
 from lilliput.data.store import Data, Images
-from lilliput.datasets._open import open_data, told_of_leaks
+from lilliput.datasets._open import Source, told_of_leaks
 from lilliput.errors import BadData
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
+from lilliput.system.resources import Resources
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell
 from lilliput.training.record import read_run
+from lilliput.training.stopping import stopping_rule
 
 # What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
 EMBEDDED = {"image_size": 32, "limit": 448, "epochs": 10, "batch": 32}
@@ -48,17 +50,13 @@ def pretrain(
     channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
     reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
-    cell = make_cell(
-        technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options
-    )  # fmt: skip
-    run.choose(device, plan)
-    if not isinstance(data, Data):
-        data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
-    out = Path(out or Path("runs") / f"{cell.name}-{data.name}")
-    return run.pretrain(
-        cell, data, out, every=every, device=device, fixed=plan, country=country,
-        until_converged=until_converged, score=score,
-    )  # fmt: skip
+    cell = make_cell(technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options)
+    resources = Resources(device, plan or {}, country)
+    resources.check()
+    opened = Source(data, pool, folder, image_size, limit).open()
+    stopping = stopping_rule(opened, until_converged, score)
+    out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
+    return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
 
 
 def probe(
@@ -87,9 +85,8 @@ def probe(
     record = read_run(folder)
     begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
     chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
-    if not isinstance(data, Data):
-        data = open_data(data, image_size=record["image_size"], folder=data_folder, limit=2)
-    judge = Judge(data.name, *data.judging, {name: {} for name in probes}, plan=chosen, data=record["data"])
+    judging = Source(data, folder=data_folder, image_size=record["image_size"], limit=2).open()
+    judge = Judge(judging.name, *judging.judging, {name: {} for name in probes}, plan=chosen, data=record["data"])
     for rows in judge_run(folder, judge, at=list(at) if at else None):
         judge.keep(folder, rows)
     return results.read(folder)
@@ -133,7 +130,6 @@ def study(
     from lilliput.reports.tables import report
     from lilliput.studies.grid import Grid
     from lilliput.studies.study import study as run_grid
-    from lilliput.training import run
 
     if data == "scenes":
         image_size, limit = image_size or EMBEDDED["image_size"], limit or EMBEDDED["limit"]
@@ -141,15 +137,14 @@ def study(
     for name in probes:
         catalog.check("probes", name)
     cells = make_cells(techniques, backbones, seeds, recipe=recipe, epochs=epochs, batch=batch, options=options)
-    run.choose(device, plan)
-    if not isinstance(data, Data):
-        data = open_data(data, pool=pool, image_size=image_size, limit=limit, folder=folder)
-    judged = open_data(judge, image_size=data.pool.image_size, limit=2) if judge else data
-    data, judged = told_of_leaks(data, judged, leave_out)
-    out = Path(out or Path("runs") / f"study-{data.name}")
-    grid = Grid(
-        cells, data, judged, {name: {} for name in probes}, every, device, plan, country, until_converged, score
-    )
+    resources = Resources(device, plan or {}, country)
+    resources.check()
+    opened = Source(data, pool, folder, image_size, limit).open()
+    judged = Source(judge, image_size=opened.pool.image_size, limit=2).open() if judge else opened
+    opened, judged = told_of_leaks(opened, judged, leave_out)
+    stopping = stopping_rule(opened, until_converged, score)
+    grid = Grid(cells, opened, judged, {name: {} for name in probes}, every, resources, stopping)
+    out = Path(out or Path("runs") / f"study-{opened.name}")
     failed = run_grid(grid, out, workers=workers or processes.usual_size(device))
     report(out)
     return out, failed
@@ -178,9 +173,7 @@ def verify(
 
 
 def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLike | None) -> tuple[Images, Images]:
-    if not isinstance(data, Data):
-        data = open_data(data, image_size=size, folder=folder, limit=2)
-    return data.judging
+    return Source(data, folder=folder, image_size=size, limit=2).open().judging
 
 
 def report(

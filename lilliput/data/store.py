@@ -191,7 +191,10 @@ class Data(NamedTuple):
     def judging(self) -> tuple[Images, Images]:
         """The labelled images, train and test; BadData where there are none."""
         if self.train is None or self.test is None:
-            raise BadData(f"{self.name} has no labels to judge by: put images in train/<class>/ and test/<class>/")
+            raise BadData(
+                f"{self.name} has no labels to judge by: put images in train/<class>/ and test/<class>/, or name other "
+                f"labelled images (study --judge, probe --data)"
+            )
         return self.train, self.test
 
 

@@ -1,6 +1,7 @@
 """From a name or a folder to Data, prepared once; test images that are elsewhere too are told."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,23 @@ from lilliput.data import leaks
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting, UnknownName
 from lilliput.system.progress import say
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images come from, as the user said it; `open_data` says what each part means."""
+
+    data: str | os.PathLike | Data
+    pool: str | os.PathLike | None = None
+    folder: str | os.PathLike | None = None
+    image_size: int | None = None
+    limit: int | None = None
+
+    def open(self) -> Data:
+        """The data, prepared once; as they are where they are open already."""
+        if isinstance(self.data, Data):
+            return self.data
+        return open_data(self.data, pool=self.pool, image_size=self.image_size, limit=self.limit, folder=self.folder)
 
 
 def open_data(

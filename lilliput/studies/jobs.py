@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,17 @@ from lilliput.system.seeds import seeded
 from lilliput.training.cell import Cell, plan_for
 from lilliput.training.encoders import saved_encoders
 from lilliput.training.run import pretrain
+from lilliput.training.spending import Spending
 from lilliput.training.state import trusted_log
 
 
 class Workshop:
     """A study's folder while it is worked in: one plan per backbone, one judge per plan, the rows that are there."""
 
-    def __init__(self, grid: Grid, out: Path, record: dict[str, Any], *, energy_share: float):
-        self.grid, self.out, self.record, self.energy_share = grid, out, record, energy_share
+    def __init__(self, grid: Grid, out: Path, record: dict[str, Any], *, share: float):
+        """`share`: the part of the machine's energy that is this workshop's."""
+        self.grid, self.out, self.record = grid, out, record
+        self.resources = replace(grid.resources, share=share)
         self.judges: dict[Plan, Judge] = {}
         self.seen: tuple[tuple[int, int], pd.DataFrame] = (-1, -1), pd.DataFrame()
 
@@ -42,7 +46,7 @@ class Workshop:
         """The backbone's plan: measured once, then kept with the study, so that all its cells compute alike."""
         plans = self.record["plans"]
         if cell.backbone not in plans:
-            plan = plan_for(cell, self.grid.data.pool.image_size, self.grid.device, self.grid.fixed)
+            plan = plan_for(cell, self.grid.data.pool.image_size, self.resources)
             with locked(self.out):  # another process may have measured it meanwhile: the first to write it is right
                 record = read_json(self.out / "study.json")
                 plans |= {cell.backbone: plan.as_dict(), **record["plans"]}
@@ -73,9 +77,9 @@ class Workshop:
         rows = rows[rows["judge"] == self.grid.judge.name]
         return results.done(rows)
 
-    def missing(self, about: dict, probes: list[str]) -> list[str]:
-        done = self.done(about["technique"], about["backbone"], about["seed"])
-        return [probe for probe in probes if (about["epoch"], probe) not in done]
+    def missing(self, identity: dict, probes: list[str]) -> list[str]:
+        done = self.done(identity["technique"], identity["backbone"], identity["seed"])
+        return [probe for probe in probes if (identity["epoch"], probe) not in done]
 
 
 def jobs_of(grid: Grid) -> Iterator[tuple[str, Callable[[Workshop], bool]]]:
@@ -102,18 +106,18 @@ def _baseline(name: str, backbone: str, seed: int, epoch: int) -> dict[str, Any]
     return {"technique": name, "backbone": backbone, "seed": seed, "epoch": epoch, "recipe": ""}
 
 
-def _traced(judge: Judge, about: dict[str, Any], shop: Workshop) -> dict[str, Any]:
+def _traced(judge: Judge, identity: dict[str, Any], shop: Workshop) -> dict[str, Any]:
     settings = {key: value for key, value in shop.record.items() if key not in (*GROWS, *KEYED, "plans")}
-    return {**about, "trace": judge.trace({**settings, **about})}
+    return {**identity, "trace": judge.trace({**settings, **identity})}
 
 
 def _pixels(shop: Workshop) -> bool:
-    about = _baseline("pixels", "", 0, 0)
-    probes = shop.missing(about, _frozen(shop.grid))
+    identity = _baseline("pixels", "", 0, 0)
+    probes = shop.missing(identity, shop.grid.frozen_probes)
     if probes:
-        judge = shop.judge(choose(shop.grid.device, shop.grid.fixed))
-        about = _traced(judge, about, shop)
-        judge.keep(shop.out, judge.rows(Pixels(), about, probes=probes, seed=0, label="pixels"))
+        judge = shop.judge(choose(shop.resources.device, shop.resources.plan))
+        identity = _traced(judge, identity, shop)
+        judge.keep(shop.out, judge.rows(Pixels(), identity, probes=probes, seed=0, label="pixels"))
     return bool(probes)
 
 
@@ -121,8 +125,8 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
     """The untrained network as its library leaves it, and with its batch norm at work, as it is in a trained one."""
     worked = False
     for name, measured in (("random_init", False), ("random_init_measured", True)):
-        about = _baseline(name, cell.backbone, cell.seed, 0)
-        probes = shop.missing(about, _frozen(shop.grid))
+        identity = _baseline(name, cell.backbone, cell.seed, 0)
+        probes = shop.missing(identity, shop.grid.frozen_probes)
         if not probes:
             continue
         plan, pool = shop.plan(cell), shop.grid.data.pool
@@ -130,8 +134,8 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
         if measured and not measure_batch_norm(plan.place(encoder), pool, plan=plan):
             continue
         judge, label = shop.judge(plan), name.replace("_", " ")
-        about = _traced(judge, about, shop) | costs(sizes, None)
-        judge.keep(shop.out, judge.rows(encoder, about, probes=probes, seed=cell.seed, label=label))
+        identity = _traced(judge, identity, shop) | costs(sizes, None)
+        judge.keep(shop.out, judge.rows(encoder, identity, probes=probes, seed=cell.seed, label=label))
         worked = True
     return worked
 
@@ -139,36 +143,31 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
 def _supervised(cell: Cell, shop: Workshop) -> bool:
     """The same network, as many images seen as in pretraining, but with labels; by the settings of the small recipe."""
     grid = shop.grid
-    about = _baseline("supervised", cell.backbone, cell.seed, grid.epochs)
-    if not shop.missing(about, ["finetune", *_frozen(grid)]):
+    identity = _baseline("supervised", cell.backbone, cell.seed, grid.epochs)
+    if not shop.missing(identity, ["finetune", *grid.frozen_probes]):
         return False
     plan = shop.plan(cell)
     judge = shop.judge(plan)
     encoder, sizes = _plain_encoder(cell, grid.data.pool.image_size)
     exam = Exam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
     seen = grid.epochs * len(grid.data.pool)
-    meter = cost.EnergyMeter(grid.country, share=shop.energy_share)
     cost.reset_peak_memory(plan.device)
-    began = time.perf_counter()
+    spending = Spending(shop.resources.country, shop.resources.share, before={})
     try:
         model = finetune.learn(exam, SMALL.replace(batch=cell.recipe.batch), images_seen=seen)
-        seconds = time.perf_counter() - began
-        kwh, grams = meter.read()
+        spent = spending.so_far()
     finally:
-        meter.stop()
-    spent = {
-        "total_seconds": seconds,
-        "images_per_s": seen / seconds,
+        spending.stop()
+    spent |= {
+        "images_per_s": seen / spent["total_seconds"],
         "peak_memory_mib": cost.peak_memory_mib(plan.device),
-        "kwh": kwh,
-        "grams_co2": grams,
     }
-    about = _traced(judge, about, shop) | costs(sizes, spent)
+    identity = _traced(judge, identity, shop) | costs(sizes, spent)
     began = time.perf_counter()
     values = list(finetune.grade(exam, model))
     graded = time.perf_counter() - began
-    rows = judge.rows_of(about, "finetune", values, graded)
-    rows += judge.rows(model[0], about, probes=_frozen(grid), seed=cell.seed, label="supervised")
+    rows = judge.rows_of(identity, "finetune", values, graded)
+    rows += judge.rows(model[0], identity, probes=grid.frozen_probes, seed=cell.seed, label="supervised")
     judge.keep(shop.out, rows)
     return True
 
@@ -179,10 +178,8 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
     if _finished(folder, cell, done, grid):
         return False
     plan = shop.plan(cell)
-    pretrain(
-        cell, grid.data, folder, every=grid.every, device=plan.device, fixed=plan.fixed(), country=grid.country,
-        until_converged=grid.until_converged, score=grid.score, energy_share=shop.energy_share,
-    )  # fmt: skip
+    resources = replace(shop.resources, device=plan.device, plan=plan.fixed())
+    pretrain(cell, grid.data, folder, every=grid.every, resources=resources, stopping=grid.stopping)
     judge = shop.judge(plan)
     for rows in judge_run(folder, judge, done=done):
         judge.keep(shop.out, rows)
@@ -200,11 +197,6 @@ def _plain_encoder(cell: Cell, size: int) -> tuple[torch.nn.Module, dict]:
         "multiply_adds_224": cost.multiply_adds_or_none(encoder, 224),
     }
     return encoder, sizes
-
-
-def _frozen(grid: Grid) -> list[str]:
-    """The probes that leave the encoder frozen: a baseline's fine-tuning is the supervised baseline."""
-    return [probe for probe in grid.probes if probe != "finetune"]
 
 
 def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:

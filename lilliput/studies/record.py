@@ -13,7 +13,6 @@ from lilliput.system.files import clear_drafts, locked, set_aside
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json, write_json
 from lilliput.training.record import FORMAT, PLAN, check_format, same_settings
-from lilliput.training.stopping import stop_rule
 
 GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
 KEYED = ("recipes", "options", "probe_options")  # and those that are by technique or probe
@@ -31,7 +30,12 @@ def open_record(grid: Grid, out: Path) -> dict[str, Any]:
             clear_drafts(out)
             found = _joined(settings, out)
             kinds = {name: catalog.technique(name).contrastive for name in found["techniques"]}
-            about = {"contrastive": kinds, "country": grid.country, "machine": this_machine(), "versions": versions()}
+            about = {
+                "contrastive": kinds,
+                "country": grid.resources.country,
+                "machine": this_machine(),
+                "versions": versions(),
+            }
             record = {**found, **about, "commit": commit()}
             write_json(out / "study.json", record)
         (out / "cells").mkdir(exist_ok=True)
@@ -94,7 +98,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "image_size": pool.image_size,
         "epochs": grid.epochs,
         "every": grid.every,
-        "until_converged": stop_rule(grid.data, grid.until_converged, grid.score),
+        "until_converged": dataclasses.asdict(grid.stopping) if grid.stopping else None,
         "batch": first.recipe.batch,
         "recipe": first.recipe_name,
         "recipes": shared,

@@ -36,58 +36,78 @@ def study(grid: Grid, out: Path, *, workers: int = 1) -> list[str]:
         say(f"{out} was begun with {threads} threads a cell, so {most} at once")
         workers = most
     with own_threads():
-        return _all_done(grid, out, record, jobs, workers)
+        return _run_all(grid, out, record, jobs, workers)
 
 
-def _all_done(grid: Grid, out: Path, record: dict[str, Any], jobs: list, workers: int) -> list[str]:
-    make_shop = partial(Workshop, grid, out, record, energy_share=1 / workers)
+def _run_all(grid: Grid, out: Path, record: dict[str, Any], jobs: list, workers: int) -> list[str]:
+    make_shop = partial(Workshop, grid, out, record, share=1 / workers)
     shop = make_shop()
     if workers > 1:
-        torch.set_num_threads(max(1, cores() // workers))  # what a worker has, so that plans are measured alike
-        for cell in {cell.backbone: cell for cell in reversed(grid.cells)}.values():
-            with contextlib.suppress(Exception):  # its own cells will say so, and cost no others
-                shop.plan(cell)
-    events = processes.in_turn(jobs, shop) if workers == 1 else processes.side_by_side(jobs, make_shop, workers)
-    failed, elsewhere, ended, begun, began = [], [], 0, set(), time.perf_counter()
-    estimate = _Estimate(len(jobs), workers)
+        _measure_plans(grid, shop, workers)
+        events = processes.side_by_side(jobs, make_shop, workers)
+    else:
+        events = processes.in_turn(jobs, shop)
+    journal = _Journal(out, len(jobs), workers)
     for event in events:
         if isinstance(event, processes.Started):
-            begun.add(event.name)  # a second time after its worker died
-            say(f"[{len(begun)}/{len(jobs)}] {event.name.replace('-', ' ')}{estimate.left(len(begun))}")
-            continue
-        ended += not event.stopped
-        error_file = out / "cells" / event.name / "error.txt"
+            journal.started(event)
+        else:
+            journal.finished(event)
+    journal.close()
+    return journal.failed
+
+
+def _measure_plans(grid: Grid, shop: Workshop, workers: int) -> None:
+    """Before the workers begin, with the threads that each of them will have."""
+    torch.set_num_threads(max(1, cores() // workers))
+    for cell in {cell.backbone: cell for cell in reversed(grid.cells)}.values():
+        with contextlib.suppress(Exception):  # its own cells will say so, and cost no others
+            shop.plan(cell)
+
+
+class _Journal:
+    """What became of a study's jobs, said as it happens; errors are left in their cells' folders."""
+
+    def __init__(self, out: Path, total: int, workers: int):
+        self.out, self.total, self.workers = out, total, workers
+        self.begun: set[str] = set()
+        self.failed: list[str] = []
+        self.elsewhere: list[str] = []
+        self.ended, self.began = 0, time.perf_counter()
+        self.seconds: list[float] = []  # of the jobs in which there was anything to do
+
+    def started(self, event: processes.Started) -> None:
+        self.begun.add(event.name)  # a second time after its worker died
+        number = len(self.begun)
+        say(f"[{number}/{self.total}] {event.name.replace('-', ' ')}{self._left(number)}")
+
+    def finished(self, event: processes.Finished) -> None:
+        self.ended += not event.stopped
+        error_file = self.out / "cells" / event.name / "error.txt"
         if event.elsewhere:
-            elsewhere.append(event.name)
+            self.elsewhere.append(event.name)
             say(f"{event.name} is in work by another process")
         elif event.error is None:
             error_file.unlink(missing_ok=True)
         else:
-            failed.append(event.name)
+            self.failed.append(event.name)
             error_file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(error_file, f"{event.error}\n{event.details}".encode("utf-8", "backslashreplace"))
             say(f"{event.name} failed: {event.error}")
         if event.worked:
-            estimate.add(event.seconds)
-    done = ended - len(failed) - len(elsewhere)
-    say(f"{done} of {len(jobs)} done in {duration(time.perf_counter() - began)}")
-    if elsewhere:
-        say(f"{', '.join(elsewhere)}: in work by another process on {out}; the report is whole when that has ended")
-    signals.check(f"stopped with {done} of {len(jobs)} done, and what was in work saved in {out}")
-    return failed
+            self.seconds.append(event.seconds)
 
+    def close(self) -> None:
+        """The sum of it; Stopped where a signal asked for that."""
+        done = self.ended - len(self.failed) - len(self.elsewhere)
+        say(f"{done} of {self.total} done in {duration(time.perf_counter() - self.began)}")
+        if self.elsewhere:
+            names = ", ".join(self.elsewhere)
+            say(f"{names}: in work by another process on {self.out}; the report is whole when that has ended")
+        signals.check(f"stopped with {done} of {self.total} done, and what was in work saved in {self.out}")
 
-class _Estimate:
-    """Time left, from the jobs that were really done."""
-
-    def __init__(self, total: int, workers: int):
-        self.total, self.workers = total, workers
-        self.seconds: list[float] = []
-
-    def add(self, seconds: float) -> None:
-        self.seconds.append(seconds)
-
-    def left(self, number: int) -> str:
+    def _left(self, number: int) -> str:
+        """The time left, from the third job on."""
         if len(self.seconds) < 3:
             return ""
         mean = sum(self.seconds) / len(self.seconds)

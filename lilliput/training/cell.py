@@ -3,21 +3,23 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lilliput import catalog
+from lilliput.backbones import check_image_size
 from lilliput.data.store import Data
-from lilliput.errors import BadSetting
+from lilliput.errors import BadData, BadSetting
 from lilliput.optim.build import make_optimiser
 from lilliput.optim.recipe import Recipe
 from lilliput.system import cost
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.plan import Plan, choose
+from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
 from lilliput.techniques import Technique
 from lilliput.training.record import FORMAT
+from lilliput.training.stopping import Stopping
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ def make_cell(
     return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbone"])
 
 
-def plan_for(cell: Cell, size: int, device: str | None = None, fixed: Mapping[str, Any] | None = None) -> Plan:
-    """The plan that suits the cell's network on this machine."""
+def plan_for(cell: Cell, size: int, resources: Resources) -> Plan:
+    """The plan that suits the cell's network on this machine, at images of so many pixels."""
     network = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
     name = " ".join([cell.backbone, *(f"{key}={value}" for key, value in sorted(cell.backbone_options.items()))])
-    return choose(device, fixed, network=network, name=name, size=size, batch=cell.recipe.batch)
+    return choose(resources.device, resources.plan, network=network, name=name, size=size, batch=cell.recipe.batch)
 
 
 def build_checked(cell: Cell) -> Technique:
@@ -94,7 +96,28 @@ def build_checked(cell: Cell) -> Technique:
         raise BadSetting(f"{cell.technique} on {cell.backbone} cannot be built: {reason}") from None
 
 
-def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stop: dict | None) -> dict[str, Any]:
+def check_batch(batch: int, data: Data) -> None:
+    """BadSetting if a batch is larger than all images to learn from."""
+    if len(data.pool) < batch:
+        raise BadSetting(
+            f"a batch of {batch} is larger than the {len(data.pool)} images of {data.name}; "
+            f"use --batch {len(data.pool)} or less"
+        )
+
+
+def checked(cell: Cell, data: Data, every: int) -> Technique:
+    """The technique, after all that can be refused has been: BadData or BadSetting."""
+    if len(data.pool) < 2:
+        raise BadData(f"{data.name} has {len(data.pool)} image to learn from; a batch needs at least 2")
+    check_batch(cell.recipe.batch, data)
+    if every < 1:
+        raise BadSetting(f"every {every} must be at least 1 epoch")
+    build = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
+    check_image_size(build(), data.pool.image_size)
+    return build_checked(cell)
+
+
+def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: Stopping | None) -> dict[str, Any]:
     """Everything that determines the weights and when they are saved."""
     used = dataclasses.asdict(recipe)
     del used["options"], used["bare"]
@@ -111,7 +134,7 @@ def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stop: dict |
         "pool_images": len(data.pool),
         "image_size": data.pool.image_size,
         "every": every,
-        "until_converged": stop,
+        "until_converged": dataclasses.asdict(stopping) if stopping else None,
     }
 
 

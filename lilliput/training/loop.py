@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
+from torch import Generator, Tensor, nn
 
-from lilliput.data.store import Images
-from lilliput.errors import BadSetting, LilliputError
-from lilliput.optim.build import set_rate
+from lilliput.errors import LilliputError
+from lilliput.optim.build import make_optimiser, set_rate
 from lilliput.optim.recipe import Recipe
 from lilliput.system.plan import Plan
 from lilliput.system.progress import task
 from lilliput.system.seeds import epoch_seed
 from lilliput.techniques import Technique
+
+Batches = Callable[[int, Generator, int], Iterator[Tensor]]
+"""(epoch, rng, start) -> the epoch's batches of images, float [B, 3, H, W] in 0..1 where the technique is, from number
+`start` on. What their order needs is drawn from `rng` before it returns: the rest of `rng` is the views'."""
 
 
 @dataclass(frozen=True)
@@ -39,61 +41,74 @@ class Epoch:
 class Pause(Exception):
     """Asked for within an epoch: so many of its steps are done, and `tensors` say how the next would have begun."""
 
-    def __init__(self, step: int, tensors: dict[str, torch.Tensor]):
+    def __init__(self, step: int, tensors: dict[str, Tensor]):
         super().__init__()
         self.step, self.tensors = step, tensors
 
 
+class Learner:
+    """A technique, where and how it is trained, and the optimiser that moves it."""
+
+    def __init__(self, technique: Technique, recipe: Recipe, plan: Plan):
+        self.technique = plan.hasten(plan.place(technique))
+        self.recipe, self.plan = recipe, plan
+        self.optimiser = make_optimiser(recipe, self.technique)
+        self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")
+
+    def step(self, images: Tensor, rng: Generator) -> dict[str, Tensor]:
+        """One step on a batch; the loss, the gradient's norm and what the technique measured, each a scalar."""
+        views = self.technique.views(images, rng)
+        with self.plan.autocast():
+            loss = self.technique(*views)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        gradients = [p.grad for p in self.technique.parameters() if p.grad is not None]
+        # fp16 overflows at first: those steps are skipped
+        norm = nn.utils.get_total_norm(gradients).nan_to_num(posinf=0.0)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return {"loss": loss.detach(), "gradient_norm": norm, **self.technique.measures}
+
+
 def train(
-    technique: Technique,
-    images: Images,
-    recipe: Recipe,
-    optimiser: Optimizer,
-    scaler: torch.amp.GradScaler,
+    learner: Learner,
+    batches: Batches,
+    steps: int,
     *,
-    plan: Plan,
     seed: int,
     start: int = 0,
     midway: Pause | None = None,
     stop: Callable[[], object] = lambda: False,
     label: str = "",
 ) -> Iterator[Epoch]:
-    """Train on and yield an Epoch after each, from epoch `start` + 1 to the recipe's last.
+    """Train on and yield an Epoch after each, from epoch `start` + 1 to the recipe's last; `steps` batches in each.
 
     An epoch's randomness comes from (seed, epoch) alone, so a run that goes on repeats an uninterrupted one. Where
     `stop` says so between two steps, raises a Pause; given as `midway`, the first epoch goes on from there.
     """
-    steps = len(images) // recipe.batch
-    if steps == 0:
-        raise BadSetting(
-            f"a batch of {recipe.batch} is larger than the {len(images)} images; use --batch {len(images)} or less"
-        )
+    technique, recipe, plan = learner.technique, learner.recipe, learner.plan
     for number in range(start + 1, recipe.epochs + 1):
-        rng = plan.generator(epoch_seed(seed, number))
-        order = torch.randperm(len(images), generator=rng, device=plan.device).cpu().numpy()
-        totals, first, before = _Totals(), 0, 0.0
-        technique.train()
-        began = time.perf_counter()
+        rng, tally, first = plan.generator(epoch_seed(seed, number)), _Tally(), midway.step if midway else 0
+        images = batches(number, rng, first)
         if midway:
-            first, before = midway.step, totals.go_on(midway.tensors, plan.device)
             rng.set_state(midway.tensors["rng"])
+            tally.go_on(midway.tensors, plan.device)
             midway = None
+        technique.train()
         with task(f"{label} epoch {number}/{recipe.epochs}".strip(), steps) as advance:
             advance(first)
-            for step in range(first, steps):
+            for step, batch in enumerate(images, first):
                 if stop():
-                    seconds = before + time.perf_counter() - began
-                    raise Pause(step, {"rng": rng.get_state(), **totals.tensors(seconds)})
+                    raise Pause(step, {"rng": rng.get_state(), **tally.tensors()})
                 progress = ((number - 1) * steps + step) / (recipe.epochs * steps)
                 # towards a whole step: the first step of a warm-up from zero would otherwise be lost
                 rate = recipe.rate(progress + 0.5 / (recipe.epochs * steps))
-                set_rate(optimiser, rate)
-                batch = images.load(order[step * recipe.batch : (step + 1) * recipe.batch], plan.device)
-                loss, norm = _step(technique, batch, optimiser, scaler, plan, rng)
+                set_rate(learner.optimiser, rate)
+                tally.add(learner.step(batch, rng))
                 technique.after_step(progress)
-                totals.add({"loss": loss, "gradient_norm": norm, **technique.measures})
                 advance(1)
-        means = totals.means()
+        means = tally.means()
         if not math.isfinite(means["loss"]):
             raise LilliputError(
                 f"the loss is {means['loss']} in epoch {number}; try a learning rate below --lr {recipe.lr}"
@@ -103,50 +118,38 @@ def train(
             loss=means.pop("loss"),
             learning_rate=rate,
             gradient_norm=means.pop("gradient_norm"),
-            seconds=before + time.perf_counter() - began,
+            seconds=tally.seconds(),
             images=steps * recipe.batch,
             measures=means,
         )
 
 
-def _step(technique, batch, optimiser, scaler, plan, rng):
-    views = technique.views(batch, rng)
-    with plan.autocast():
-        loss = technique(*views)
-    optimiser.zero_grad(set_to_none=True)
-    scaler.scale(loss).backward()
-    scaler.unscale_(optimiser)
-    gradients = [p.grad for p in technique.parameters() if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients).nan_to_num(posinf=0.0)  # fp16 overflows at first: those steps are skipped
-    scaler.step(optimiser)
-    scaler.update()
-    return loss.detach(), norm
+class _Tally:
+    """Sums over an epoch's steps, which stay on the device until it ends; and its seconds."""
 
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count, self.before, self.began = 0, 0.0, time.perf_counter()
 
-class _Totals:
-    """Sums that stay on the device until the epoch ends."""
-
-    def __init__(self):
-        self.sums: dict[str, torch.Tensor] = {}
-        self.count = 0
-
-    def add(self, values):
+    def add(self, values: dict[str, Tensor]) -> None:
         self.count += 1
         for name, value in values.items():
             value = value.detach().double() if value.device.type != "mps" else value.detach()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
-    def tensors(self, seconds: float) -> dict[str, torch.Tensor]:
-        spent = torch.tensor([self.count, seconds], dtype=torch.float64)
-        return {"spent": spent, **{f"sum/{name}": total.cpu() for name, total in self.sums.items()}}
-
-    def go_on(self, tensors: dict[str, torch.Tensor], device: str) -> float:
-        """From where `tensors` were taken; the seconds until then."""
-        sums = {key.removeprefix("sum/"): value for key, value in tensors.items() if key.startswith("sum/")}
-        self.sums = {name: value.to(device) for name, value in sums.items()}
-        count, seconds = tensors["spent"].tolist()
-        self.count = int(count)
-        return seconds
+    def seconds(self) -> float:
+        return self.before + time.perf_counter() - self.began
 
     def means(self) -> dict[str, float]:
         return {name: (total / self.count).item() for name, total in self.sums.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        spent = torch.tensor([self.count, self.seconds()], dtype=torch.float64)
+        return {"spent": spent, **{f"sum/{name}": total.cpu() for name, total in self.sums.items()}}
+
+    def go_on(self, tensors: dict[str, Tensor], device: str) -> None:
+        """From where `tensors` were taken."""
+        sums = {key.removeprefix("sum/"): value for key, value in tensors.items() if key.startswith("sum/")}
+        self.sums = {name: value.to(device) for name, value in sums.items()}
+        count, self.before = tensors["spent"].tolist()
+        self.count = int(count)

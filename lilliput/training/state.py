@@ -9,15 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lilliput.errors import BadData
+from lilliput.errors import BadData, Unreadable
 from lilliput.system.files import set_aside
+from lilliput.system.records import read_json, write_json
 from lilliput.system.tensors import read_tensors, write_tensors
-from lilliput.training.record import FORMAT, check_format, read_log, read_run
+from lilliput.training.record import FORMAT, check_format, read_log, read_run, same_settings, write_log
 
 KEPT = 2  # states
-
-
-# -- what resuming needs ----------------------------------------------------------------------------------------------
 
 
 class State(NamedTuple):
@@ -29,6 +27,10 @@ class State(NamedTuple):
     run: dict[str, Any]  # run.json
     log: list[dict]  # log.jsonl
     scaler: dict[str, Any]
+
+    def ends(self, epochs: int) -> bool:
+        """Whether nothing comes after it, in a run of so many epochs."""
+        return self.epoch == epochs or bool(self.log and self.log[-1].get("stopped"))
 
 
 def states(folder: Path) -> list[Path]:
@@ -120,3 +122,39 @@ def trusted_log(folder: Path) -> list[dict]:
             f"pretrained it restores them"
         )
     return rows
+
+
+def reopen(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None, State | None]:
+    """What the run that the folder holds was begun with, and its last whole state; None of each where it holds none.
+
+    What is damaged is set aside or restored from the state. BadSetting if the run is one of other settings.
+    """
+    record = None
+    if (out / "run.json").exists():
+        try:
+            record = read_json(out / "run.json")
+        except BadData as error:
+            set_aside(out / "run.json", error)
+    if record:
+        check_format(record.get("format"), out)
+        same_settings({key: record.get(key) for key in settings}, settings, out)
+    state = newest_state(out)
+    clear_states(out)
+    if state and not record:
+        record = state.run
+        same_settings({key: record.get(key) for key in settings}, settings, out)
+        write_json(out / "run.json", record)
+    if state and _log_of(out)[: len(state.log)] != state.log:
+        if (out / "log.jsonl").exists():
+            set_aside(out / "log.jsonl", "its rows are not those of the saved state")
+        write_log(out, state.log)
+    return record, state
+
+
+def _log_of(out: Path) -> list[dict]:
+    try:
+        return read_log(out)
+    except Unreadable:
+        raise
+    except BadData:  # not a row of ours in it; the state has them
+        return []

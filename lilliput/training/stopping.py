@@ -1,6 +1,6 @@
 """When training ends before its last epoch."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
@@ -12,21 +12,40 @@ from lilliput.probes.knn import knn
 from lilliput.system.plan import Plan
 
 
-def stop_rule(data: Data, until_converged: int | None, score: str | None) -> dict[str, Any] | None:
-    """When training ends before its last epoch, or None; BadSetting where the score cannot be had."""
+@dataclass(frozen=True)
+class Stopping:
+    """Training is over once `score` has not improved for `after` checkpoints.
+
+    score: "knn", the accuracy on held-out labelled images, or "rank", the features' effective rank, without labels.
+    """
+
+    after: int
+    score: str
+
+    def reason(self, scores: list[float]) -> str | None:
+        """Why training is over, or None: no score of the last `after` checkpoints beats the best before them."""
+        if len(scores) <= self.after or max(scores[-self.after :]) > max(scores[: -self.after]):
+            return None
+        best = max(scores[: -self.after])
+        return f"{self.score} {best:.4g} has not improved for {self.after} checkpoints"
+
+
+def stopping_rule(data: Data, after: int | None, score: str | None) -> Stopping | None:
+    """The rule for these data, None where `after` is; BadSetting or BadData where the score cannot be had."""
     score = score or ("knn" if data.train else "rank")
     if score not in ("knn", "rank"):
         raise BadSetting(f"score {score!r} is neither knn nor rank")
-    if not until_converged:
+    if not after:
         return None
     if score == "knn":
         if not data.train:
             raise BadSetting(f"{data.name} has no labels for a kNN score; use --score rank")
         split(data.train.labels)
-    return {"after": until_converged, "score": score}
+    return Stopping(after, score)
 
 
 def score_of(name: str, encoder: torch.nn.Module, data: Data, plan: Plan, row: dict) -> float:
+    """The score of an encoder, the greater the better; `row` is its epoch's in the log."""
     if name == "rank":
         return row["effective_rank"]
     assert data.train
@@ -34,11 +53,3 @@ def score_of(name: str, encoder: torch.nn.Module, data: Data, plan: Plan, row: d
     features = extract(encoder, data.train, plan=plan, label="score")
     exam.train_features = exam.test_features = features
     return dict(knn(exam))["held_out_accuracy_cosine"]
-
-
-def converged(scores: list[float], stop: dict) -> str | None:
-    """Why training is over, or None: no score of the last `after` checkpoints beats the best before them."""
-    after = stop["after"]
-    if len(scores) <= after or max(scores[-after:]) > max(scores[:-after]):
-        return None
-    return f"{stop['score']} {max(scores[:-after]):.4g} has not improved for {after} checkpoints"

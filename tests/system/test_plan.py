@@ -12,6 +12,7 @@ from lilliput import catalog
 from lilliput.errors import BadSetting
 from lilliput.system import plan
 from lilliput.system.plan import Plan, choose
+from lilliput.system.resources import Resources
 from lilliput.training.cell import make_cell, plan_for
 from lilliput.training.encoders import save_encoder
 
@@ -100,7 +101,7 @@ def test_a_plan_that_cannot_be_is_refused(fixed, said):
 def test_the_trial_runs_every_network_and_leaves_threads_and_random_numbers_alone():
     for backbone in catalog.BACKBONES:
         state, threads = torch.get_rng_state(), torch.get_num_threads()
-        found = plan_for(make_cell("simclr", backbone, options={"width": 0.25}), 32, device="cpu")
+        found = plan_for(make_cell("simclr", backbone, options={"width": 0.25}), 32, Resources("cpu"))
         assert found.precision in ("fp32", "bf16") and not found.compile
         assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
 

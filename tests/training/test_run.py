@@ -304,5 +304,6 @@ def test_a_run_that_goes_on_keeps_its_plan_unless_told(scenes, tmp_path):
     states(out)[-1].unlink()  # so that there is something to do again
     api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "plan": None})
     assert json.loads((out / "run.json").read_text())["plan"]["precision"] == "fp32"
+    states(out)[-1].unlink()
     api.pretrain("simclr", "resnet18", scenes, out, **{**SMALL, "plan": {"precision": "bf16"}})
     assert json.loads((out / "run.json").read_text())["plan"]["precision"] == "bf16"

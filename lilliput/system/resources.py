@@ -1,0 +1,21 @@
+"""What a run may use of this machine, as the user said it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lilliput.system.plan import choose
+
+
+@dataclass(frozen=True)
+class Resources:
+    """A device, what of the plan is fixed by hand, whose electricity it is, and which share of the machine."""
+
+    device: str | None = None  # None: the best there is, or what an interrupted run was begun on
+    plan: Mapping[str, Any] = field(default_factory=dict)  # precision, channels_last, threads, compile, deterministic
+    country: str = "USA"  # three letters, for the CO2
+    share: float = 1.0  # of the machine's energy, where several work side by side
+
+    def check(self) -> None:
+        """BadSetting where the device or the plan cannot be had here."""
+        choose(self.device, self.plan)

@@ -1,0 +1,26 @@
+"""What a run spends: seconds, kWh and grams of CO2, those of before it was interrupted counted in."""
+
+import time
+from collections.abc import Mapping
+
+from lilliput.system.cost import EnergyMeter
+
+SPENT = ("total_seconds", "kwh", "grams_co2")
+
+
+class Spending:
+    """Counts from when it was made, on top of what was spent `before`. `stop` it in the end."""
+
+    def __init__(self, country: str, share: float, before: Mapping[str, float]):
+        self.before = {name: before.get(name, 0.0) for name in SPENT}
+        self.meter = EnergyMeter(country, share=share)
+        self.began = time.perf_counter()
+
+    def so_far(self) -> dict[str, float]:
+        """By the names of SPENT."""
+        kwh, grams = self.meter.read()
+        now = {"total_seconds": time.perf_counter() - self.began, "kwh": kwh, "grams_co2": grams}
+        return {name: self.before[name] + now[name] for name in SPENT}
+
+    def stop(self) -> None:
+        self.meter.stop()
