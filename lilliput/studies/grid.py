@@ -7,7 +7,7 @@ from typing import Any
 from lilliput import catalog
 from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
-from lilliput.probes._exam import split
+from lilliput.probes._exam import check_need, split
 from lilliput.system import cost
 from lilliput.training.cell import Cell, build_checked
 from lilliput.training.stopping import stop_rule
@@ -45,6 +45,8 @@ def check(grid: Grid) -> None:
             f"name a labelled data set with --judge, or use `lilliput pretrain`"
         )
     split(grid.judge.train.labels)
+    for name in grid.probes:
+        check_need(name, catalog.probe(name), grid.judge.train, grid.judge.test)
     cost.check_country(grid.country)
     stop_rule(grid.data, grid.until_converged, grid.score)
     pool, batch = len(grid.data.pool), max(cell.recipe.batch for cell in grid.cells)
