@@ -96,12 +96,13 @@ class Judge:
         self.data, self.plan = _open.open_data(data, image_size=size, limit=2), choose("cpu", {"precision": "fp32"})
 
     def accuracy(self, encoder: Any) -> float:
-        from lilliput.probes._exam import Exam
+        from lilliput.probes import LabelledExam
         from lilliput.probes.knn import knn
 
         assert self.data.train and self.data.test
         was_training = encoder.training
-        found = dict(knn(Exam(encoder, self.data.train, self.data.test, plan=self.plan)))["accuracy_cosine"]
+        exam = LabelledExam(encoder, self.data.train, self.data.test, plan=self.plan)
+        found = dict(knn(exam))["accuracy_cosine"]
         encoder.train(was_training)
         return found
 

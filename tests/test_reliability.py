@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import lilliput
 from lilliput import api, catalog
 from lilliput.datasets import _open
 from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
-from lilliput.probes import _exam
+from lilliput.probes import score
 from lilliput.probes.linear import linear
 from lilliput.reports import compare
 from lilliput.reports.page import page
@@ -668,14 +669,13 @@ def test_elsewhere_an_image_may_be_guessed_otherwise(study, scenes, tmp_path, mo
         content = records.read_json(path)
         content["judged"]["versions"]["torch"] = "2.6.0"
         records.write_json(path, content)
-    real = _exam.score
     flips = [1]  # test images
 
     def other(predicted, exam, held_out=None):
         predicted = predicted.clone()
         few = slice(0, flips[0])
         predicted[few] = (exam.test_labels[few] + (predicted[few] == exam.test_labels[few])) % len(exam.classes)
-        yield from real(predicted, exam, held_out)
+        yield from score(predicted, exam, held_out)
 
     monkeypatch.setattr(catalog.module("probes", "linear"), "score", other)
     assert lilliput.verify(out, scenes, sample=20)
@@ -882,7 +882,7 @@ def test_a_probe_that_does_not_converge_is_flagged(scenes, tmp_path):
     assert set(api.probe(run, scenes, probes=["linear"]).flagged) == {""}
     (run / "results.csv").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalog, "probe", lambda name: lambda exam: linear(exam, steps=1))
+        patch.setattr(catalog, "probe", lambda name: partial(linear, steps=1))
         assert set(api.probe(run, scenes, probes=["linear"]).flagged) == {"probe_not_converged"}
 
 

@@ -1,6 +1,8 @@
 """Features of images by an encoder: pooled, by stage, and how many dimensions they fill."""
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,58 +11,91 @@ from lilliput.data.store import Images, spaced
 from lilliput.system.plan import Plan
 from lilliput.system.progress import task
 
+BATCH = 256  # images at a time
 MEASURED = 1024  # images whose means and variances batch norm is given
+BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
+
+T = TypeVar("T")
 
 
 @torch.inference_mode()
-def extract(encoder: nn.Module, images: Images, *, plan: Plan, batch: int = 256, label: str = "") -> Tensor:
-    """Features [N, dim] of all images, in eval mode, in the store's order; on the plan's device."""
+def over_batches(
+    function: Callable[[Tensor], T], images: Images, *, plan: Plan, batch: int = BATCH, label: str
+) -> list[T]:
+    """`function` of [B, 3, H, H], floats in 0..1 on the plan's device, for all images in batches, in their order."""
+    results = []
+    with task(label, len(images)) as advance:
+        for first in range(0, len(images), batch):
+            pixels = images.load(slice(first, first + batch), plan.device)
+            results.append(function(pixels))
+            advance(len(pixels))
+    return results
+
+
+@torch.inference_mode()
+def extract(
+    encoder: nn.Module,
+    images: Images,
+    *,
+    plan: Plan,
+    batch: int = BATCH,
+    label: str = "features",
+    change: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Features [N, dim] of all images, or of what `change` makes of each batch; in eval mode, on the plan's device."""
+
+    def features(pixels: Tensor) -> Tensor:
+        views = change(pixels) if change else pixels
+        with plan.autocast():
+            return encoder(views).float()
+
+    with evaluating(encoder):
+        return torch.cat(over_batches(features, images, plan=plan, batch=batch, label=label))
+
+
+@torch.inference_mode()
+def extract_stages(encoder: Any, images: Images, *, plan: Plan, label: str = "stages") -> list[Tensor]:
+    """Of every stage [N, D_i], the average of its maps over their places; the last are `extract`'s features."""
+
+    def means(pixels: Tensor) -> list[Tensor]:
+        with plan.autocast():
+            return [maps.mean((2, 3)).float() for maps in encoder.stages(pixels)]
+
+    with evaluating(encoder):
+        return [torch.cat(stage) for stage in zip(*over_batches(means, images, plan=plan, label=label), strict=True)]
+
+
+@contextmanager
+def evaluating(encoder: nn.Module) -> Iterator[None]:
+    """The encoder is in eval mode within the block, and after it in the mode in which it was."""
     was_training = encoder.training
     encoder.eval()
-    parts = []
-    with task(label or "features", len(images)) as advance:
-        for first in range(0, len(images), batch):
-            views = images.load(slice(first, first + batch), plan.device)
-            with plan.autocast():
-                parts.append(encoder(views).float())
-            advance(len(views))
-    encoder.train(was_training)
-    return torch.cat(parts)
-
-
-@torch.inference_mode()
-def extract_stages(encoder: Any, images: Images, *, plan: Plan, batch: int = 256, label: str = "") -> list[Tensor]:
-    """Of every stage [N, D_i], the average of its maps over their places; the last are `extract`'s features."""
-    encoder.eval()
-    parts = []
-    with task(label or "stages", len(images)) as advance:
-        for first in range(0, len(images), batch):
-            views = images.load(slice(first, first + batch), plan.device)
-            with plan.autocast():
-                parts.append([maps.mean((2, 3)).float() for maps in encoder.stages(views)])
-            advance(len(views))
-    return [torch.cat(stage) for stage in zip(*parts, strict=True)]
+    try:
+        yield
+    finally:
+        encoder.train(was_training)
 
 
 @torch.no_grad()
 def measure_batch_norm(encoder: nn.Module, images: Images, *, plan: Plan, batch: int = 128) -> bool:
     """Set the running statistics of every batch norm to their means over some of the images; False if it has none.
 
-    An untrained network's are 0 and 1 and fit nothing: it normalises nothing until it is trained.
+    An untrained network's are 0 and 1 and fit nothing: it normalises nothing until it is trained. Leaves the encoder in
+    eval mode.
     """
-    norms = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    norms = [layer for layer in encoder.modules() if isinstance(layer, BATCH_NORMS)]
     if not norms:
         return False
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batches
-    places = spaced(len(images), MEASURED)
-    parts = max(1, len(places) // batch)
+    rows = spaced(len(images), MEASURED)
+    parts = max(1, len(rows) // batch)
     encoder.train()
     for part in range(parts):  # each from the whole store, whatever its order
         with plan.autocast():
-            encoder(images.load(places[part::parts], plan.device))
+            encoder(images.load(rows[part::parts], plan.device))
     encoder.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -69,7 +104,7 @@ def measure_batch_norm(encoder: nn.Module, images: Images, *, plan: Plan, batch:
 
 @torch.inference_mode()
 def effective_rank(features: Tensor) -> float:
-    """exp of the entropy of the centred features' normalised singular values, 1..min(N, dim).
+    """exp of the entropy of the centred features' normalised singular values, 1..min(N, dim); features [N, dim].
 
     Roy, Vetterli, EUSIPCO 2007; Garrido et al. (RankMe), ICML 2023. Near 1: the encoder has collapsed.
     """

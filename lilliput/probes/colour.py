@@ -13,9 +13,10 @@ from torch import Tensor
 
 from lilliput.images import augment
 from lilliput.images.colour import rgb_to_lab
-from lilliput.probes._exam import Exam
-from lilliput.probes.knn import nearness
-from lilliput.probes.linear import classifier
+from lilliput.probes import LabelledExam, accuracy, half_interval
+from lilliput.probes._features import extract, over_batches
+from lilliput.probes.knn import BLOCK, nearness
+from lilliput.probes.linear import fitted
 
 checkpoints = "last"
 CHANGES = {
@@ -26,86 +27,71 @@ CHANGES = {
 FEWEST = 5  # mistakes of a pair of classes, for a figure of its own
 
 
-def colour(exam: Exam, *, neighbours: int = 10):
+def colour(exam: LabelledExam, *, neighbours: int = 10):
     """For each change of colours: accuracy, what it lost (with half of its 95 % interval), and the share of the nearest
     neighbours that stayed. Then the pull of colour on mistakes, whole and by pair of classes (see `pulls`)."""
-    classify, truth = classifier(exam), exam.test_labels
-    right = classify(exam.test_features).argmax(1) == truth
+    classify, truth = exam.once(fitted).classify, exam.test_labels
+    predicted = classify(exam.test_features).argmax(1)
     near = _nearest(exam.test_features, exam.train_features, neighbours)
     for name, change in CHANGES.items():
-        features = _changed(exam, change)
-        now = classify(features).argmax(1) == truth
-        lost = right.float() - now.float()
-        yield f"accuracy_{name}", now.float().mean().item()
-        yield f"loss_{name}", lost.mean().item()
-        yield f"loss_{name}_half", 1.96 * lost.std().item() / math.sqrt(len(lost))
-        other = _nearest(features, exam.train_features, neighbours)
-        same = (near[:, :, None] == other[:, None]).any(2).float().mean().item()
-        yield f"neighbours_kept_{name}", same
-    yield (
-        "held_out_accuracy",
-        (
-            (classify(exam.train_features[exam.held_out]).argmax(1) == exam.train_labels[exam.held_out])
-            .float()
-            .mean()
-            .item()
-        ),
-    )
-    yield from pulls(mean_colours(exam), truth, classify(exam.test_features).argmax(1), exam.classes)
+        features = extract(exam.encoder, exam.test, plan=exam.plan, label=exam.titled(f"colour, {name}"), change=change)
+        changed = classify(features).argmax(1)
+        loss = (predicted == truth).float() - (changed == truth).float()
+        yield f"accuracy_{name}", accuracy(changed, truth)
+        yield f"loss_{name}", loss.mean().item()
+        yield f"loss_{name}_half", half_interval(loss)
+        near_now = _nearest(features, exam.train_features, neighbours)
+        yield f"neighbours_kept_{name}", (near[:, :, None] == near_now[:, None]).any(2).float().mean().item()
+    held_out = classify(exam.train_features[exam.held_out]).argmax(1)
+    yield "held_out_accuracy", accuracy(held_out, exam.train_labels[exam.held_out])
+    yield from pulls(mean_colours(exam), truth, predicted, exam.classes)
 
 
-def mean_colours(exam: Exam) -> Tensor:
+def mean_colours(exam: LabelledExam) -> Tensor:
     """[M, 3]: the test images' mean colours in Lab."""
-    parts = range(0, len(exam.test), 256)
-    return torch.cat(
-        [rgb_to_lab(exam.test.load(slice(n, n + 256), exam.plan.device)).mean((2, 3)) for n in parts]
-    )  # fmt: skip
+
+    def means(images: Tensor) -> Tensor:
+        return rgb_to_lab(images).mean((2, 3))
+
+    return torch.cat(over_batches(means, exam.test, plan=exam.plan, label=exam.titled("mean colours")))
 
 
-def pulls(colours: Tensor, truth: Tensor, guess: Tensor, classes: list[str]) -> Iterator[tuple[str, float]]:
-    """Whether images taken for another class have more of that class's colour than those told right.
+def pulls(colours: Tensor, truth: Tensor, predicted: Tensor, classes: list[str]) -> Iterator[tuple[str, float]]:
+    """Whether images taken for another class have more of that class's colour than those recognised.
 
     An image of class t leans towards class p by how much nearer its mean colour is to p's mean than to t's. The pull is
-    the difference of that lean between the images of t taken for p and those told right, in standard deviations
+    the difference of that lean between the images of t taken for p and those recognised, in standard deviations
     (Cohen's d); the whole one is the mean over pairs, weighed by their certainty. 0: colour has no part in it.
+
+    `colours` [M, 3], `truth` and `predicted` [M]: numbers of `classes`.
     """
     means = torch.stack([colours[truth == c].mean(0) for c in range(len(classes))])
-    found = []
-    for t, own in enumerate(classes):
-        for p, other in enumerate(classes):
-            wrong, right = (truth == t) & (guess == p), (truth == t) & (guess == t)
+    pairs = []
+    for t, true_class in enumerate(classes):
+        for p, taken_for in enumerate(classes):
+            wrong, right = (truth == t) & (predicted == p), (truth == t) & (predicted == t)
             if t == p or wrong.sum() < FEWEST or right.sum() < FEWEST:
                 continue
             lean = (colours - means[t]).norm(dim=1) - (colours - means[p]).norm(dim=1)
             d, variance = cohens_d(lean[wrong], lean[right])
-            found.append((d, 1 / variance))
-            yield f"colour_pull/{own}/{other}", d
-            yield f"colour_pull_half/{own}/{other}", 1.96 * math.sqrt(variance)
-    if found:
-        weight = sum(one for _, one in found)
-        yield "colour_pull", sum(d * one for d, one in found) / weight
-        yield "colour_pull_half", 1.96 / math.sqrt(weight)
+            pairs.append((d, 1 / variance))
+            yield f"colour_pull/{true_class}/{taken_for}", d
+            yield f"colour_pull_half/{true_class}/{taken_for}", 1.96 * math.sqrt(variance)
+    if pairs:
+        certainty = sum(weight for _, weight in pairs)
+        yield "colour_pull", sum(d * weight for d, weight in pairs) / certainty
+        yield "colour_pull_half", 1.96 / math.sqrt(certainty)
 
 
-def cohens_d(one: Tensor, two: Tensor) -> tuple[float, float]:
-    """The difference of two means in their common standard deviation, and its variance."""
-    m, n = len(one), len(two)
-    pooled = ((m - 1) * one.var() + (n - 1) * two.var()) / (m + n - 2)
-    d = ((one.mean() - two.mean()) / pooled.clamp(min=1e-20).sqrt()).item()
+def cohens_d(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """The difference of the means of two samples in their common standard deviation, and its variance."""
+    m, n = len(first), len(second)
+    pooled = ((m - 1) * first.var() + (n - 1) * second.var()) / (m + n - 2)
+    d = ((first.mean() - second.mean()) / pooled.clamp(min=1e-20).sqrt()).item()
     return d, (m + n) / (m * n) + d * d / (2 * (m + n))
 
 
-@torch.inference_mode()
-def _changed(exam: Exam, change) -> Tensor:
-    exam.encoder.eval()
-    found = []
-    for first in range(0, len(exam.test), 256):
-        images = change(exam.test.load(slice(first, first + 256), exam.plan.device))
-        with exam.plan.autocast():
-            found.append(exam.encoder(images).float())
-    return torch.cat(found)
-
-
 def _nearest(queries: Tensor, bank: Tensor, neighbours: int) -> Tensor:
-    parts = (nearness(block, bank)["cosine"] for block in queries.split(1024))
+    """[Q, K] rows of the bank nearest to each query, by cosine."""
+    parts = (nearness(block, bank)["cosine"] for block in queries.split(BLOCK))
     return torch.cat([part.topk(min(neighbours, len(bank))).indices for part in parts])

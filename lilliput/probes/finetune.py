@@ -4,15 +4,17 @@ The study that we follow. `learn` also trains the baseline from scratch, by the 
 """
 
 import copy
+from collections.abc import Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from lilliput.images import augment
 from lilliput.optim.build import make_optimiser, set_rate
 from lilliput.optim.recipe import Recipe
-from lilliput.probes._exam import Exam, score
+from lilliput.probes import LabelledExam, score
 from lilliput.probes._features import extract
 from lilliput.system.progress import task
 from lilliput.system.seeds import epoch_seed, seeded
@@ -20,7 +22,7 @@ from lilliput.system.seeds import epoch_seed, seeded
 checkpoints = "last"  # dear, so only the last checkpoint unless others are asked for
 
 
-def finetune(exam: Exam, *, epochs: int = 10, lr: float = 1e-3, batch: int = 64):
+def finetune(exam: LabelledExam, *, epochs: int = 10, lr: float = 1e-3, batch: int = 64):
     """Train on nine tenths of the labelled images, report the last state on test and on the held-out tenth."""
     yield from grade(exam, learn(exam, adam(epochs, lr, batch), images_seen=epochs * len(exam.fit)))
 
@@ -32,18 +34,22 @@ def adam(epochs: int, lr: float, batch: int) -> Recipe:
     )
 
 
-def learn(exam: Exam, recipe: Recipe, *, images_seen: int) -> nn.Sequential:
-    """A copy of the encoder and a linear layer, trained together on so many labelled images (seen again and again)."""
+def learn(exam: LabelledExam, recipe: Recipe, *, images_seen: int, rows: np.ndarray | None = None) -> nn.Sequential:
+    """A copy of the encoder and a linear layer, trained together on so many labelled images (seen again and again).
+
+    `rows` of the training images, where those are not exam.fit. The model is on the plan's device, in training mode.
+    """
+    rows = exam.fit if rows is None else rows
     recipe = recipe.suited(exam.encoder)
     with seeded(exam.seed):
         model = nn.Sequential(copy.deepcopy(exam.encoder), nn.Linear(exam.encoder.dim, len(exam.classes)))
     exam.plan.place(model).requires_grad_(True).train()
-    batch = min(recipe.batch, len(exam.fit))
+    batch = min(recipe.batch, len(rows))
     steps = max(1, images_seen // batch)
     optimiser = make_optimiser(recipe, model)
     scaler = torch.amp.GradScaler(torch.device(exam.plan.device).type, enabled=exam.plan.precision == "fp16")
-    batches = _batches(exam, batch)
-    with task(f"{exam.label} labels".strip(), steps) as advance:
+    batches = _batches(exam, rows, batch)
+    with task(exam.titled("labels"), steps) as advance:
         for step in range(steps):
             set_rate(optimiser, recipe.rate((step + 0.5) / steps))
             images, labels = next(batches)
@@ -57,21 +63,21 @@ def learn(exam: Exam, recipe: Recipe, *, images_seen: int) -> nn.Sequential:
     return model
 
 
-def grade(exam: Exam, model: nn.Module):
-    """The metrics of a trained classifier."""
-    predicted = extract(model, exam.test, plan=exam.plan, label=f"{exam.label} test".strip()).argmax(1)
-    train = extract(model, exam.train, plan=exam.plan, label=f"{exam.label} held out".strip()).argmax(1)
-    yield from score(predicted, exam, train[exam.held_out])
+def grade(exam: LabelledExam, model: nn.Module) -> Iterator[tuple[str, float]]:
+    """The metrics of a trained classifier: images -> scores of the classes."""
+    test = extract(model, exam.test, plan=exam.plan, label=exam.titled("test")).argmax(1)
+    train = extract(model, exam.train, plan=exam.plan, label=exam.titled("held out")).argmax(1)
+    yield from score(test, exam, train[exam.held_out])
 
 
-def _batches(exam: Exam, batch: int):
-    """Endless shuffled batches of the images to fit on, cropped and mirrored; randomness from (seed, epoch)."""
+def _batches(exam: LabelledExam, rows: np.ndarray, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless shuffled batches of these images, cropped and mirrored; randomness from (seed, epoch)."""
     epoch = 0
     while True:
         epoch += 1
         rng = exam.plan.generator(epoch_seed(exam.seed, epoch))
-        order = torch.randperm(len(exam.fit), generator=rng, device=exam.plan.device).cpu().numpy()
+        order = torch.randperm(len(rows), generator=rng, device=exam.plan.device).cpu().numpy()
         for first in range(0, len(order) - batch + 1, batch):
-            chosen = exam.fit[order[first : first + batch]]
+            chosen = rows[order[first : first + batch]]
             images = augment.padded_crop(exam.train.load(chosen, exam.plan.device), rng)
             yield images, exam.train_labels[chosen]

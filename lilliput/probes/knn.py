@@ -3,23 +3,40 @@
 Wu, Xiong, Yu, Lin, CVPR 2018, https://arxiv.org/abs/1805.01978, section 3.4, with plain majority votes.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lilliput.probes._exam import Exam
+from lilliput.probes import LabelledExam, accuracy
 
 BLOCK = 1024  # queries at a time: bounds memory to BLOCK x N distances
 DISTANCES = ("euclidean", "cosine")
 
 
-def knn(exam: Exam, *, neighbours: int = 20):
+def knn(exam: LabelledExam, *, neighbours: int = 20):
     """Accuracy on test with all labelled images as the bank, and of the held-out tenth with the other nine tenths."""
-    train, labels, count = exam.train_features, exam.train_labels, len(exam.classes)
-    test = vote(exam.test_features, train, labels, count, neighbours)
-    held_out = vote(train[exam.held_out], train[exam.fit], labels[exam.fit], count, neighbours)
+    features, labels, count = exam.train_features, exam.train_labels, len(exam.classes)
+    test = vote(exam.test_features, features, labels, count, neighbours)
+    held_out = held_out_accuracy(features, labels, exam.fit, exam.held_out, count, neighbours)
     for name in DISTANCES:
-        yield f"accuracy_{name}", (test[name] == exam.test_labels).float().mean().item()
-        yield f"held_out_accuracy_{name}", (held_out[name] == labels[exam.held_out]).float().mean().item()
+        yield f"accuracy_{name}", accuracy(test[name], exam.test_labels)
+        yield f"held_out_accuracy_{name}", held_out[name]
+
+
+def held_out_accuracy(
+    features: Tensor,
+    labels: Tensor,
+    fit: np.ndarray,
+    held_out: np.ndarray,
+    classes: int,
+    neighbours: int = 20,
+) -> dict[str, float]:
+    """For each distance the accuracy (0..1) of the rows `held_out` with the rows `fit` as the bank.
+
+    Of features [N, D] and labels [N], numbers below `classes`.
+    """
+    votes = vote(features[held_out], features[fit], labels[fit], classes, neighbours)
+    return {name: accuracy(predicted, labels[held_out]) for name, predicted in votes.items()}
 
 
 def vote(queries: Tensor, bank: Tensor, labels: Tensor, classes: int, neighbours: int) -> dict[str, Tensor]:

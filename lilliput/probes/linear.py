@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lilliput.probes._exam import Exam, score
+from lilliput.probes import Flag, LabelledExam, score
 from lilliput.system.progress import say
 
 DECAYS = (3e-4, 2e-3, 1e-2, 5e-2)
@@ -28,49 +28,53 @@ class Classifier(NamedTuple):
         return (features - self.mean) / self.std @ self.weights + self.biases
 
 
-def linear(exam: Exam, *, steps: int = 200, tolerance: float = 1e-4):
+class Fitted(NamedTuple):
+    """What `fitted` leaves for all probes."""
+
+    classify: Classifier
+    converged: bool
+
+
+def linear(exam: LabelledExam, *, steps: int = 200, tolerance: float = 1e-4):
     """Fit on nine tenths of the labelled images, choose the weight decay on the held-out tenth, report on test."""
-    classify = classifier(exam, steps=steps, tolerance=tolerance)
-    if not exam.kept["classifier_converged"]:
-        exam.flags["linear"] = "probe_not_converged"
-    guess = classify(exam.test_features).argmax(1)
-    yield from score(guess, exam, classify(exam.train_features[exam.held_out]).argmax(1))
+    classify, converged = exam.once(fitted, steps=steps, tolerance=tolerance)
+    if not converged:
+        yield Flag("probe_not_converged")
+    held_out = classify(exam.train_features[exam.held_out]).argmax(1)
+    yield from score(classify(exam.test_features).argmax(1), exam, held_out)
 
 
-def classifier(exam: Exam, *, steps: int = 200, tolerance: float = 1e-4) -> Classifier:
-    """The linear probe of an exam; fitted once for all that ask."""
-    if "classifier" not in exam.kept:
-        held_out = exam.train_features[exam.held_out], exam.train_labels[exam.held_out]
-        fitted = exam.train_features[exam.fit], exam.train_labels[exam.fit]
-        found, left = best_classifier(*fitted, *held_out, len(exam.classes), steps=steps, tolerance=tolerance)
-        exam.kept["classifier_converged"] = left <= tolerance  # not a number is not
-        if not exam.kept["classifier_converged"]:
-            say(f"{exam.label}: the linear probe has not converged in {steps} steps ({left:.1g} above {tolerance:.1g})")
-        exam.kept["classifier"] = found
-    return exam.kept["classifier"]
+def fitted(exam: LabelledExam, *, steps: int = 200, tolerance: float = 1e-4) -> Fitted:
+    """The linear probe's classifier: `exam.once(fitted).classify`."""
+    held_out = exam.train_features[exam.held_out], exam.train_labels[exam.held_out]
+    train = exam.train_features[exam.fit], exam.train_labels[exam.fit]
+    classify, excess = best_classifier(*train, *held_out, len(exam.classes), steps=steps, tolerance=tolerance)
+    converged = excess <= tolerance  # not a number is not
+    if not converged:
+        say(f"{exam.label}: the linear probe has not converged in {steps} steps ({excess:.1g} above {tolerance:.1g})")
+    return Fitted(classify, converged)
 
 
 def best_classifier(
-    features: Tensor, labels: Tensor, held_out: Tensor, truth: Tensor, classes: int, **named: Any
+    features: Tensor, labels: Tensor, held_out: Tensor, truth: Tensor, classes: int, **settings: Any
 ) -> tuple[Classifier, float]:
-    """Fitted to features [N, D] and labels [N], its weight decay chosen on held-out ones; and what `fit` left."""
+    """Fitted to features [N, D] and labels [N], its weight decay chosen by those held out, [H, D] and `truth` [H].
+
+    And the excess that `fit` returns, which takes the `settings`.
+    """
     mean, std = features.mean(0), features.std(0)
     std = torch.where(std > 0, std, 1.0)  # however small: an untrained network may speak very softly
-    weights, biases, left = fit((features - mean) / std, labels, classes, **named)
-    all_of_them = [Classifier(mean, std, weights[:, k], biases[k]) for k in range(len(DECAYS))]
-    right = [(one(held_out).argmax(1) == truth).sum().item() for one in all_of_them]
-    return all_of_them[right.index(max(right))], left
+    weights, biases, excess = fit((features - mean) / std, labels, classes, **settings)
+    candidates = [Classifier(mean, std, weights[:, k], biases[k]) for k in range(len(DECAYS))]
+    right = [(classify(held_out).argmax(1) == truth).sum().item() for classify in candidates]
+    return candidates[right.index(max(right))], excess
 
 
 def fit(
     features: Tensor, labels: Tensor, classes: int, *, steps: int = 200, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor, float]:
     """[N, D] centred, [N] -> weights [D, K, C] and biases [K, C] of least mean cross-entropy + decay |weights|^2, for
-    each of K decays; and by how much, about, the worst of them is above its least, twice over.
-
-    Conjugate gradients, each direction scaled by the curvature that even odds would have, which is diagonal where the
-    features are turned to their principal axes; every step as long as a Newton step along its line. The decays share
-    every product of matrices.
+    each of K decays; and the excess: by how much, about, the worst of them is above its least, twice over.
     """
     count, (images, width) = len(DECAYS), features.shape
     truth = F.one_hot(labels, classes).to(features.dtype)[:, None]
@@ -82,27 +86,41 @@ def fit(
     decay = torch.tensor(DECAYS, device=features.device).expand(len(variances), -1)
     decay = torch.cat([decay, decay.new_zeros(1, count)])[..., None]  # [D + 1, K, 1]
     scale = 1 / (torch.cat([variances.clamp(min=0), variances.new_ones(1)])[:, None, None] / classes + 2 * decay)
+    start = torch.cat([features.new_zeros(len(variances), count, classes), prior[None]])
+    weights, excess = descend(turned, truth, start, decay, scale, steps=steps, tolerance=tolerance)
+    return (axes @ weights[:-1].flatten(1)).view(width, count, classes), weights[-1], excess
 
-    at = torch.cat([features.new_zeros(len(variances), count, classes), prior[None]])
-    logits = (turned @ at.flatten(1)).view(images, count, classes)
-    direction = torch.zeros_like(at)
-    slope_before, above_before = torch.zeros_like(at), features.new_full((count,), torch.inf)
+
+def descend(
+    features: Tensor, truth: Tensor, weights: Tensor, decay: Tensor, scale: Tensor, *, steps: int, tolerance: float
+) -> tuple[Tensor, float]:
+    """From `weights` [D, K, C] on to those of least loss of features [N, D] and odds `truth` [N, 1, C]; and the excess.
+
+    Conjugate gradients, each direction scaled by the curvature that even odds would have, which is diagonal where the
+    features are turned to their principal axes (`scale` [D, K, 1], its inverse); every step as long as a Newton step
+    along its line. The K decays [D, K, 1] share every product of matrices.
+    """
+    images, (_, count, classes) = len(features), weights.shape
+    logits = (features @ weights.flatten(1)).view(images, count, classes)
+    direction, gradient_before = torch.zeros_like(weights), torch.zeros_like(weights)
+    excess_before = features.new_full((count,), torch.inf)
     for _ in range(steps):
         odds = logits.softmax(2)
-        slope = (turned.T @ (odds - truth).flatten(1)).view_as(at) / images + 2 * decay * at
-        descent = scale * slope
-        above = (slope * descent).sum((0, 2))
-        if above.max() < tolerance:
+        gradient = (features.T @ (odds - truth).flatten(1)).view_as(weights) / images + 2 * decay * weights
+        scaled = scale * gradient
+        excess = (gradient * scaled).sum((0, 2))
+        if excess.max() < tolerance:
             break
-        kept = ((descent * (slope - slope_before)).sum((0, 2)) / above_before).clamp(min=0)
-        direction = kept[:, None] * direction - descent
-        slope_before, above_before = slope, above
-        change = (turned @ direction.flatten(1)).view_as(logits)
+        beta = ((scaled * (gradient - gradient_before)).sum((0, 2)) / excess_before).clamp(min=0)
+        direction = beta[:, None] * direction - scaled
+        gradient_before, excess_before = gradient, excess
+        change = (features @ direction.flatten(1)).view_as(logits)
         mean = (odds * change).sum(2, keepdim=True)
-        bend = (odds * (change - mean).square_()).sum((0, 2)) / images + (2 * decay * direction.square()).sum((0, 2))
-        length = (-(slope * direction).sum((0, 2)) / bend.clamp(min=1e-12))[:, None]
-        at, logits = at + length * direction, logits + length * change
-    return (axes @ at[:-1].flatten(1)).view(width, count, classes), at[-1], above.max().item()
+        curvature = (odds * (change - mean).square_()).sum((0, 2)) / images
+        curvature = curvature + (2 * decay * direction.square()).sum((0, 2))
+        length = (-(gradient * direction).sum((0, 2)) / curvature.clamp(min=1e-12))[:, None]
+        weights, logits = weights + length * direction, logits + length * change
+    return weights, excess.max().item()
 
 
 def principal(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,10 +129,10 @@ def principal(features: Tensor) -> tuple[Tensor, Tensor]:
     In double precision: where many features are dead, LAPACK's single one now and then does not converge.
     """
     images, width = features.shape
-    place = "cpu" if features.device.type == "mps" else features.device  # which has no doubles
+    device = "cpu" if features.device.type == "mps" else features.device  # mps has no doubles
     if images < width:  # no image lies outside of their span, and then neither do the weights
-        _, lengths, across = torch.linalg.svd(features.to(place, torch.float64), full_matrices=False)
+        _, lengths, across = torch.linalg.svd(features.to(device, torch.float64), full_matrices=False)
         variances, axes = lengths**2 / images, across.T
     else:
-        variances, axes = torch.linalg.eigh((features.T @ features / images).to(place, torch.float64))
+        variances, axes = torch.linalg.eigh((features.T @ features / images).to(device, torch.float64))
     return variances.to(features), axes.to(features)

@@ -6,11 +6,11 @@ Euclidean distance, as in figure 4 of the study that we follow; mean average pre
 import torch
 from torch import Tensor
 
-from lilliput.probes._exam import Exam
+from lilliput.probes import LabelledExam
 from lilliput.probes.knn import BLOCK, nearness
 
 
-def retrieval(exam: Exam, *, depths: tuple[int, ...] = (1, 5, 10)):
+def retrieval(exam: LabelledExam, *, depths: tuple[int, ...] = (1, 5, 10)):
     """Precision of the nearest labelled images and mean average precision over all of them, whole and by class."""
     precision, average = ranked(exam.test_features, exam.test_labels, exam.train_features, exam.train_labels, depths)
     for depth, values in precision.items():

@@ -5,7 +5,6 @@ Integrated Gradients: Sundararajan, Taly, Yan, ICML 2017. Grad-CAM: Selvaraju et
 captum's. The pointing game: Zhang et al., ECCV 2016.
 """
 
-import math
 from typing import Any
 
 import numpy as np
@@ -13,51 +12,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lilliput.data.masks import masks_of
 from lilliput.data.store import spaced
 from lilliput.errors import wanted
-from lilliput.probes._exam import Exam
-from lilliput.probes.linear import Classifier, classifier
+from lilliput.probes import MaskedExam, half_interval
+from lilliput.probes._features import evaluating
+from lilliput.probes.linear import Classifier, fitted
 from lilliput.system.seeds import seeded
 
 checkpoints = "last"
+BATCH = 64  # images at a time: gradients need more memory than features
 METHODS = ("gradient", "smoothgrad", "integrated_gradients", "grad_cam")
 
 
-def saliency(exam: Exam, *, most: int = 200, methods: tuple[str, ...] = METHODS):
+def saliency(exam: MaskedExam, *, most: int = 200, methods: tuple[str, ...] = METHODS):
     """For test images with a mask: the share of the saliency of their own class that lies on the object, how often its
     highest point does, and what chance gives, the object's share of the image; whole, with halves of 95 % intervals of
-    the gain over chance, and by class. Nothing where no image has a mask."""
-    rows, every = with_masks(exam.test, most), masks_of(exam.test)
-    if every is None or not len(rows):
+    the gain over chance, and by class. Nothing where no mask tells an object from what is around it."""
+    rows = with_objects(exam.masks, most)
+    if not len(rows):
         return
-    masks = torch.as_tensor(np.array(every[rows]), device=exam.plan.device).float()
+    masks = torch.as_tensor(np.array(exam.masks[rows]), device=exam.plan.device).float()
     labels = exam.test_labels[torch.as_tensor(rows, device=exam.plan.device)]
     area = masks.mean((1, 2))
     yield "object_area", area.mean().item()
     yield "object_images", float(len(rows))
     images = exam.test.load(rows, exam.plan.device)
     for method in methods:
-        maps = saliency_maps(exam.encoder, classifier(exam), images, labels, method)
+        maps = saliency_maps(exam.encoder, exam.once(fitted).classify, images, labels, method)
         share, hit = on_object(maps, masks)
         gain = share - area
         yield f"on_object_{method}", share.mean().item()
         yield f"on_object_gain_{method}", gain.mean().item()
-        yield f"on_object_gain_{method}_half", 1.96 * gain.std().item() / math.sqrt(len(rows))
+        yield f"on_object_gain_{method}_half", half_interval(gain)
         yield f"pointing_{method}", hit.mean().item()
         for number, name in enumerate(exam.classes):
-            if (own := labels == number).sum() > 1:
-                yield f"on_object_gain_{method}/{name}", gain[own].mean().item()
-                half = 1.96 * gain[own].std().item() / math.sqrt(own.sum().item())
-                yield f"on_object_gain_{method}_half/{name}", half
+            if len(own := gain[labels == number]) > 1:
+                yield f"on_object_gain_{method}/{name}", own.mean().item()
+                yield f"on_object_gain_{method}_half/{name}", half_interval(own)
 
 
-def with_masks(store: Any, most: int) -> np.ndarray:
-    """Rows of images whose mask shows something, and something else: at most so many, evenly spaced."""
-    masks = masks_of(store)
-    if masks is None:
-        return np.zeros(0, dtype=np.int64)
-    area = np.asarray(masks).reshape(len(store), -1).mean(1)
+def with_objects(masks: np.ndarray, most: int) -> np.ndarray:
+    """Rows of masks [N, H, H] that show something, and something else: at most so many, evenly spaced."""
+    area = np.asarray(masks).reshape(len(masks), -1).mean(1)
     rows = np.flatnonzero((area > 0) & (area < 1))
     return rows[spaced(len(rows), most)] if len(rows) else rows
 
@@ -71,9 +67,9 @@ def on_object(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 
 def saliency_maps(encoder: Any, classify: Classifier, images: Tensor, labels: Tensor, method: str) -> Tensor:
     """[B, 3, H, W] in 0..1 and a class for each -> [B, H, W], not negative: how much its score hangs on each pixel."""
-    encoder.eval()
-    parts = zip(images.split(64), labels.split(64), strict=True)
-    return torch.cat([_MAPS[method](encoder, classify, *part) for part in parts])
+    parts = zip(images.split(BATCH), labels.split(BATCH), strict=True)
+    with evaluating(encoder):
+        return torch.cat([MAPS[method](encoder, classify, *part) for part in parts])
 
 
 class Scores(nn.Module):
@@ -96,18 +92,18 @@ def _smoothgrad(encoder, classify, images, labels, *, draws=8, noise=0.1):
     captum = wanted("captum.attr", extra="report")
     tunnel = captum.NoiseTunnel(captum.Saliency(Scores(encoder, classify)))
     with seeded(0):  # captum draws from the global generator
-        found = tunnel.attribute(
+        maps = tunnel.attribute(
             images.clone().requires_grad_(), target=labels, nt_type="smoothgrad", nt_samples=draws, stdevs=noise
         )
-    return found.amax(1).detach()
+    return maps.amax(1).detach()
 
 
 def _integrated_gradients(encoder, classify, images, labels, *, steps=16):
     captum = wanted("captum.attr", extra="report")
     attribute = captum.IntegratedGradients(Scores(encoder, classify)).attribute
     grey = torch.full_like(images, 0.5)
-    found = attribute(images, baselines=grey, target=labels, n_steps=steps, internal_batch_size=256)
-    return found.abs().sum(1).detach()
+    maps = attribute(images, baselines=grey, target=labels, n_steps=steps, internal_batch_size=256)
+    return maps.abs().sum(1).detach()
 
 
 @torch.no_grad()
@@ -119,7 +115,7 @@ def _grad_cam(encoder, classify, images, labels):
     return F.interpolate(cam[:, None], images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
 
 
-_MAPS = {
+MAPS = {
     "gradient": _gradient,
     "smoothgrad": _smoothgrad,
     "integrated_gradients": _integrated_gradients,

@@ -7,7 +7,7 @@ from lilliput import catalog
 from lilliput.backbones import check_image_size
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting
-from lilliput.probes._exam import split
+from lilliput.probes._exam import check_need, split
 from lilliput.system.cost import check_country
 from lilliput.system.resources import Resources
 from lilliput.training.cell import Cell, build_checked, check_batch
@@ -40,8 +40,10 @@ def check(grid: Grid) -> None:
     """All that can be refused, before any work: BadSetting or BadData."""
     if not grid.cells:
         raise BadSetting("a study needs at least one technique and one backbone")
-    train, _ = grid.judge.judging
+    train, test = grid.judge.judging
     split(train.labels)
+    for name in grid.probes:
+        check_need(name, catalog.probe(name), train, test)
     check_country(grid.resources.country)
     check_batch(max(cell.recipe.batch for cell in grid.cells), grid.data)
     for backbone in dict.fromkeys(cell.backbone for cell in grid.cells):

@@ -13,8 +13,7 @@ import torch
 from lilliput import catalog
 from lilliput.errors import BadData
 from lilliput.optim.recipe import SMALL
-from lilliput.probes import finetune
-from lilliput.probes._exam import Exam
+from lilliput.probes import LabelledExam, finetune
 from lilliput.probes._features import measure_batch_norm
 from lilliput.studies import results
 from lilliput.studies.grid import Grid
@@ -149,7 +148,7 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
     plan = shop.plan(cell)
     judge = shop.judge(plan)
     encoder, sizes = _plain_encoder(cell, grid.data.pool.image_size)
-    exam = Exam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
+    exam = LabelledExam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
     seen = grid.epochs * len(grid.data.pool)
     cost.reset_peak_memory(plan.device)
     spending = Spending(shop.resources.country, shop.resources.share, before={})

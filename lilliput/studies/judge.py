@@ -14,7 +14,7 @@ from torch import nn
 from lilliput import catalog
 from lilliput.data.store import Images, Subset, checked_store
 from lilliput.errors import BadData
-from lilliput.probes._exam import Exam
+from lilliput.probes._exam import check_need, exams_for, sorted_out
 from lilliput.studies import results
 from lilliput.studies.record import IMAGES
 from lilliput.system import cost, records, signals
@@ -44,6 +44,8 @@ class Judge:
         """`probes`: name -> options. `data`: what the encoders were pretrained on, for the rows."""
         if not probes:
             raise BadData("no probe to judge by")
+        for probe in probes:
+            check_need(probe, catalog.probe(probe), train, test)
         self.name, self.train, self.test, self.probes, self.plan, self.data = name, train, test, probes, plan, data
         self.said: dict[tuple[str, str, int], Said] = {}
         self.commit = commit()
@@ -61,15 +63,17 @@ class Judge:
 
     def rows(self, encoder: nn.Module, about: Row, *, probes: list[str], seed: int, label: str) -> list[Row]:
         """One row per metric of each probe, `about` (technique, backbone, epoch, costs ...) in all of them."""
-        exam = Exam(self.plan.place(encoder), self.train, self.test, plan=self.plan, seed=seed, label=label)
+        functions = {name: catalog.probe(name) for name in probes}
+        encoder = self.plan.place(encoder)
+        exams = exams_for(functions, encoder, self.train, self.test, plan=self.plan, seed=seed, label=label)
         weights = _digest(encoder)
         rows = []
         for name in probes:
             key = weights, name, seed
             if key not in self.said:
                 began = time.perf_counter()
-                values = list(catalog.probe(name)(exam, **self.probes[name]))
-                self.said[key] = Said(values, time.perf_counter() - began, exam.flags.pop(name, ""))
+                values, flags = sorted_out(functions[name](exams[name], **self.probes[name]))
+                self.said[key] = Said(values, time.perf_counter() - began, " ".join(flags))
             said = self.said[key]
             found = {**about, "flagged": " ".join(filter(None, [about.get("flagged", ""), said.flag]))}
             rows += self.rows_of(found, name, said.values, said.seconds)

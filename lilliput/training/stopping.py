@@ -6,9 +6,9 @@ import torch
 
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting
-from lilliput.probes._exam import Exam, split
+from lilliput.probes._exam import split
 from lilliput.probes._features import extract
-from lilliput.probes.knn import knn
+from lilliput.probes.knn import held_out_accuracy
 from lilliput.system.plan import Plan
 
 
@@ -48,8 +48,8 @@ def score_of(name: str, encoder: torch.nn.Module, data: Data, plan: Plan, row: d
     """The score of an encoder, the greater the better; `row` is its epoch's in the log."""
     if name == "rank":
         return row["effective_rank"]
-    assert data.train
-    exam = Exam(encoder, data.train, data.train, plan=plan, label="score")
-    features = extract(encoder, data.train, plan=plan, label="score")
-    exam.train_features = exam.test_features = features
-    return dict(knn(exam))["held_out_accuracy_cosine"]
+    train, _ = data.judging
+    features = extract(encoder, train, plan=plan, label="score")
+    labels = torch.as_tensor(train.labels, device=plan.device)
+    fit, held_out = split(train.labels)
+    return held_out_accuracy(features, labels, fit, held_out, len(train.classes))["cosine"]

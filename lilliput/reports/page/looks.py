@@ -18,9 +18,9 @@ import torch
 from lilliput.data.masks import masks_of
 from lilliput.data.store import Images, spaced
 from lilliput.errors import BadSetting
-from lilliput.probes._exam import Exam
+from lilliput.probes import LabelledExam
 from lilliput.probes.knn import nearness
-from lilliput.probes.linear import Classifier, classifier
+from lilliput.probes.linear import Classifier, fitted
 from lilliput.studies import results
 from lilliput.studies.judge import Judge, judge_run, judge_stores
 from lilliput.studies.record import read_study
@@ -146,7 +146,7 @@ def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Loo
             parts = tuple(kept[name] for name in Classifier._fields)
             return Look(*about, kept["scores"], kept["neighbours"], kept["features"], parts)
     exam = exam_of(path, record, sample)
-    classify = classifier(exam)
+    classify = exam.once(fitted).classify
     scores = classify(exam.test_features).softmax(1)
     queries = exam.test_features[torch.as_tensor(sample.queries, device=exam.plan.device)]
     near = nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices
@@ -158,11 +158,11 @@ def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Loo
     return found
 
 
-def exam_of(path: Path, record: dict, sample: Sample) -> Exam:
+def exam_of(path: Path, record: dict, sample: Sample) -> LabelledExam:
     """A saved encoder before the sample."""
     plan = plan_of(record)
     encoder = plan.place(load_encoder(path))
-    return Exam(encoder, sample.train, sample.test, plan=plan, seed=record["seed"], label=path.parent.name)
+    return LabelledExam(encoder, sample.train, sample.test, plan=plan, seed=record["seed"], label=path.parent.name)
 
 
 def _npz(**arrays: np.ndarray) -> bytes:

@@ -1,0 +1,27 @@
+"""Fine-tuning with few labels."""
+
+import numpy as np
+from PIL import Image
+
+from lilliput import catalog
+from lilliput.datasets import _open
+from lilliput.probes import LabelledExam
+from lilliput.probes.few_finetune import few_finetune
+from tests.conftest import CPU
+
+
+def test_few_labels_are_enough_for_dark_and_light(tmp_path):
+    rng = np.random.default_rng(0)
+    for split_name in ("train", "test"):
+        for place, name in enumerate(("dark", "light")):
+            folder = tmp_path / "two" / split_name / name
+            folder.mkdir(parents=True)
+            for number in range(60):
+                pixels = rng.integers(0, 120, (32, 32, 3)) + 120 * place
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+    two = _open.open_data(tmp_path / "two", image_size=32)
+    encoder = catalog.backbone_builder("resnet18", width=0.25)()
+    found = dict(few_finetune(LabelledExam(encoder, two.train, two.test, plan=CPU)))
+    assert (found["images_1_percent"], found["images_10_percent"]) == (2, 12)
+    assert found["accuracy_10_percent"] > 0.9 and found["held_out_accuracy_10_percent"] > 0.9
+    assert found["accuracy_10_percent"] != found["accuracy_1_percent"]

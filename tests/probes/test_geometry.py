@@ -1,0 +1,25 @@
+"""Geometry, of features whose shape is known."""
+
+import pytest
+import torch
+from torch import nn
+
+from lilliput.probes import Exam
+from lilliput.probes.geometry import geometry
+from tests.conftest import CPU
+
+
+def test_geometry_tells_dead_units_and_features_that_do_not_move(scenes):
+    class Half(nn.Module):
+        def forward(self, images):
+            live = nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+            return torch.cat([live, torch.full_like(live, 0.3)], 1)
+
+    class Constant(nn.Module):
+        def forward(self, images):
+            return torch.ones(len(images), 4)
+
+    half = dict(geometry(Exam(Half(), scenes.train, plan=CPU)))
+    assert half["dead_units"] == pytest.approx(0.5) and 1 <= half["effective_rank"] <= 12
+    constant = dict(geometry(Exam(Constant(), scenes.train, plan=CPU)))
+    assert constant["alignment"] == pytest.approx(0, abs=1e-6) and constant["uniformity"] == pytest.approx(0, abs=1e-5)

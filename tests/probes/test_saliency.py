@@ -1,0 +1,73 @@
+"""Saliency, against what is known of networks made by hand."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from lilliput import catalog
+from lilliput.probes import MaskedExam
+from lilliput.probes.linear import Classifier, Fitted
+from lilliput.probes.saliency import on_object, saliency, saliency_maps
+from tests.conftest import CPU, rng
+
+
+class Weighing(nn.Module):
+    """Two features: the sums of the pixels, each weighed by its own plane."""
+
+    def __init__(self, planes):
+        super().__init__()
+        self.planes = planes  # [2, 3, H, W]
+
+    def forward(self, images):
+        return torch.einsum("bchw,dchw->bd", images, self.planes)
+
+
+def plain(dim, classes):
+    weights = torch.randn(dim, classes, generator=rng(5))
+    return Classifier(torch.zeros(dim), torch.ones(dim), weights, torch.zeros(classes))
+
+
+def test_the_gradient_of_a_linear_network_is_its_weights_and_integrated_gradients_weigh_the_pixels_by_them():
+    planes, images = torch.randn(2, 3, 8, 8, generator=rng(1)), torch.rand(4, 3, 8, 8, generator=rng(2))
+    network, classify, labels = Weighing(planes), plain(2, 3), torch.tensor([0, 1, 2, 0])
+    by_pixel = torch.einsum("dchw,dk->kchw", planes, classify.weights)[labels]  # written by hand: d score / d pixel
+    found = {m: saliency_maps(network, classify, images, labels, m) for m in ("gradient", "smoothgrad")}
+    for maps in found.values():  # noise changes no gradient of a linear network
+        torch.testing.assert_close(maps, by_pixel.abs().amax(1))
+    integrated = saliency_maps(network, classify, images, labels, "integrated_gradients")
+    torch.testing.assert_close(integrated, (by_pixel * (images - 0.5)).abs().sum(1), rtol=1e-4, atol=1e-5)
+
+
+def test_grad_cam_is_the_positive_part_of_the_gradients_mean_times_the_maps():
+    encoder = catalog.backbone_builder("resnet18", width=0.25)().eval()
+    classify = plain(encoder.dim, 3)
+    images, labels = torch.rand(2, 3, 64, 64, generator=rng()), torch.tensor([2, 0])
+    found = saliency_maps(encoder, classify, images, labels, "grad_cam")
+    maps = encoder.maps(images).detach().requires_grad_()
+    classify(maps.mean((2, 3))).gather(1, labels[:, None]).sum().backward()
+    weight = maps.grad.mean((2, 3), keepdim=True)  # the paper's alpha
+    cam = (weight * maps).sum(1).relu().detach() * maps[0, 0].numel()
+    cam = nn.functional.interpolate(cam[:, None], (64, 64), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(found, cam, rtol=1e-3, atol=1e-4)
+
+
+def test_the_share_on_the_object_and_the_pointing_game_by_hand():
+    maps = torch.tensor([[[1.0, 3.0], [0.0, 0.0]], [[1.0, 1.0], [1.0, 5.0]]])
+    masks = torch.tensor([[[0.0, 1.0], [0.0, 0.0]], [[1.0, 1.0], [0.0, 0.0]]])
+    share, hit = on_object(maps, masks)
+    assert share.tolist() == [0.75, 0.25] and hit.tolist() == [1.0, 0.0]
+
+
+def test_a_network_that_sees_the_object_alone_is_told_from_one_that_sees_all(scenes, monkeypatch):
+    """The score may only hang on what a network sees: the middle, where things are, or everything alike."""
+    masks = torch.as_tensor(np.array(scenes.test.masks)).float().mean(0)
+    planes = torch.stack([(masks > masks.mean()).float().expand(3, -1, -1), torch.ones(3, 32, 32)])
+    classify = Classifier(torch.zeros(1), torch.ones(1), torch.ones(1, 10), torch.zeros(10))
+    monkeypatch.setattr(catalog.module("probes", "saliency"), "fitted", lambda exam: Fitted(classify, True))
+    gains = []
+    for plane in planes:
+        exam = MaskedExam(Weighing(plane[None]), scenes.train, scenes.test, plan=CPU)
+        rows = dict(saliency(exam, methods=("gradient",)))
+        gains.append(rows["on_object_gain_gradient"])
+        assert 0 < rows["object_area"] < 1 and rows["object_images"] == 100
+    assert gains[0] > 0.1 and abs(gains[1]) < 1e-4
