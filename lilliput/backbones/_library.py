@@ -9,7 +9,7 @@ from torch import nn
 from lilliput.backbones._backbone import Backbone
 from lilliput.backbones._stages import find_split, remove_unused, what_is_pooled
 from lilliput.backbones._surgery import silence_dropout
-from lilliput.errors import BadSetting, UnknownName
+from lilliput.errors import UnknownName
 
 
 def library_backbone(name: str, *, channels: int = 3, width: float = 1.0, stem: str = "stock") -> Backbone:

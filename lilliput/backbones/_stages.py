@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lilliput.backbones._trial import Layer, Split, TrialFailed, at_fitting_size, evaluating, run_stages
+from lilliput.backbones._trial import Layer, Split, TrialFailed, at_fitting_size, evaluating, run_stages, watching
 from lilliput.errors import BadSetting
 
 HEAD = (nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Linear)  # layers that come after the maps
@@ -75,17 +75,10 @@ def what_is_pooled(net: nn.Module, name: str) -> tuple[Tensor, Tensor]:
 def _head_input(net: nn.Module, images: Tensor) -> Tensor:
     """The first input of a layer of the head."""
     seen: list[Tensor] = []
-    layers = [net.get_submodule(name) for name in _layer_names(net)]
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
-        for layer in layers
-        if isinstance(layer, HEAD)
-    ]
-    try:
+    layers = {name: net.get_submodule(name) for name in _layer_names(net)}
+    head = {name: layer for name, layer in layers.items() if isinstance(layer, HEAD)}
+    with watching(head, lambda _, maps: seen.append(maps.clone())):
         net(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return seen[0]
 
 

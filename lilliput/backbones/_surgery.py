@@ -2,13 +2,23 @@
 
 import functools
 import math
+from itertools import chain
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
-from lilliput.backbones._trial import Split, TrialFailed, at_fitting_size, evaluating, measure, run_stages
+from lilliput.backbones._trial import (
+    Split,
+    TrialFailed,
+    at_fitting_size,
+    black_images,
+    evaluating,
+    measure,
+    run_stages,
+    watching,
+)
 from lilliput.errors import BadSetting
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -38,9 +48,8 @@ def set_stem(net: nn.Module, split: Split, stem: str, *, name: str) -> None:
         return
     try:
         stock = measure(net, lambda images: run_stages(split(net), images), 3).strides
-        for layers in _first_halvings(net, split, STEMS[stem]):
-            for layer in layers:
-                _keep_resolution(net, layer)
+        for layer in chain(*_first_halvings(net, split, STEMS[stem])):
+            _keep_resolution(net, layer)
         changed = measure(net, lambda images: run_stages(split(net), images), 3).strides
     except (TrialFailed, _OddStem) as reason:
         raise BadSetting(f"{name} cannot be built with stem {stem!r}: {reason}") from None
@@ -55,40 +64,34 @@ class _OddStem(Exception):
 def _first_halvings(net: nn.Module, split: Split, count: int) -> list[list[str]]:
     """The names of the strided layers at each of the first `count` halvings; branches side by side may have some each.
 
-    Raises TrialFailed, or _OddStem if there are none at one of them.
+    Raises TrialFailed, or _OddStem if there are none at one of them, or some of another stride than 2.
     """
     strided = {name: layer for name, layer in net.named_modules() if isinstance(layer, STRIDED) and _stride(layer) > 1}
 
     def trial(size: int) -> list[list[str]]:
         halvings: list[list[str]] = [[] for _ in range(count)]
 
-        def sort_in(name: str, maps: Tensor) -> None:
+        def sort_in(layer: str, maps: Tensor) -> None:
             halving = round(math.log2(size / maps.shape[-1]))
-            if halving < count and name not in halvings[halving]:
-                halvings[halving].append(name)
+            if halving < count and layer not in halvings[halving]:
+                halvings[halving].append(layer)
 
-        hooks = [
-            layer.register_forward_pre_hook(lambda _, inputs, name=name: sort_in(name, inputs[0]))
-            for name, layer in strided.items()
-        ]
-        try:
-            with evaluating(net):
-                run_stages(split(net), next(net.parameters()).new_zeros(2, 3, size, size))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with evaluating(net), watching(strided, sort_in):
+            run_stages(split(net), black_images(net, 3, size))
         return halvings
 
     halvings = at_fitting_size(net, trial)
-    if not all(halvings):
-        raise _OddStem(f"its halving number {halvings.index([]) + 1} is no plain convolution's or pooling's")
+    for name in chain(*halvings):
+        if _stride(strided[name]) != 2:
+            raise _OddStem(f"its layer {name} has stride {_stride(strided[name])}")
+    for layers, which in zip(halvings, ("first", "second"), strict=False):
+        if not layers:
+            raise _OddStem(f"what halves its maps for the {which} time is neither a convolution nor a pooling")
     return halvings
 
 
 def _keep_resolution(net: nn.Module, name: str) -> None:
     layer: Any = net.get_submodule(name)
-    if _stride(layer) != 2:
-        raise _OddStem(f"its layer {name} has stride {_stride(layer)}")
     if not isinstance(layer, nn.Conv2d) and layer.kernel_size in (2, (2, 2)):
         net.set_submodule(name, nn.Identity())
     else:

@@ -1,6 +1,7 @@
 """Trial runs of a network: which images it takes, and how many channels and places the maps that it gives have."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ TRIAL_PIXELS = 64  # enough for five halvings; a network of fixed size is tried 
 
 
 class Geometry(NamedTuple):
-    """The maps of every stage: their channels, and the pixels of the input from one place to the next."""
+    """The maps of every stage: their channels, and the pixels of the input from one of their places to the next."""
 
     dims: tuple[int, ...]
     strides: tuple[int, ...]
@@ -38,6 +39,20 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+@contextmanager
+def watching(layers: Mapping[str, nn.Module], watch: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """At every call of one of the layers, `watch` is given its name and its input."""
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, inputs, name=name: watch(name, inputs[0]))
+        for name, layer in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def run_stages(stages: Sequence[Sequence[Layer]], x: Tensor) -> list[Tensor]:
     """The maps at the end of every stage."""
     ends = []
@@ -46,6 +61,11 @@ def run_stages(stages: Sequence[Sequence[Layer]], x: Tensor) -> list[Tensor]:
             x = layer(x)
         ends.append(x)
     return ends
+
+
+def black_images(net: nn.Module, channels: int, size: int) -> Tensor:
+    """[2, channels, size, size] where the network's weights are."""
+    return next(net.parameters(), torch.empty(0)).new_zeros(2, channels, size, size)
 
 
 def at_fitting_size(net: nn.Module, trial: Callable[[int], Result]) -> Result:
@@ -63,19 +83,19 @@ def measure(net: nn.Module, stages: Callable[[Tensor], list[Tensor]], channels: 
     """The geometry of the maps that `stages`, which calls `net`, gives. Raises TrialFailed."""
 
     def sides_and_dims(size: int) -> tuple[list[int], list[int]]:
-        weight = next(net.parameters(), torch.empty(0))
         with evaluating(net):
-            maps = stages(weight.new_zeros(2, channels, size, size))
+            maps = stages(black_images(net, channels, size))
         return [m.shape[-1] for m in maps], [m.shape[1] for m in maps]
 
     size, (sides, dims) = at_fitting_size(net, lambda size: (size, sides_and_dims(size)))
+    step = 2 ** math.ceil(math.log2(size / sides[-1]))  # pixels for at least one more place of the last maps
     try:
-        larger, _ = sides_and_dims(size + TRIAL_PIXELS)
+        larger, _ = sides_and_dims(size + step)
     except Exception:  # of fixed size
         larger = sides
-    return Geometry(tuple(dims), tuple(_stride(size, *both) for both in zip(sides, larger, strict=True)))
+    return Geometry(tuple(dims), tuple(_stride(size, step, *pair) for pair in zip(sides, larger, strict=True)))
 
 
-def _stride(size: int, side: int, larger: int) -> int:
-    """By how many places `TRIAL_PIXELS` more pixels add: missing padding costs the same at both sizes."""
-    return round(TRIAL_PIXELS / (larger - side)) if larger > side else round(size / side)
+def _stride(size: int, step: int, side: int, larger: int) -> int:
+    """By how many places `step` more pixels add: missing padding costs the same at both sizes."""
+    return round(step / (larger - side)) if larger > side else round(size / side)
