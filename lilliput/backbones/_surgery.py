@@ -66,7 +66,7 @@ def _first_halvings(net: nn.Module, split: Split, count: int) -> list[list[str]]
 
     Raises TrialFailed, or _OddStem if there are none at one of them, or some of another stride than 2.
     """
-    strided = {name: layer for name, layer in net.named_modules() if isinstance(layer, STRIDED) and _stride(layer) > 1}
+    strided = {name: layer for name, layer in net.named_modules() if isinstance(layer, STRIDED) and _stride(layer) != 1}
 
     def trial(size: int) -> list[list[str]]:
         halvings: list[list[str]] = [[] for _ in range(count)]
@@ -98,8 +98,10 @@ def _keep_resolution(net: nn.Module, name: str) -> None:
         layer.stride = (1, 1)
 
 
-def _stride(layer: Any) -> int:
-    return max(layer.stride) if isinstance(layer.stride, tuple) else layer.stride
+def _stride(layer: Any) -> int | tuple[int, int]:
+    """As one number where both are the same."""
+    both = layer.stride if isinstance(layer.stride, tuple) else (layer.stride, layer.stride)
+    return both if both[0] != both[1] else both[0]
 
 
 def narrow(net: nn.Module, width: float) -> None:
