@@ -88,7 +88,7 @@ def measure(net: nn.Module, stages: Callable[[Tensor], list[Tensor]], channels: 
         return [m.shape[-1] for m in maps], [m.shape[1] for m in maps]
 
     size, (sides, dims) = at_fitting_size(net, lambda size: (size, sides_and_dims(size)))
-    step = 2 ** math.ceil(math.log2(size / sides[-1]))  # pixels for at least one more place of the last maps
+    step = 2 ** math.ceil(math.log2(size / sides[-1])) if 0 < sides[-1] <= size else size  # one place more, or two
     try:
         larger, _ = sides_and_dims(size + step)
     except Exception:  # of fixed size
@@ -97,5 +97,5 @@ def measure(net: nn.Module, stages: Callable[[Tensor], list[Tensor]], channels: 
 
 
 def _stride(size: int, step: int, side: int, larger: int) -> int:
-    """By how many places `step` more pixels add: missing padding costs the same at both sizes."""
-    return round(step / (larger - side)) if larger > side else round(size / side)
+    """From the places that `step` more pixels add, for missing padding costs as many at both sizes."""
+    return round(step / (larger - side)) if larger > side else round(size / max(1, side))
