@@ -190,7 +190,7 @@ def _types(options: tuple[Option, ...]) -> dict[str, str]:
 
 
 def _options_of_backbone() -> tuple[Option, ...]:
-    return Option("channels", "int", 3), Option("width", "float", 1.0)
+    return Option("channels", "int", 3), Option("width", "float", 1.0), Option("stem", "str", "stock")
 
 
 def _function(tree: ast.Module, kind: str, name: str) -> ast.FunctionDef | None:

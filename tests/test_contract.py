@@ -7,24 +7,36 @@ import math
 import pytest
 import torch
 
-from lilliput import catalog
+from lilliput import api, catalog
 from lilliput.data.store import Data
+from lilliput.errors import BadSetting
 from lilliput.probes._exam import exams_for, sorted_out
-from lilliput.system.plan import Plan
+from lilliput.training.cell import make_cell
+from lilliput.training.encoders import load_encoder
+from tests.conftest import CPU, PLAN, rng
 
 TECHNIQUES, BACKBONES = catalog.names("techniques"), catalog.names("backbones")
-CPU = Plan("cpu", "fp32", channels_last=False)
+STEMS = {"stock": 1, "half": 2, "quarter": 4}
+every_technique = pytest.mark.parametrize("name", TECHNIQUES)
 
 
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def build(technique, backbone="resnet18", **options):
+def build(technique, backbone="resnet18", make_backbone=None, **options):
     width = 0.25 if backbone == "resnet18" else 1.0
     torch.manual_seed(0)
-    small = catalog.technique(technique).small.options
-    return catalog.technique(technique)(catalog.backbone_builder(backbone, width=width), **{**small, **options})
+    kind = catalog.technique(technique)
+    make_backbone = make_backbone or catalog.backbone_builder(backbone, width=width)
+    return kind(make_backbone, **{**kind.small.options, **options})
+
+
+def step(technique, images, seed, progress, optimiser=None):
+    """The loss of one step of training."""
+    optimiser = optimiser or torch.optim.SGD([p for p in technique.parameters() if p.requires_grad], lr=0.05)
+    loss = technique(*technique.views(images, rng(seed)))
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    technique.after_step(progress)
+    return loss.item()
 
 
 def test_the_names_that_others_script_against_are_there():
@@ -41,7 +53,7 @@ def test_every_file_says_what_it_is_and_where_from(kind):
         assert entry.summary.endswith(".") and entry.source, name
 
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+@every_technique
 def test_a_techniques_options_are_keyword_only_and_read_alike_from_its_text(name):
     signature = inspect.signature(catalog.technique(name).__init__)
     real = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
@@ -50,22 +62,22 @@ def test_a_techniques_options_are_keyword_only_and_read_alike_from_its_text(name
     assert set(catalog.technique(name).paper.options) <= set(real)
 
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+@every_technique
 def test_views_hold_all_the_randomness(name):
     technique = build(name)
     images = torch.rand(8, 3, 32, 32, generator=rng())
-    one, two, other = (technique.views(images, rng(seed)) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-    assert any(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    views, again, others = (technique.views(images, rng(seed)) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(views, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(views, others, strict=True))
     state = torch.random.get_rng_state()
     torch.manual_seed(5)
-    first = copy.deepcopy(technique)(*one)
+    first = copy.deepcopy(technique)(*views)
     torch.manual_seed(6)
-    assert torch.equal(first, copy.deepcopy(technique)(*one))
+    assert torch.equal(first, copy.deepcopy(technique)(*views))
     torch.random.set_rng_state(state)
 
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+@every_technique
 def test_every_image_of_a_batch_gets_its_own_view(name):
     technique = build(name)
     same = torch.rand(1, 3, 32, 32, generator=rng()).expand(16, -1, -1, -1)
@@ -73,21 +85,12 @@ def test_every_image_of_a_batch_gets_its_own_view(name):
         assert len({v.numpy().tobytes() for v in view}) >= 12
 
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+@every_technique
 def test_a_state_put_back_repeats_the_next_steps_to_the_bit(name):
     images = torch.rand(8, 3, 32, 32, generator=rng())
 
     def steps(technique, seeds):
-        optimiser = torch.optim.SGD([p for p in technique.parameters() if p.requires_grad], lr=0.05)
-        losses = []
-        for seed in seeds:
-            loss = technique(*technique.views(images, rng(seed)))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            technique.after_step(0.5)
-            losses.append(loss.item())
-        return losses
+        return [step(technique, images, seed, 0.5) for seed in seeds]
 
     technique, fresh = build(name), build(name)
     steps(technique, (1, 2))
@@ -107,7 +110,7 @@ def test_gradients_reach_every_parameter_of_every_encoder(technique, backbone):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+@every_technique
 def test_an_encoder_gives_features_of_the_width_it_says(name):
     encoder = build(name).encoder.eval()
     for size in (32, 48, 96):
@@ -117,16 +120,83 @@ def test_an_encoder_gives_features_of_the_width_it_says(name):
         assert len(encoder.stages(images)) >= 4
 
 
-@pytest.mark.parametrize("name", TECHNIQUES)
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize(
+    ("name", "backbone"),
+    [*(("simclr", backbone) for backbone in BACKBONES), *((technique, "shufflenet_v2") for technique in TECHNIQUES)],
+)
+def test_an_encoder_tells_the_channels_and_strides_of_its_stages(name, backbone, stem):
+    encoder = catalog.technique(name).build_encoder(catalog.backbone_builder(backbone, stem=stem)).eval()
+    with torch.no_grad():
+        small, large = (encoder.stages(torch.zeros(1, 3, size, size)) for size in (64, 128))
+    assert encoder.dims == tuple(maps.shape[1] for maps in small)
+    grown = [after.shape[-1] - before.shape[-1] for before, after in zip(small, large, strict=True)]
+    assert encoder.strides == tuple(64 // places for places in grown)
+    assert (encoder.dim, encoder.stride) == (encoder.dims[-1], encoder.strides[-1])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_stem_is_an_option_that_divides_the_strides_and_draws_the_same_weights(backbone):
+    encoders = {stem: make_cell("simclr", backbone, options={"stem": stem}).build_encoder() for stem in STEMS}
+    stock = make_cell("simclr", backbone).build_encoder()
+    for stem, encoder in encoders.items():
+        assert encoder.stride == stock.stride // STEMS[stem] and encoder.dims == stock.dims
+        weights = stock.state_dict()
+        assert all(torch.equal(value, weights[key]) for key, value in encoder.state_dict().items())
+
+
+class Listening(torch.nn.Identity):
+    """A part of a network that has something to do after every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+    def after_step(self, progress):
+        self.heard.append(progress)
+
+
+@every_technique
+def test_networks_with_an_after_step_of_their_own_hear_of_every_step_once(name):
+    def make_backbone(*, channels=3, width=1.0):
+        backbone = catalog.backbone_builder("resnet18", width=0.25)(channels=channels, width=width)
+        backbone.net.layer1.listening = Listening()
+        return backbone
+
+    technique = build(name, make_backbone=make_backbone)
+    images = torch.rand(8, 3, 32, 32, generator=rng())
+    for progress in (0.25, 0.5):
+        step(technique, images, 0, progress)
+    own = [part for part in technique.encoder.modules() if isinstance(part, Listening)]
+    assert own and all(part.heard == [0.25, 0.5] for part in own)
+
+
+@every_technique
 def test_all_techniques_start_from_the_same_encoder(name):
     """So that random init is one baseline for all (Split-Brain's halves are other networks)."""
-    from lilliput.training.cell import make_cell
-
     cell = make_cell(name, "shufflenet_v2", seed=3)
     ours, plain = cell.build().encoder.state_dict(), make_cell("simclr", "shufflenet_v2", seed=3).build_encoder()
     if name != "split_brain":
         assert all(torch.equal(ours[key], value) for key, value in plain.state_dict().items())
     assert all(torch.equal(ours[key], value) for key, value in cell.build_encoder().state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "stride"),
+    [("simclr", "shufflenet_v2", 16), ("split_brain", "resnet18", 16), ("rotnet", "timm/mobilenetv3_small_050", 16)],
+)
+def test_a_saved_encoder_comes_back_with_its_stem(name, backbone, stride, scenes, tmp_path):
+    options = {"epochs": 1, "every": 1, "batch": 16, "plan": PLAN, "stem": "half"}
+    encoder = load_encoder(api.pretrain(name, backbone, scenes, tmp_path / "run", **options))
+    assert encoder.stride == stride
+    assert encoder.maps(torch.rand(2, 3, 32, 32)).shape == (2, encoder.dim, 32 // stride, 32 // stride)
+
+
+@pytest.mark.parametrize("stem", ["eighth", 2, None])
+def test_an_unusable_stem_is_refused_before_anything_is_written(stem, scenes, tmp_path):
+    with pytest.raises(BadSetting, match=r"stem"):
+        api.pretrain("simclr", "shufflenet_v2", scenes, tmp_path / "run", plan=PLAN, epochs=1, stem=stem)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

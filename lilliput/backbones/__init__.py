@@ -2,6 +2,6 @@
 
 from lilliput.backbones._backbone import Backbone, check_image_size
 from lilliput.backbones._library import library_backbone
-from lilliput.backbones._surgery import split_batch_norm
+from lilliput.backbones._surgery import BATCH_NORMS, split_batch_norm
 
-__all__ = ["Backbone", "check_image_size", "library_backbone", "split_batch_norm"]
+__all__ = ["BATCH_NORMS", "Backbone", "check_image_size", "library_backbone", "split_batch_norm"]

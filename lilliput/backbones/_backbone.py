@@ -3,22 +3,16 @@
 The networks are torchvision's and timm's own, initialised as they initialise them, with no weights fetched.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from lilliput.backbones._depthwise import quicken_depthwise
-from lilliput.backbones._surgery import narrow, replace_input, silence_dropout
+from lilliput.backbones._surgery import narrow, replace_input, set_stem, silence_dropout
+from lilliput.backbones._trial import Geometry, Split, TrialFailed, evaluating, measure, run_stages
 from lilliput.errors import BadSetting
 
-Layer = Callable[[Tensor], Tensor]
-Split = Callable[[Any], Sequence[Sequence[Layer]]]  # network -> the layers of every stage, in order
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-TRIAL_PIXELS = 64  # enough for five halvings; a network of fixed size is tried at its own
+OTHER_MEAN, OTHER_STD = 0.5, 0.25  # of channels that are not red, green and blue
 LARGEST_PIXELS = 512
 
 
@@ -26,28 +20,43 @@ class Backbone(nn.Module):
     """Images [B, channels, H, W] in 0..1 -> features [B, dim].
 
     `split` cuts the network into stages and is called at every forward, so it sees layers that were replaced or copied.
+    `stem`: "half" and "quarter" divide the strides by 2 and 4, for small images; the weights stay those of the library.
+    `dims` and `strides` tell the channels of every stage's maps and their pixels of the input per place; `dim` and
+    `stride` are the last stage's. Raises BadSetting where the network cannot be built so.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, split: Split, *, channels: int = 3, width: float = 1.0, name: str | None = None):
+    def __init__(
+        self,
+        net: nn.Module,
+        split: Split,
+        *,
+        channels: int = 3,
+        width: float = 1.0,
+        stem: str = "stock",
+        name: str | None = None,
+    ):
         super().__init__()
         self.net = net
         self.split = split
         self.channels = channels
         self.name = name or type(net).__name__.lower()
         silence_dropout(net)
+        set_stem(net, split, stem, name=self.name)
         if width != 1:
             narrow(net, width)
         if channels != 3:
             replace_input(net, channels)
         quicken_depthwise(net)
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
+        rgb = channels == 3
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if rgb else ((OTHER_MEAN,) * channels, (OTHER_STD,) * channels)
         # not persistent: the state dict holds nothing but the library's weights
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-        self.dim = _width_of_maps(self, width)
+        self.dims, self.strides = _geometry(self, width)
+        self.dim, self.stride = self.dims[-1], self.strides[-1]
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """The maps at the end of every stage, [B, D_i, h_i, w_i]; the last are `maps`."""
@@ -71,61 +80,23 @@ def check_image_size(backbone: Backbone, image_size: int) -> None:
     raise BadSetting(f"{backbone.name} cannot take images of {image_size} pixels; {remedy}")
 
 
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """In eval mode and without gradients, then as it was: a trial must not move the statistics of batch norm."""
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in training.items():
-            part.training = mode
-
-
-def run_stages(stages: Sequence[Sequence[Layer]], x: Tensor) -> list[Tensor]:
-    ends = []
-    for layers in stages:
-        for layer in layers:
-            x = layer(x)
-        ends.append(x)
-    return ends
-
-
-# Trials: what a backbone takes and gives
-
-
-def _trial(backbone: Backbone, size: int) -> Tensor:
-    images = torch.zeros(2, backbone.channels, size, size, device=backbone.mean.device, dtype=backbone.mean.dtype)
-    with evaluating(backbone):
-        return backbone.maps(images)  # [2, dim, h, w]
-
-
 def _takes(backbone: Backbone, size: int) -> bool:
+    images = backbone.mean.new_zeros(2, backbone.channels, size, size)
     try:
-        return _trial(backbone, size).numel() > 0
+        with evaluating(backbone):
+            return backbone.maps(images).numel() > 0
     except Exception:  # whatever a library's layer raises means the same: no
         return False
 
 
-def _width_of_maps(backbone: Backbone, width: float) -> int:
-    for size in trial_sizes(backbone.net):
-        try:
-            return _trial(backbone, size).shape[1]
-        except Exception as error:  # as above
-            reason = first_line(error)
-    if width != 1:
+def _geometry(backbone: Backbone, width: float) -> Geometry:
+    try:
+        return measure(backbone.net, backbone.stages, backbone.channels)
+    except TrialFailed as reason:
+        if width == 1:
+            raise BadSetting(
+                f"{backbone.name} gives no maps of {backbone.channels}-channel images ({reason})"
+            ) from None
         raise BadSetting(
             f"{backbone.name} cannot be built at width {width} ({reason}); 1 fits, and 0.5 more often than others"
-        )
-    raise BadSetting(f"{backbone.name} gives no maps of {backbone.channels}-channel images ({reason})")
-
-
-def first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-def trial_sizes(net: nn.Module) -> list[int]:
-    own = getattr(net, "pretrained_cfg", None) or {}
-    return [TRIAL_PIXELS, own.get("input_size", (3, 224, 224))[-1]]
+        ) from None

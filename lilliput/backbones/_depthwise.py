@@ -56,11 +56,11 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         maps, weight = ctx.saved_tensors
-        padding = weight.shape[-1] // 2
-        into_maps = torch.ops.aten.convolution_backward(
-            gradient, maps, weight, None, [ctx.stride] * 2, [padding] * 2, [1, 1], False, [0, 0], len(weight),
-            [ctx.needs_input_grad[0], False, False],
-        )[0]  # fmt: skip
+        stride, padding = [ctx.stride] * 2, [weight.shape[-1] // 2] * 2
+        wanted = [ctx.needs_input_grad[0], False, False]  # of maps, weight and bias
+        into_maps, _, _ = torch.ops.aten.convolution_backward(
+            gradient, maps, weight, None, stride, padding, [1, 1], False, [0, 0], len(weight), wanted
+        )
         return into_maps, weight_gradient(maps, gradient, weight.shape[-1], ctx.stride), None
 
 

@@ -1,16 +1,29 @@
-"""Changes to a network, in place: narrower, other inputs, without dropout, with split batch norm."""
+"""Changes to a network, in place: another stem, narrower, other inputs, without dropout, with split batch norm."""
 
 import functools
 import math
+from itertools import chain
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from lilliput.backbones._trial import (
+    Split,
+    TrialFailed,
+    at_fitting_size,
+    black_images,
+    evaluating,
+    measure,
+    run_stages,
+    watching,
+)
 from lilliput.errors import BadSetting
 
-# Changes to a network, in place
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # the kinds of layers that may be made to keep the resolution
+STEMS = {"stock": 0, "half": 1, "quarter": 2}  # the halvings of the resolution that are taken out
 
 
 def silence_dropout(net: nn.Module) -> None:
@@ -20,6 +33,75 @@ def silence_dropout(net: nn.Module) -> None:
             for rate in ("p", "drop_prob", "prob"):
                 if isinstance(getattr(module, rate, None), float):
                     setattr(module, rate, 0.0)
+
+
+def set_stem(net: nn.Module, split: Split, stem: str, *, name: str) -> None:
+    """Divide the strides of the network `name` by 2 ("half") or 4 ("quarter"), by taking out its first halvings.
+
+    A convolution or a pooling of stride 2 gets stride 1; a pooling that covers each place once goes. Weights, their
+    names and their shapes stay. Raises BadSetting where that does not divide the strides of every stage, for instance
+    if the first layer has stride 4 or a low pass of its own.
+    """
+    if stem not in STEMS:
+        raise BadSetting(f"stem {stem!r} is none of {', '.join(STEMS)}")
+    if not STEMS[stem]:
+        return
+    try:
+        stock = measure(net, lambda images: run_stages(split(net), images), 3).strides
+        for layer in chain(*_first_halvings(net, split, STEMS[stem])):
+            _keep_resolution(net, layer)
+        changed = measure(net, lambda images: run_stages(split(net), images), 3).strides
+    except (TrialFailed, _OddStem) as reason:
+        raise BadSetting(f"{name} cannot be built with stem {stem!r}: {reason}") from None
+    if changed != (wanted := tuple(max(1, stride // 2 ** STEMS[stem]) for stride in stock)):
+        raise BadSetting(f"{name} cannot be built with stem {stem!r}: its strides would be {changed}, not {wanted}")
+
+
+class _OddStem(Exception):
+    """What halves the resolution is not a plain layer of stride 2."""
+
+
+def _first_halvings(net: nn.Module, split: Split, count: int) -> list[list[str]]:
+    """The names of the strided layers at each of the first `count` halvings; branches side by side may have some each.
+
+    Raises TrialFailed, or _OddStem if there are none at one of them, or some of another stride than 2.
+    """
+    strided = {name: layer for name, layer in net.named_modules() if isinstance(layer, STRIDED) and _stride(layer) != 1}
+
+    def trial(size: int) -> list[list[str]]:
+        halvings: list[list[str]] = [[] for _ in range(count)]
+
+        def sort_in(layer: str, maps: Tensor) -> None:
+            halving = round(math.log2(size / maps.shape[-1]))
+            if halving < count and layer not in halvings[halving]:
+                halvings[halving].append(layer)
+
+        with evaluating(net), watching(strided, sort_in):
+            run_stages(split(net), black_images(net, 3, size))
+        return halvings
+
+    halvings = at_fitting_size(net, trial)
+    for name in chain(*halvings):
+        if _stride(strided[name]) != 2:
+            raise _OddStem(f"its layer {name} has stride {_stride(strided[name])}")
+    for layers, which in zip(halvings, ("first", "second"), strict=False):
+        if not layers:
+            raise _OddStem(f"what halves its maps for the {which} time is neither a convolution nor a pooling")
+    return halvings
+
+
+def _keep_resolution(net: nn.Module, name: str) -> None:
+    layer: Any = net.get_submodule(name)
+    if not isinstance(layer, nn.Conv2d) and layer.kernel_size in (2, (2, 2)):
+        net.set_submodule(name, nn.Identity())
+    else:
+        layer.stride = (1, 1)
+
+
+def _stride(layer: Any) -> int | tuple[int, int]:
+    """As one number where both are the same."""
+    both = layer.stride if isinstance(layer.stride, tuple) else (layer.stride, layer.stride)
+    return both if both[0] != both[1] else both[0]
 
 
 def narrow(net: nn.Module, width: float) -> None:
@@ -38,7 +120,7 @@ def narrow(net: nn.Module, width: float) -> None:
             module.in_features = _part(module.in_features, width)
             module.out_features = _part(module.out_features, width)
             _slice_weight(module, (module.out_features, module.in_features))
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        elif isinstance(module, BATCH_NORMS):
             module.num_features = _part(module.num_features, width)
             _slice_vectors(module, module.num_features)
         elif isinstance(module, nn.GroupNorm):
@@ -103,7 +185,7 @@ def split_batch_norm(module: nn.Module, groups: int) -> nn.Module:
     activation) stays too.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        if isinstance(layer, BATCH_NORMS):
             layer.__class__ = _split_class(type(layer))  # type: ignore[arg-type]
             layer.groups = groups  # type: ignore[assignment]
     return module

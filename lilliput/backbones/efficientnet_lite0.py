@@ -10,10 +10,10 @@ from torch import nn
 from lilliput.backbones import Backbone
 
 
-def efficientnet_lite0(*, channels=3, width=1.0) -> Backbone:
+def efficientnet_lite0(*, channels: int = 3, width: float = 1.0, stem: str = "stock") -> Backbone:
     net = timm.create_model("efficientnet_lite0", pretrained=False)
     net.classifier = nn.Identity()
-    return Backbone(net, stages, channels=channels, width=width, name="efficientnet_lite0")
+    return Backbone(net, stages, channels=channels, width=width, stem=stem, name="efficientnet_lite0")
 
 
 def stages(net):

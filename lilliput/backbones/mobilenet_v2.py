@@ -9,10 +9,10 @@ from torch import nn
 from lilliput.backbones import Backbone
 
 
-def mobilenet_v2(*, channels=3, width=1.0) -> Backbone:
+def mobilenet_v2(*, channels: int = 3, width: float = 1.0, stem: str = "stock") -> Backbone:
     net = torchvision.models.mobilenet_v2(weights=None)
     net.classifier = nn.Identity()  # the whole: its dropout would stay alive
-    return Backbone(net, stages, channels=channels, width=width, name="mobilenet_v2")
+    return Backbone(net, stages, channels=channels, width=width, stem=stem, name="mobilenet_v2")
 
 
 def stages(net):

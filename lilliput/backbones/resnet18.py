@@ -9,10 +9,10 @@ from torch import nn
 from lilliput.backbones import Backbone
 
 
-def resnet18(*, channels=3, width=1.0) -> Backbone:
+def resnet18(*, channels: int = 3, width: float = 1.0, stem: str = "stock") -> Backbone:
     net = torchvision.models.resnet18(weights=None)
     net.fc = nn.Identity()
-    return Backbone(net, stages, channels=channels, width=width, name="resnet18")
+    return Backbone(net, stages, channels=channels, width=width, stem=stem, name="resnet18")
 
 
 def stages(net):

@@ -9,10 +9,10 @@ from torch import nn
 from lilliput.backbones import Backbone
 
 
-def shufflenet_v2(*, channels=3, width=1.0) -> Backbone:
+def shufflenet_v2(*, channels: int = 3, width: float = 1.0, stem: str = "stock") -> Backbone:
     net = torchvision.models.shufflenet_v2_x0_5(weights=None)
     net.fc = nn.Identity()
-    return Backbone(net, stages, channels=channels, width=width, name="shufflenet_v2")
+    return Backbone(net, stages, channels=channels, width=width, stem=stem, name="shufflenet_v2")
 
 
 def stages(net):

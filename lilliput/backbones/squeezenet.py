@@ -9,10 +9,10 @@ from torch import nn
 from lilliput.backbones import Backbone
 
 
-def squeezenet(*, channels=3, width=1.0) -> Backbone:
+def squeezenet(*, channels: int = 3, width: float = 1.0, stem: str = "stock") -> Backbone:
     net = torchvision.models.squeezenet1_1(weights=None)
     net.classifier = nn.Identity()  # a dropout, a convolution to the classes and a ReLU
-    return Backbone(net, stages, channels=channels, width=width, name="squeezenet")
+    return Backbone(net, stages, channels=channels, width=width, stem=stem, name="squeezenet")
 
 
 def stages(net):

@@ -10,7 +10,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from lilliput.optim.lars import LARS
 from lilliput.optim.recipe import Recipe
 
-FOREACH = 2**17  # numbers in a tensor, on average, below which LAMB steps all tensors of a group by one call
+SMALL_TENSORS = 2**17  # numbers in a tensor, on average, below which LAMB steps all tensors of a group by one call
 
 
 def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
@@ -18,27 +18,34 @@ def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
 
     Parts of it that the recipe names in `rates` learn at that multiple of the learning rate.
     """
+    optimiser = _optimiser(recipe, _groups(recipe, module))
+    set_rate(optimiser, recipe.peak_rate)
+    return optimiser
+
+
+def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
     groups: list[dict[str, Any]] = []
     for part in ("", *recipe.rates):
         own = [p for name, p in module.named_parameters() if p.requires_grad and _part(name, recipe.rates) == part]
         rate = recipe.rates.get(part, 1.0)
         weights = {"weight_decay": recipe.weight_decay, "adapt": True, "always_adapt": True, "share": rate}
-        rest = {"weight_decay": 0.0, "adapt": False, "share": rate * recipe.vector_rate}
+        vectors = {"weight_decay": 0.0, "adapt": False, "share": rate * recipe.vector_rate}
         groups += [{"params": [p for p in own if p.ndim > 1], **weights}]
-        groups += [{"params": [p for p in own if p.ndim <= 1], **rest}]
+        groups += [{"params": [p for p in own if p.ndim <= 1], **vectors}]
+    return groups
+
+
+def _optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
+    betas = (recipe.sgd_momentum, recipe.beta2)
     if recipe.optimiser == "adamw":
-        optimiser: Optimizer = AdamW(groups, lr=0.0, betas=(recipe.sgd_momentum, recipe.beta2), fused=True)
-    elif recipe.optimiser == "lamb":
-        betas = (recipe.sgd_momentum, recipe.beta2)
+        return AdamW(groups, lr=0.0, betas=betas, fused=True)
+    if recipe.optimiser == "lamb":
         for group in groups:  # a call for all of many small tensors; large ones leave the cache between two calls
-            group["foreach"] = sum(p.numel() for p in group["params"]) < FOREACH * len(group["params"])
-        optimiser = Lamb(groups, lr=0.0, betas=betas, max_grad_norm=None)
-    elif recipe.optimiser == "lars":
-        optimiser = LARS(groups, lr=0.0, momentum=recipe.sgd_momentum, trust=recipe.trust)
-    else:
-        optimiser = SGD(groups, lr=0.0, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
-    set_rate(optimiser, recipe.peak_rate)
-    return optimiser
+            group["foreach"] = sum(p.numel() for p in group["params"]) < SMALL_TENSORS * len(group["params"])
+        return Lamb(groups, lr=0.0, betas=betas, max_grad_norm=None)
+    if recipe.optimiser == "lars":
+        return LARS(groups, lr=0.0, momentum=recipe.sgd_momentum, trust=recipe.trust)
+    return SGD(groups, lr=0.0, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
 
 
 def set_rate(optimiser: Optimizer, rate: float) -> None:
@@ -48,4 +55,5 @@ def set_rate(optimiser: Optimizer, rate: float) -> None:
 
 
 def _part(name: str, parts: Iterable[str]) -> str:
+    """The part that a parameter of this name belongs to; "" for none."""
     return next((part for part in parts if name.startswith(f"{part}.")), "")

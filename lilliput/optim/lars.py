@@ -3,6 +3,10 @@
 import torch
 from torch.optim import Optimizer
 
+from lilliput.optim import foreach
+
+SMALLEST_STEP = 1e-12  # so that none divides by zero
+
 
 class LARS(Optimizer):
     """Momentum SGD whose step is scaled, layer by layer, by trust * |weights| / |gradient + decay * weights|.
@@ -21,15 +25,15 @@ class LARS(Optimizer):
             weights = [p for p in group["params"] if p.grad is not None]
             if not weights:
                 continue
-            update = torch._foreach_add([p.grad for p in weights], weights, alpha=group["weight_decay"])
+            update = foreach.add([p.grad for p in weights], weights, alpha=group["weight_decay"])
             if group["adapt"]:
-                torch._foreach_mul_(update, self._trust_ratios(weights, update, group["trust"]))
+                foreach.mul_(update, self._trust_ratios(weights, update, group["trust"]))
             # the rate is inside the velocity (algorithm 1), so a falling rate does not rescale past steps
-            torch._foreach_mul_(update, group["lr"])
+            foreach.mul_(update, group["lr"])
             velocities = [self._velocity(p) for p in weights]
-            torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, update)
-            torch._foreach_sub_(weights, velocities)
+            foreach.mul_(velocities, group["momentum"])
+            foreach.add_(velocities, update)
+            foreach.sub_(weights, velocities)
 
     def _velocity(self, parameter):
         if "velocity" not in self.state[parameter]:
@@ -38,8 +42,8 @@ class LARS(Optimizer):
 
     @staticmethod
     def _trust_ratios(weights, update, trust):
-        sizes, steps = torch._foreach_norm(weights), torch._foreach_norm(update)
+        sizes, steps = foreach.norm(weights), foreach.norm(update)
         return [
-            torch.where((w > 0) & (u > 0), trust * w / u.clamp(min=1e-12), torch.ones_like(w))
+            torch.where((w > 0) & (u > 0), trust * w / u.clamp(min=SMALLEST_STEP), torch.ones_like(w))
             for w, u in zip(sizes, steps, strict=True)
         ]

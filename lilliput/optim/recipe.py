@@ -14,6 +14,11 @@ from torch import nn
 
 from lilliput.errors import BadSetting
 
+KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb"), "schedule": ("cosine", "steps", "constant")}
+SMALLEST = {"lr": 0, "vector_rate": 0, "weight_decay": 0, "batch": 2, "epochs": 1}
+SHARES = ("warmup", "sgd_momentum", "beta2")  # 0 <= share < 1
+STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares of training, and what they do to the rate
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -37,19 +42,13 @@ class Recipe:
     bare: dict[str, Any] = field(default_factory=dict)  # other settings for an encoder without any normalisation
 
     def __post_init__(self) -> None:
-        for name, known in (
-            ("optimiser", ("sgd", "lars", "adamw", "lamb")),
-            ("schedule", ("cosine", "steps", "constant")),
-        ):
+        for name, known in KNOWN.items():
             if getattr(self, name) not in known:
                 raise BadSetting(f"{name} {getattr(self, name)!r} is none of {', '.join(known)}")
-        for name, smallest in (
-            *(("lr", 0), ("vector_rate", 0), ("weight_decay", 0)),
-            *(("batch", 2), ("epochs", 1)),
-        ):
-            if not getattr(self, name) >= smallest:
+        for name, smallest in SMALLEST.items():
+            if not getattr(self, name) >= smallest:  # so that not-a-number is refused too
                 raise BadSetting(f"{name} {getattr(self, name)} must be at least {smallest}")
-        for name in ("warmup", "sgd_momentum", "beta2"):
+        for name in SHARES:
             if not 0 <= getattr(self, name) < 1:
                 raise BadSetting(f"{name} {getattr(self, name)} must be a share, 0 <= {name} < 1")
 
@@ -77,7 +76,7 @@ class Recipe:
         if progress < self.warmup:
             return self.peak_rate * progress / self.warmup
         if self.schedule == "steps":
-            return self.peak_rate * 0.2 ** sum(progress >= drop for drop in (0.3, 0.6, 0.8))
+            return self.peak_rate * STEP_FACTOR ** sum(progress >= share for share in STEP_TIMES)
         if self.schedule == "constant":
             return self.peak_rate
         done = (progress - self.warmup) / (1 - self.warmup)
@@ -87,9 +86,15 @@ class Recipe:
 # What thousands of images and batches of tens call for, whatever the technique. Without batch norm nothing bounds what
 # a step of plain SGD does, so LAMB takes its place there: it moves every layer by the same share of its size.
 SMALL = Recipe(
-    "sgd", lr=0.03, lr_per_256=False, batch=32, epochs=50, weight_decay=5e-4, warmup=0.1,
+    "sgd",
+    lr=0.03,
+    lr_per_256=False,
+    batch=32,
+    epochs=50,
+    weight_decay=5e-4,
+    warmup=0.1,
     bare={"optimiser": "lamb", "lr": 7.5e-4, "weight_decay": 0.01, "vector_rate": 0.1},
-)  # fmt: skip
+)
 
 
 def normalises(network: nn.Module) -> bool:

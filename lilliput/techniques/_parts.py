@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from lilliput.optim import foreach
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -44,4 +46,4 @@ def frozen_copy(module: M) -> M:
 @torch.no_grad()
 def move_towards(target: nn.Module, source: nn.Module, share: float) -> None:
     """target <- target + share (source - target), for every parameter; buffers follow their own batches."""
-    torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), share)
+    foreach.lerp_(list(target.parameters()), list(source.parameters()), share)

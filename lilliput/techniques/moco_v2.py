@@ -20,6 +20,9 @@ from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, mov
 class MoCoV2(Technique):
     """Queries by the trained encoder, keys by its moving average; keys of past batches are the negatives."""
 
+    queue: Tensor  # [K, output]
+    oldest: Tensor  # the place of the key that has been in the queue the longest
+
     contrastive = "yes"
     paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
     small = SMALL.replace(options={"momentum": 0.99, "queue": 256, "groups": 2, "norm": True, "blur": 0.0})
@@ -52,8 +55,6 @@ class MoCoV2(Technique):
         self.area, self.grey, self.blur = area, grey, blur
         self.register_buffer("queue", F.normalize(torch.randn(queue, output), dim=1))
         self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
-        self.queue: Tensor
-        self.oldest: Tensor
 
     def views(self, images, rng):
         order = torch.randperm(len(images), device=rng.device, generator=rng)

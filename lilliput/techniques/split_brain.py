@@ -23,11 +23,13 @@ class Halves(nn.Module):
         super().__init__()
         self.lightness = make_backbone(channels=1, width=HALF)
         self.colour = make_backbone(channels=2, width=HALF)
-        self.dim = self.lightness.dim + self.colour.dim
+        self.dims = tuple(sum(pair) for pair in zip(self.lightness.dims, self.colour.dims, strict=True))
+        self.strides = self.lightness.strides
+        self.dim, self.stride = self.dims[-1], self.strides[-1]
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """The maps of every stage, the halves' channels side by side."""
-        lightness, ab = see(colour.rgb_to_lab(images))
+        """The maps of every stage, the halves' channels side by side: [B, dims[i], h_i, w_i]."""
+        lightness, ab = split_lab(colour.rgb_to_lab(images))
         pairs = zip(self.lightness.stages(lightness), self.colour.stages(ab), strict=True)
         return [torch.cat(pair, dim=1) for pair in pairs]
 
@@ -35,7 +37,7 @@ class Halves(nn.Module):
         return self.stages(images)[-1]
 
     def forward(self, images):
-        lightness, ab = see(colour.rgb_to_lab(images))
+        lightness, ab = split_lab(colour.rgb_to_lab(images))
         return torch.cat([self.lightness(lightness), self.colour(ab)], dim=1)
 
 
@@ -62,7 +64,7 @@ class SplitBrain(Technique):
 
     def forward(self, images):
         lab = colour.rgb_to_lab(images)
-        lightness, ab = see(lab)
+        lightness, ab = split_lab(lab)
         cells = F.avg_pool2d(lab, CELL, ceil_mode=True)
         colour_bins, lightness_bins = colour.colour_bins(cells[:, 1:]), colour.lightness_bins(cells[:, :1])
         ab_loss = self._score("colour", self.paint_colour, self.encoder.lightness.maps(lightness), colour_bins)
@@ -84,7 +86,7 @@ class SplitBrain(Technique):
 
 
 class Painter(nn.Module):
-    """Maps of stride 32 [B, dim, h, w] -> logits of the bins [B, bins, 4h, 4w], cut to the cells' size."""
+    """Maps of stride 32 [B, dim, h, w] -> logits of the bins [B, bins, 4h, 4w], brought to the cells' size."""
 
     started: Tensor
     common: Tensor
@@ -100,9 +102,8 @@ class Painter(nn.Module):
     @torch.no_grad()
     def start(self, counts):
         """Guess as often as the first batch shows each bin: else the maps flatten to learn first what is common."""
-        assert self.name.bias is not None
         self.common.copy_(((counts + 1) / (counts + 1).sum()).log())
-        self.name.bias.copy_(self.common)
+        self.name.get_parameter("bias").copy_(self.common)
         self.started.fill_(True)
 
     def guess(self, bins):
@@ -116,6 +117,6 @@ class Painter(nn.Module):
         return self.name(spread)
 
 
-def see(lab: Tensor) -> tuple[Tensor, Tensor]:
+def split_lab(lab: Tensor) -> tuple[Tensor, Tensor]:
     """Lab -> what the halves see: L centred and ab, in units that their backbones' normalisation turns into 25 Lab."""
     return (lab[:, :1] - 50) / (4 * UNIT) + 0.5, lab[:, 1:] / (4 * UNIT) + 0.5

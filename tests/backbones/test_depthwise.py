@@ -20,13 +20,13 @@ def test_gradients_equal_those_of_the_plain_convolution(side, kernel, stride):
     assert isinstance(quick[0], DepthwiseConv2d)
     maps = torch.randn(4, 8, side, side)
     assert quick[0]._is_slow(maps)
-    one, two = maps.clone().requires_grad_(), maps.clone().requires_grad_()
-    plain, ours = conv(one), quick(two)
+    for_plain, for_ours = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    plain, ours = conv(for_plain), quick(for_ours)
     assert torch.equal(plain, ours)
     weight = torch.randn_like(plain)
     (plain * weight).sum().backward()
     (ours * weight).sum().backward()
-    torch.testing.assert_close(two.grad, one.grad)
+    torch.testing.assert_close(for_ours.grad, for_plain.grad)
     torch.testing.assert_close(quick[0].weight.grad, conv.weight.grad, rtol=1e-4, atol=1e-4)
 
 
@@ -56,8 +56,8 @@ def test_a_whole_network_learns_from_the_same_gradients(name):
     assert layers
     for layer in layers:
         layer.__class__ = nn.Conv2d
-    for one, two in zip(ours, gradients(), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4 * two.abs().max().item())
+    for quick_gradient, plain in zip(ours, gradients(), strict=True):
+        torch.testing.assert_close(quick_gradient, plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item())
 
 
 def test_what_is_not_depthwise_stays():

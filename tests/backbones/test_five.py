@@ -1,3 +1,5 @@
+"""The five backbones of the catalogue against their libraries' own networks."""
+
 import copy
 import importlib
 from itertools import pairwise
@@ -11,8 +13,8 @@ from torchvision.transforms.functional import normalize
 
 from lilliput.backbones import check_image_size, library_backbone
 from lilliput.errors import BadSetting
+from tests.backbones.conftest import pictures
 
-# our name: (the library's own network, its width of features, the prefix of its classifier, its name in the library)
 STOCK = {
     "resnet18": (torchvision.models.resnet18, 512, "fc.", "torchvision/resnet18"),
     "mobilenet_v2": (torchvision.models.mobilenet_v2, 1280, "classifier.", "torchvision/mobilenet_v2"),
@@ -28,21 +30,8 @@ STOCK = {
 every_backbone = pytest.mark.parametrize("name", STOCK)
 
 
-@pytest.fixture(autouse=True)
-def one_seed_and_one_thread():
-    threads = torch.get_num_threads()
-    torch.manual_seed(0)
-    torch.set_num_threads(1)  # on small images more only wait for each other
-    yield
-    torch.set_num_threads(threads)
-
-
 def build(name, **options):
     return getattr(importlib.import_module(f"lilliput.backbones.{name}"), name)(**options)
-
-
-def pictures(count=4, size=48, channels=3):
-    return torch.rand(count, channels, size, size)
 
 
 def what_the_classifier_sees(stock, images):
@@ -59,11 +48,11 @@ def test_features_are_what_the_librarys_own_classifier_would_see(name):
     make_stock, width, classifier, _ = STOCK[name]
     backbone, stock = build(name), make_stock()
     with torch.no_grad():  # statistics unlike the initial ones, so that their loading is tested too
-        backbone(pictures(8))
+        backbone(pictures(8, 48))
     missing, unexpected = stock.load_state_dict(backbone.net.state_dict(), strict=False)
     assert missing and all(key.startswith(classifier) for key in missing) and not unexpected
 
-    images = pictures(size=96)
+    images = pictures(4, 96)
     with torch.no_grad():
         features = backbone.eval()(images)
         expected = what_the_classifier_sees(
@@ -85,7 +74,7 @@ def test_the_same_seed_draws_the_librarys_own_initial_weights(name):
 
 @every_backbone
 def test_stages_halve_the_resolution_and_end_with_the_maps(name):
-    backbone, images = build(name).eval(), pictures(size=96)
+    backbone, images = build(name).eval(), pictures(4, 96)
     with torch.no_grad():
         stages, maps = backbone.stages(images), backbone.maps(images)
     assert 4 <= len(stages) <= 5
@@ -98,16 +87,16 @@ def test_stages_halve_the_resolution_and_end_with_the_maps(name):
 def test_stages_written_by_hand_are_those_found_by_running_the_network(name):
     by_hand, found = build(name).eval(), library_backbone(STOCK[name][3]).eval()
     found.load_state_dict(by_hand.state_dict())
-    images = pictures()
+    images = pictures(4, 48)
     with torch.no_grad():
         pairs = list(zip(by_hand.stages(images), found.stages(images), strict=True))
-    assert all(torch.equal(one, other) for one, other in pairs)
+    assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
 @every_backbone
 def test_a_gradient_reaches_every_parameter(name):
     backbone = build(name).train()
-    backbone(pictures()).square().sum().backward()
+    backbone(pictures(4, 48)).square().sum().backward()
     assert [key for key, p in backbone.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -123,14 +112,14 @@ def test_building_and_checking_leave_the_statistics_of_batch_norm_alone(name):
 
 @every_backbone
 def test_nothing_is_dropped_in_training(name):
-    backbone, images = build(name).train(), pictures()
+    backbone, images = build(name).train(), pictures(4, 48)
     with torch.no_grad():
         assert torch.equal(backbone(images), backbone(images))
 
 
 @every_backbone
 def test_a_copy_is_independent(name):
-    backbone, images = build(name).eval(), pictures()
+    backbone, images = build(name).eval(), pictures(4, 48)
     before = backbone(images).detach()
     twin = copy.deepcopy(backbone)
     with torch.no_grad():
@@ -144,7 +133,7 @@ def test_a_copy_is_independent(name):
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_half_the_width_and_other_channels_give_half_the_features(name, channels):
     backbone = build(name, channels=channels, width=0.5)
-    features = backbone(pictures(channels=channels))
+    features = backbone(pictures(4, 48, channels))
     assert features.shape == (4, STOCK[name][1] // 2) and backbone.dim == STOCK[name][1] // 2
     assert 0.05 < features.std() < 10
     features.square().sum().backward()
@@ -153,7 +142,7 @@ def test_half_the_width_and_other_channels_give_half_the_features(name, channels
 
 @every_backbone
 def test_channels_last_and_bfloat16_give_nearly_the_same_features(name):
-    backbone, images = build(name), pictures()
+    backbone, images = build(name), pictures(4, 48)
     with torch.no_grad():
         plain = backbone(images)
         backbone = backbone.to(memory_format=torch.channels_last)
@@ -165,7 +154,7 @@ def test_channels_last_and_bfloat16_give_nearly_the_same_features(name):
 
 
 def test_a_replaced_layer_is_used():
-    backbone, images = build("resnet18").eval(), pictures()
+    backbone, images = build("resnet18").eval(), pictures(4, 48)
     backbone.net.layer4 = nn.AvgPool2d(2)
     assert backbone(images).shape == (4, 256)
 
@@ -174,3 +163,64 @@ def test_squeezenet_says_which_size_it_can_take():
     with pytest.raises(BadSetting, match=r"squeezenet cannot take images of 8 pixels; the next .* is 17"):
         check_image_size(build("squeezenet"), 8)
     check_image_size(build("squeezenet"), 17)
+
+
+# the stock strides of every stage, and the layers whose strides the stems take out, in order
+STRIDES = {
+    "resnet18": ((2, 4, 8, 16, 32), ["conv1", "maxpool"]),
+    "mobilenet_v2": ((2, 4, 8, 16, 32), ["features.0.0", "features.2.conv.1.0"]),
+    "shufflenet_v2": ((4, 8, 16, 32), ["conv1.0", "maxpool"]),
+    "squeezenet": ((2, 4, 8, 16), ["features.0", "features.2"]),
+    "efficientnet_lite0": ((2, 4, 8, 16, 32), ["conv_stem", "blocks.1.0.conv_dw"]),
+}
+every_stem = pytest.mark.parametrize(("stem", "halvings"), [("stock", 0), ("half", 1), ("quarter", 2)])
+
+
+@every_stem
+@every_backbone
+def test_the_stem_divides_the_strides_and_the_maps_grow_as_told(name, stem, halvings):
+    backbone = build(name, stem=stem).eval()
+    assert backbone.strides == tuple(max(1, stride // 2**halvings) for stride in STRIDES[name][0])
+    assert (backbone.dim, backbone.stride) == (backbone.dims[-1], backbone.strides[-1])
+    with torch.no_grad():
+        small, large = backbone.stages(pictures(1, 64)), backbone.stages(pictures(1, 128))
+    assert backbone.dims == tuple(maps.shape[1] for maps in small)
+    for stride, before, after in zip(backbone.strides, small, large, strict=True):
+        assert after.shape[-1] - before.shape[-1] == 64 // stride
+
+
+@every_stem
+@every_backbone
+def test_a_stem_is_the_librarys_own_network_with_strides_of_one(name, stem, halvings):
+    make_stock = STOCK[name][0]
+    torch.manual_seed(3)
+    backbone = build(name, stem=stem)
+    torch.manual_seed(3)
+    stock = make_stock()
+    weights = backbone.net.state_dict()
+    assert all(torch.equal(value, stock.state_dict()[key]) for key, value in weights.items())
+    for layer in STRIDES[name][1][:halvings]:
+        stock.get_submodule(layer).stride = (1, 1)
+    images = pictures(2, 35)
+    with torch.no_grad():
+        features = backbone.eval()(images)
+        expected = what_the_classifier_sees(
+            stock.eval(), normalize(images, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        )
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("stem", "side"), [("stock", 1), ("half", 2), ("quarter", 4)])
+def test_shufflenets_maps_of_32_pixels_are_no_single_place_with_another_stem(stem, side):
+    assert build("shufflenet_v2", stem=stem).maps(pictures(2, 32)).shape[2:] == (side, side)
+
+
+@pytest.mark.parametrize("stem", ["half", "quarter"])
+@every_backbone
+def test_a_stem_goes_with_half_the_width_other_channels_and_odd_sizes(name, stem):
+    backbone = build(name, channels=2, width=0.5, stem=stem)
+    check_image_size(backbone, 29)
+    features = backbone(pictures(4, 29, 2))
+    assert features.shape == (4, STOCK[name][1] // 2)
+    features.square().sum().backward()
+    assert all(weight.grad is not None for weight in backbone.parameters())

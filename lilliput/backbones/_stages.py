@@ -1,0 +1,144 @@
+"""The stages of a network known by nothing but its name, found by a walk through its layers."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lilliput.backbones._trial import Layer, Split, TrialFailed, at_fitting_size, evaluating, run_stages, watching
+from lilliput.errors import BadSetting
+
+HEAD = (nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Linear)  # layers that come after the maps
+CLOSE = 1e-4  # of the largest value: the same maps, but for rounding
+
+
+class _Step(NamedTuple):
+    layer: str
+    maps: Tensor
+    changes: int  # of the maps in place, so that a later layer's are noticed
+
+
+def find_split(net: nn.Module, name: str, images: Tensor, pooled: Tensor) -> Split:
+    """A stage per halving where the layers run one after another as registered; else the whole as one stage."""
+    with evaluating(net):
+        walk = _walk(net, images, pooled)
+    if walk and all(_is_square(step.maps) for step in walk):
+        stages = _cut(net, walk, images.shape[-1])
+        if all(_changes(stage[-1].maps) == stage[-1].changes for stage in stages):
+            return partial(_named_layers, names=[[step.layer for step in stage] for stage in stages])
+    if hasattr(net, "forward_features"):
+        return _whole
+    if walk and _is_square(walk[-1].maps):
+        return partial(_named_layers, names=[[step.layer for step in walk]])
+    raise BadSetting(f"the maps of {name} are out of reach; look for the same network under timm/")
+
+
+def _named_layers(net: nn.Module, names: Sequence[Sequence[str]]) -> list[list[Layer]]:
+    return [[net.get_submodule(name) for name in stage] for stage in names]
+
+
+def _whole(net: Any) -> list[list[Layer]]:
+    return [[net.forward_features, partial(_as_maps, prefix=getattr(net, "num_prefix_tokens", 0))]]
+
+
+def _as_maps(features: Tensor, prefix: int) -> Tensor:
+    """Tokens [B, prefix + h*w, D] or maps with the channels last [B, h, w, D] -> [B, D, h, w], of square images."""
+    if features.ndim == 3:
+        features = features[:, prefix:]
+        side = math.isqrt(features.shape[1])
+        return features.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    return features if _is_square(features) else features.permute(0, 3, 1, 2)
+
+
+def _is_square(maps: Tensor) -> bool:
+    return maps.ndim == 4 and maps.shape[2] == maps.shape[3]
+
+
+def what_is_pooled(net: nn.Module, name: str) -> tuple[Tensor, Tensor]:
+    """Images, and what the network's own forward makes of them just before, or just after, its pooling."""
+
+    def trial(size: int) -> tuple[Tensor, Tensor]:
+        images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        with evaluating(net):
+            return images, getattr(net, "forward_features", partial(_head_input, net))(images)
+
+    try:
+        return at_fitting_size(net, trial)
+    except TrialFailed as reason:
+        raise BadSetting(f"{name} gives no maps ({reason})") from None
+
+
+def _head_input(net: nn.Module, images: Tensor) -> Tensor:
+    """The first input of a layer of the head."""
+    seen: list[Tensor] = []
+    layers = {name: net.get_submodule(name) for name in _layer_names(net)}
+    head = {name: layer for name, layer in layers.items() if isinstance(layer, HEAD)}
+    with watching(head, lambda _, maps: seen.append(maps.clone())):
+        net(images)
+    return seen[0]
+
+
+def _walk(net: nn.Module, images: Tensor, pooled: Tensor) -> list[_Step] | None:
+    """The layers in order, up to the one that gives what is pooled; None if none does."""
+    x, walk = images, []
+    for name in _layer_names(net):
+        try:
+            x = net.get_submodule(name)(x)
+        except Exception:  # not a chain, or past its end
+            return None
+        if not isinstance(x, Tensor):
+            return None
+        walk.append(_Step(name, x, _changes(x)))
+        if _same(x, pooled) or (x.ndim == 4 and _same(x.mean((2, 3)), pooled)):
+            return walk
+    return None
+
+
+def _changes(maps: Tensor) -> int:
+    """How often a tensor was changed in place. torch has no public name for it, and its values cannot tell: a ReLU in
+    place leaves another ReLU's maps as they are."""
+    return maps._version
+
+
+def _layer_names(net: nn.Module, prefix: str = "") -> Iterator[str]:
+    for name, child in net.named_children():
+        if type(child).forward is nn.Sequential.forward:
+            yield from _layer_names(child, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _same(maps: Tensor, reference: Tensor) -> bool:
+    if maps.shape != reference.shape:
+        return False
+    # relative to the largest value: without normalisation random weights may give tiny ones
+    return bool((maps - reference).abs().max() < CLOSE * reference.abs().max())
+
+
+def _cut(net: nn.Module, walk: list[_Step], size: int) -> list[list[_Step]]:
+    """Stages by halvings of the resolution; one without weights, a pooling alone, ends the stage before it."""
+    stages: list[list[_Step]] = []
+    for _, group in groupby(walk, key=lambda step: round(math.log2(size / step.maps.shape[-1]))):
+        steps = list(group)
+        if stages and not any(list(net.get_submodule(step.layer).parameters()) for step in steps):
+            stages[-1] += steps
+        else:
+            stages.append(steps)
+    return stages
+
+
+def remove_unused(net: nn.Module, split: Split, images: Tensor) -> None:
+    """What no gradient of the maps reaches is the classifier and what belongs to it."""
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
+    with evaluating(net), torch.enable_grad():
+        maps = run_stages(split(net), images)[-1]
+        gradients = torch.autograd.grad(maps.sum(), weights, allow_unused=True)
+    unused = {weight for weight, gradient in zip(weights, gradients, strict=True) if gradient is None}
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if unused.issuperset(weights := list(child.parameters())) and weights:
+                setattr(parent, name, nn.Identity())

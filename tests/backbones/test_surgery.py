@@ -1,0 +1,177 @@
+import copy
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.nn.functional import conv2d
+
+from lilliput.backbones._surgery import narrow, replace_input, set_stem, silence_dropout, split_batch_norm
+from lilliput.errors import BadSetting
+from tests.backbones.conftest import in_one_stage, pictures
+from tests.conftest import rng
+
+
+def test_all_dropout_is_silenced():
+    net = nn.Sequential(
+        nn.Dropout(0.5), nn.Dropout2d(0.3), timm.layers.DropPath(0.4), torchvision.ops.StochasticDepth(0.2, "row")
+    )
+    silence_dropout(net)
+    images = pictures()
+    assert torch.equal(net.train()(images), images)
+
+
+def test_narrowing_keeps_the_first_channels_and_enlarges_them_by_the_lost_inputs():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16))
+    before = copy.deepcopy(net)
+    narrow(net, 0.25)
+    assert torch.equal(net[0].weight, before[0].weight[:2])  # still sees all of the image
+    torch.testing.assert_close(net[1].weight, before[1].weight[:4, :2] * 2)  # a quarter of the inputs
+    assert torch.equal(net[1].bias, before[1].bias[:4])
+    assert net[2].num_features == 4 == len(net[2].running_var) == len(net[2].weight)
+
+
+def test_a_narrow_depthwise_convolution_stays_depthwise():
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, groups=8))
+    before = net[1].weight.detach().clone()
+    narrow(net, 0.5)
+    assert net[1].groups == 4
+    assert torch.equal(net[1].weight, before[:4])
+    assert net(pictures()).shape[1] == 4
+
+
+def test_groups_keep_their_width_and_become_fewer():
+    net = nn.Sequential(nn.Conv2d(3, 32, 1), nn.Conv2d(32, 32, 3, groups=8))
+    narrow(net, 0.5)
+    assert net[1].groups == 4 and net[1].weight.shape[1] == 4
+
+
+def test_layer_and_group_norms_are_narrowed():
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.GroupNorm(2, 8), nn.Flatten(2), nn.Linear(16, 6), nn.LayerNorm(6))
+    narrow(net, 0.5)
+    assert (net[1].num_channels, net[3].in_features, net[4].normalized_shape) == (4, 8, (3,))
+
+
+def test_a_narrow_network_without_normalisation_gives_values_of_the_same_size():
+    """SqueezeNet: sums over half the inputs would shrink by sqrt(2) in each of 16 layers in a row."""
+    images = torch.randn(8, 3, 64, 64)
+
+    def log_size(width):
+        net = torchvision.models.squeezenet1_1(weights=None).features
+        if width != 1:
+            narrow(net, width)
+        with torch.no_grad():
+            return net(images).square().mean().sqrt().log()
+
+    whole, half = (torch.stack([log_size(width) for _ in range(6)]).mean() for width in (1.0, 0.5))
+    assert abs(half - whole) < 1  # a factor of e; without the gain it is hundreds
+
+
+@pytest.mark.parametrize("width", [0, -1, 1.5])
+def test_a_width_outside_0_to_1_is_refused(width):
+    with pytest.raises(BadSetting, match=f"width {width} "):
+        narrow(nn.Sequential(nn.Conv2d(3, 8, 1)), width)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 16])
+def test_a_new_input_gives_sums_of_the_same_size(channels):
+    net = nn.Sequential(nn.Conv2d(3, 256, 3, bias=False))
+    nn.init.normal_(net[0].weight, std=0.7)
+    before = conv2d(torch.randn(4, 3, 32, 32), net[0].weight).std()
+    replace_input(net, channels)
+    assert net(torch.randn(4, channels, 32, 32)).std().item() == pytest.approx(before.item(), rel=0.15)
+
+
+def test_half_a_stem_takes_the_first_stride_alone():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
+    set_stem(net, in_one_stage, "half", name="three")
+    assert [layer.stride for layer in net] == [(1, 1), 2, (2, 2)]
+    assert net(pictures(size=24)).shape[-1] == 6
+
+
+def test_a_quarter_of_a_stem_takes_two_strides_and_keeps_the_kernels():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.MaxPool2d(3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
+    before = copy.deepcopy(net.state_dict())
+    set_stem(net, in_one_stage, "quarter", name="three")
+    assert [layer.stride for layer in net] == [(1, 1), (1, 1), (2, 2)] and net[1].kernel_size == 3
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_a_pooling_that_only_pools_goes():
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2), nn.AvgPool2d(2, 2), nn.Conv2d(4, 4, 1))
+    set_stem(net, in_one_stage, "half", name="two")
+    assert isinstance(net[1], nn.Identity) and isinstance(net[2], nn.AvgPool2d)
+
+
+def test_layers_are_taken_in_the_order_in_which_an_image_passes_them():
+    """The second conv is registered first."""
+    net = nn.ModuleDict({"second": nn.Conv2d(4, 4, 3, 2, 1), "first": nn.Conv2d(3, 4, 3, 2, 1)})
+    set_stem(net, lambda net: [[net["first"], net["second"]]], "half", name="crossed")
+    assert (net["first"].stride, net["second"].stride) == ((1, 1), (2, 2))
+
+
+def test_a_shortcut_keeps_the_resolution_of_what_it_goes_around():
+    class Block(nn.Module):
+        def __init__(self, inputs, outputs):
+            super().__init__()
+            self.body = nn.Conv2d(inputs, outputs, 3, 2, 1)
+            self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(inputs, outputs, 1))
+
+        def forward(self, maps):
+            return self.body(maps) + self.shortcut(maps)
+
+    net = nn.Sequential(Block(3, 4), Block(4, 4), Block(4, 4))
+    set_stem(net, in_one_stage, "quarter", name="residual")
+    assert net(pictures(size=32)).shape[-1] == 16
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([nn.Conv2d(3, 4, 4, 4)], "its layer 0 has stride 4"),
+        ([nn.Conv2d(3, 4, 1, 2), nn.Conv2d(4, 4, 1, (2, 1))], r"its layer 1 has stride \(2, 1\)"),
+        ([nn.Conv2d(3, 4, 1, 2)], "what halves its maps for the second time is neither a convolution nor a pooling"),
+        ([nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 1, 2)], "what halves its maps for the first time"),
+    ],
+)
+def test_an_odd_stem_is_refused_by_the_networks_name(layers, reason):
+    with pytest.raises(BadSetting, match=f"odd/net cannot be built with stem 'quarter': .*({reason})"):
+        set_stem(nn.Sequential(*layers), in_one_stage, "quarter", name="odd/net")
+
+
+def test_a_pooling_that_is_used_twice_is_refused():
+    pool = nn.MaxPool2d(2)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), pool, nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, 2))
+    with pytest.raises(BadSetting, match=r"its strides would be \(2,\), not \(4,\)"):
+        set_stem(net, lambda net: [[*net, net[1]]], "half", name="shared")
+
+
+def test_split_batch_norm_normalises_every_part_of_the_batch_apart():
+    layer = split_batch_norm(nn.Sequential(nn.BatchNorm2d(3)), groups=4)
+    plain = nn.BatchNorm2d(3)
+    batch = torch.randn(8, 3, 5, 5, generator=rng())
+    expected = torch.cat([plain(part) for part in batch.split(2)])
+    assert torch.allclose(layer(batch), expected, atol=1e-6)
+    assert layer[0].momentum == 0.1
+    assert set(layer.state_dict()) == {f"0.{key}" for key in plain.state_dict()}
+    layer[0].running_mean.copy_(plain.running_mean), layer[0].running_var.copy_(plain.running_var)
+    assert torch.allclose(layer.eval()(batch), plain.eval()(batch), atol=1e-6)
+
+
+def test_split_batch_norm_moves_its_running_statistics_as_far_as_one_batch_would():
+    """They once moved as far for every part, so that an encoder was judged by the mean of its last few parts."""
+    layer, plain = split_batch_norm(nn.Sequential(nn.BatchNorm2d(3)), groups=8)[0], nn.BatchNorm2d(3)
+    batch = torch.ones(16, 3, 4, 4)
+    for _ in range(3):
+        layer(batch), plain(batch)
+    assert torch.allclose(layer.running_mean, plain.running_mean, atol=1e-6)
+
+
+def test_splitting_batch_norm_keeps_an_activation_fused_into_it():
+    fused = timm.layers.BatchNormAct2d(4)
+    batch = torch.randn(8, 4, 3, 3, generator=rng())
+    expected = torch.cat([copy.deepcopy(fused)(part) for part in batch.split(4)])
+    split = copy.deepcopy(split_batch_norm(nn.Sequential(fused), groups=2))
+    assert torch.allclose(split(batch), expected, atol=1e-6)
+    assert split(batch).min() >= 0

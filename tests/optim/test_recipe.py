@@ -1,0 +1,61 @@
+"""Schedules worked by hand; settings that are refused."""
+
+import pytest
+from torch import nn
+
+from lilliput.errors import BadSetting
+from tests.optim.conftest import recipe
+
+BARE_AND_NORMED = nn.Sequential(nn.Linear(3, 4)), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+def test_the_rate_grows_with_the_batch_where_it_is_given_per_256_images():
+    assert recipe().peak_rate == 0.2
+    assert recipe(lr_per_256=False).peak_rate == 0.4
+
+
+def test_a_cosine_starts_at_the_peak_is_half_in_the_middle_and_ends_at_zero():
+    r = recipe()
+    assert r.rate(0.0) == pytest.approx(0.2)
+    assert r.rate(0.5) == pytest.approx(0.1)
+    assert r.rate(1.0) == pytest.approx(0.0)
+    assert r.rate(1 / 3) == pytest.approx(0.2 * 0.75)  # (1 + cos 60 deg) / 2
+
+
+def test_a_warm_up_is_linear_and_the_cosine_begins_where_it_ends():
+    r = recipe(warmup=0.1)
+    assert r.rate(0.05) == pytest.approx(0.1)
+    assert r.rate(0.1) == pytest.approx(0.2)
+    assert r.rate(0.55) == pytest.approx(0.1)
+    assert r.rate(1.0) == pytest.approx(0.0)
+
+
+def test_steps_fall_to_a_fifth_at_30_60_and_80_percent():
+    r = recipe(schedule="steps")
+    rates = [r.rate(p) for p in (0.0, 0.29, 0.3, 0.59, 0.6, 0.79, 0.8, 0.99)]
+    assert rates == pytest.approx([0.2, 0.2, 0.04, 0.04, 0.008, 0.008, 0.0016, 0.0016])
+
+
+def test_unusable_settings_are_refused_by_name():
+    for wrong in (
+        {"optimiser": "adm"},
+        {"schedule": "cosin"},
+        {"batch": 1},
+        {"epochs": 0},
+        {"warmup": 1.0},
+        {"lr": -1},
+        {"vector_rate": -1},
+        {"lr": float("nan")},
+    ):
+        with pytest.raises(BadSetting, match=next(iter(wrong))):
+            recipe(**wrong)
+
+
+def test_a_network_without_normalisation_has_settings_of_its_own_unless_they_are_given():
+    bare, normed = BARE_AND_NORMED
+    r = recipe(bare={"optimiser": "lamb", "lr": 0.02})
+    assert (r.suited(normed).optimiser, r.suited(normed).lr) == ("sgd", 0.4)
+    assert (r.suited(bare).optimiser, r.suited(bare).lr, r.suited(bare).weight_decay) == ("lamb", 0.02, 0.1)
+    given = r.override(lr=0.3, epochs=None)
+    assert (given.suited(normed).lr, given.suited(bare).lr, given.suited(bare).optimiser) == (0.3, 0.3, "lamb")
+    assert r.override(optimiser="adamw").suited(bare) == r.override(optimiser="adamw").suited(normed)
