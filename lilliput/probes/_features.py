@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lilliput.backbones import BATCH_NORMS
 from lilliput.data.store import Images, spaced
 from lilliput.system.plan import Plan
 from lilliput.system.progress import task
 
 BATCH = 256  # images at a time
 MEASURED = 1024  # images whose means and variances batch norm is given
-BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 T = TypeVar("T")
 
