@@ -52,7 +52,7 @@ def check(grid: Grid) -> None:
         raise BadSetting(
             f"a batch of {batch} is larger than the {pool} images of {grid.data.name}; use --batch {pool} or less"
         )
-    for backbone in dict.fromkeys(cell.backbone for cell in grid.cells):
-        check_image_size(catalog.backbone_builder(backbone)(), grid.data.pool.image_size)
+    for backbone, options in {cell.backbone: cell.backbone_options for cell in grid.cells}.items():
+        check_image_size(catalog.backbone_builder(backbone, **options)(), grid.data.pool.image_size)
     for cell in {cell.technique: cell for cell in grid.cells}.values():
         build_checked(cell)
