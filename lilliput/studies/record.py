@@ -69,7 +69,7 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
 def _by_backbone(record: dict[str, Any], out: Path) -> dict[str, dict[str, Any]]:
     """Backbone -> its options; older studies had the same for all, none of them an object."""
     options = record.get("backbone_options", {})
-    of_kinds({"backbone_options": options}, {"backbone_options": {}}, out / "study.json")
+    of_kinds({"backbone_options": options}, {"backbone_options": dict}, out / "study.json")
     if all(isinstance(value, dict) for value in options.values()):
         return options
     return {backbone: dict(options) for backbone in record.get("backbones", [])}
