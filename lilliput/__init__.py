@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from lilliput._version import version as __version__
+from lilliput.catalog import use
 
 if TYPE_CHECKING:
     from lilliput.api import pretrain, probe, study, verify
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from lilliput.reports.tables import report as make_report
     from lilliput.training.encoders import load_encoder
 
-__all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain", "probe", "study", "verify"]
+__all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain", "probe", "study", "use", "verify"]
 
 
 def __getattr__(name: str):

@@ -14,7 +14,7 @@ from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
 from lilliput.system.resources import Resources
 from lilliput.training import run
-from lilliput.training.cell import Cell, make_cell
+from lilliput.training.cell import Cell, make_cell, recipe_of
 from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
@@ -46,10 +46,12 @@ def pretrain(
 ) -> Path:
     """Pretrain one backbone by one technique, or go on with an interrupted run; returns the run's folder.
 
+    Technique, backbone and data are names, or paths of files of your own (docs/own.md); data may be a folder of images.
     `options`: any of the technique, the backbone or the recipe, by name. `plan`: what is fixed by hand of precision,
     channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
     reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
+    technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     cell = make_cell(technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options)
     resources = Resources(device, plan or {}, country)
     resources.check()
@@ -80,9 +82,9 @@ def probe(
     folder = Path(folder)
     if not (folder / "run.json").exists():
         raise BadData(f"{folder} is not the folder of a run: it has no run.json")
-    for name in probes:
-        catalog.check("probes", name)
+    probes = [catalog.take("probes", name) for name in probes]
     record = read_run(folder)
+    catalog.check_known(record)
     begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
     chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
     judging = Source(data, folder=data_folder, image_size=record["image_size"], limit=2).open()
@@ -120,6 +122,8 @@ def study(
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
+    Techniques, backbones, probes and data are names, or paths of files of your own (docs/own.md).
+
     Epochs, batch, image size and data are the same for all cells; an option goes to every technique, backbone or
     recipe that takes it. On the embedded data, what is not given is chosen so that the whole grid takes minutes.
     `workers`: so many cells at once, in processes of their own (a script then needs its `if __name__ == "__main__"`);
@@ -134,8 +138,7 @@ def study(
     if data == "scenes":
         image_size, limit = image_size or EMBEDDED["image_size"], limit or EMBEDDED["limit"]
         epochs, batch = epochs or EMBEDDED["epochs"], batch or EMBEDDED["batch"]
-    for name in probes:
-        catalog.check("probes", name)
+    probes = [catalog.take("probes", name) for name in probes]
     cells = make_cells(techniques, backbones, seeds, recipe=recipe, epochs=epochs, batch=batch, options=options)
     resources = Resources(device, plan or {}, country)
     resources.check()
@@ -210,15 +213,14 @@ def make_cells(
     options: dict[str, Any],
 ) -> list[Cell]:
     """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
-    for kind, names in (("techniques", techniques), ("backbones", backbones)):
-        for name in names:
-            catalog.check(kind, name)
-    dealt = catalog.sort_options(options, techniques=list(techniques), backbones=list(backbones))
-    shared = {**dealt["recipe"], **dealt["backbone"]}
-    first = catalog.technique(techniques[0])
+    techniques = [catalog.take("techniques", name) for name in techniques]
+    backbones = [catalog.take("backbones", name) for name in backbones]
+    if not techniques:
+        return []
+    dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones)
     # uniform whatever the techniques' own recipes say: comparing needs one budget
-    epochs = epochs or getattr(first, recipe).epochs if recipe in ("small", "paper") else epochs
-    batch = batch or getattr(first, recipe).batch if recipe in ("small", "paper") else batch
+    shared = recipe_of(techniques[0], recipe)
+    epochs, batch = epochs or shared.epochs, batch or shared.batch
     return [
         make_cell(
             technique,
@@ -227,7 +229,7 @@ def make_cells(
             recipe=recipe,
             epochs=epochs,
             batch=batch,
-            options={**shared, **dealt[technique]},
+            options={**dealt["recipe"], **dealt["techniques"][technique], **dealt["backbones"][backbone]},
         )
         for seed in seeds
         for backbone in backbones

@@ -4,6 +4,7 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from lilliput.errors import LilliputError, UnknownName
 from lilliput.system import signals
 from lilliput.system.visible import visible
 
+Command = Callable[[argparse.Namespace, dict[str, Any]], int]
+
 RECIPES = ("small", "paper")
+SOURCE = ("pool", "folder", "image_size", "limit")  # flags that a function of the same parameters gets as they are
+TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device")
+GRID = ("techniques", "backbones", "probes")
+FILES = "where the files of a named data set are"
 TUNABLES = ":".join(
     f"glibc.malloc.{name}={value}"
     for name, value in (("hugetlb", 1), ("mmap_threshold", 2**32), ("trim_threshold", 2**33))
@@ -24,20 +31,11 @@ TUNABLES = ":".join(
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well, 1 on an error that the user can mend or a failed cell, 130 on Ctrl-C."""
     parser = make_parser()
-    words = sys.argv[1:] if argv is None else argv
-    arguments, rest = parser.parse_known_args(words)
+    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
-        if argv is None and arguments.run in (_study, _pretrain, _probe, _report, _verify):
+        if argv is None and arguments.computes:
             _keep_memory()
-        options = _extra_options(rest) if arguments.takes_options else _none_left(rest, parser)
-        with signals.listening():
-            try:
-                status = arguments.run(arguments, options)
-                sys.stdout.flush()  # a full disk is told here, or not at all
-                return status
-            except signals.Stopped as stop:
-                print(f"lilliput: {stop}", file=sys.stderr)
-                return 128 + (signals.asked() or 0)
+        return _run(arguments, rest)
     except LilliputError as error:
         print(f"lilliput: {visible(str(error))}", file=sys.stderr)
         return 1
@@ -45,15 +43,32 @@ def main(argv: list[str] | None = None) -> int:
         print("\nlilliput: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `lilliput list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 0
     except OSError as error:  # a name that is too long, a folder that is closed
         where = f"{error.filename}: " if error.filename else ""
         print(f"lilliput: {visible(f'{where}{error.strerror or error}')}", file=sys.stderr)
         if not error.filename:  # of what we print to: what it could not take is not tried again at the end
             with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                _print_no_more()
         return 1
+
+
+def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
+    options = _extra_options(rest) if arguments.takes_options else _none_left(rest)
+    catalog.use(*arguments.use)
+    with signals.listening():
+        try:
+            status = arguments.run(arguments, options)
+            sys.stdout.flush()  # a full disk is told here, or not at all
+            return status
+        except signals.Stopped as stop:
+            print(f"lilliput: {stop}", file=sys.stderr)
+            return 128 + (signals.asked() or 0)
+
+
+def _print_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_memory() -> None:
@@ -68,6 +83,7 @@ def _keep_memory() -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
+    """All commands with their flags; `run` of what is parsed is the command's function."""
     parser = argparse.ArgumentParser(
         prog="lilliput",
         description="Pretrain small vision networks without labels, and measure what they learn while they learn it.",
@@ -75,17 +91,33 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lilliput {version}")
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_study, _add_pretrain, _add_probe, _add_report, _add_verify, _add_compare, _add_prepare, _add_list):
+        add(verbs)
+    return parser
 
-    study = _verb(verbs, "study", _study, "a grid of techniques x backbones: pretrain, judge, table and figures", True)
+
+def _add_study(verbs) -> None:
+    text = "a grid of techniques x backbones: pretrain, judge, table and figures"
+    study = _verb(verbs, "study", _study, text, computes=True, takes_options=True)
     _data_flags(study)
     _training_flags(study)
     study.add_argument("--judge", metavar="DATA", help="labelled data to judge by, if not --data")
-    study.add_argument("--techniques", nargs="+", metavar="NAME", help="default: the five")
     study.add_argument(
-        "--backbones", nargs="+", metavar="NAME", help="default: the five; also timm/NAME, torchvision/NAME"
+        "--techniques",
+        nargs="+",
+        default=catalog.TECHNIQUES,
+        metavar="NAME",
+        help="default: the five; also a file of your own, pairs.py",
+    )
+    study.add_argument(
+        "--backbones",
+        nargs="+",
+        default=catalog.BACKBONES,
+        metavar="NAME",
+        help="default: the five; also timm/NAME, torchvision/NAME, a file of your own",
     )
     study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
-    study.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
+    _probes_flag(study)
     study.add_argument(
         "--leave-out",
         choices=["exact", "near"],
@@ -98,62 +130,91 @@ def make_parser() -> argparse.ArgumentParser:
         help="cells at once, each in a process (default: what suits the machine)",
     )
 
-    pretrain = _verb(verbs, "pretrain", _pretrain, "one technique on one backbone", True)
+
+def _add_pretrain(verbs) -> None:
+    text = "one technique on one backbone"
+    pretrain = _verb(verbs, "pretrain", _pretrain, text, computes=True, takes_options=True)
     pretrain.add_argument("technique")
     pretrain.add_argument("backbone")
     _data_flags(pretrain)
     _training_flags(pretrain)
     pretrain.add_argument("--seed", type=int, default=0)
 
-    probe = _verb(verbs, "probe", _probe, "judge the saved encoders of a run", False)
+
+def _add_probe(verbs) -> None:
+    probe = _verb(verbs, "probe", _probe, "judge the saved encoders of a run", computes=True)
     probe.add_argument("run_folder", metavar="RUN")
     probe.add_argument("--data", default="scenes", metavar="DATA", help="a labelled data set or folder")
-    probe.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
-    probe.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
+    probe.add_argument("--folder", metavar="DIR", help=FILES)
+    _probes_flag(probe)
     probe.add_argument("--at", nargs="+", type=int, metavar="EPOCH", help="only the checkpoints of these epochs")
     _machine_flags(probe)
 
-    report = _verb(verbs, "report", _report, "table, figures and report.html of a study, from its folder", False)
+
+def _add_report(verbs) -> None:
+    text = "table, figures and report.html of a study, from its folder"
+    report = _verb(verbs, "report", _report, text, computes=True)
     report.add_argument("study_folder", metavar="STUDY")
     report.add_argument("--data", metavar="DATA", help="what judged the study, if it is not prepared here any more")
-    report.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
+    report.add_argument("--folder", metavar="DIR", help=FILES)
 
-    verify = _verb(verbs, "verify", _verify, "whether a run or study can be believed: digests, and rows anew", False)
+
+def _add_verify(verbs) -> None:
+    text = "whether a run or study can be believed: digests, and rows anew"
+    verify = _verb(verbs, "verify", _verify, text, computes=True)
     verify.add_argument("checked_folder", metavar="FOLDER")
     verify.add_argument("--sample", type=_positive, default=6, metavar="N", help="judged encoders to compute anew")
     verify.add_argument("--seed", type=int, default=0, help="which")
     verify.add_argument("--data", metavar="DATA", help="what judged it, if it is not prepared here any more")
-    verify.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
+    verify.add_argument("--folder", metavar="DIR", help=FILES)
 
-    compare = _verb(verbs, "compare", _compare, "two studies side by side, or a study and the paper's Table 1", False)
-    compare.add_argument("one", metavar="STUDY")
-    compare.add_argument("two", metavar="STUDY", help="another study, or the word paper")
 
-    prepare = _verb(verbs, "prepare", _prepare, "fetch, verify and decode a data set", False)
+def _add_compare(verbs) -> None:
+    compare = _verb(verbs, "compare", _compare, "two studies side by side, or a study and the paper's Table 1")
+    compare.add_argument("first", metavar="STUDY")
+    compare.add_argument("second", metavar="STUDY", help="another study, or the word paper")
+
+
+def _add_prepare(verbs) -> None:
+    prepare = _verb(verbs, "prepare", _prepare, "fetch, verify and decode a data set")
     prepare.add_argument("data", metavar="DATA")
-    _data_flags(prepare, with_data=False)
+    _source_flags(prepare)
 
-    listing = _verb(
-        verbs, "list", _list, "techniques, backbones, probes and data sets, with options and sources", False
-    )
+
+def _add_list(verbs) -> None:
+    listing = _verb(verbs, "list", _list, "techniques, backbones, probes and data sets, with options and sources")
     listing.add_argument("kind", nargs="?", choices=catalog.KINDS, metavar="KIND", help=", ".join(catalog.KINDS))
-    return parser
 
 
-def _verb(verbs, name: str, run, text: str, takes_options: bool) -> argparse.ArgumentParser:
+def _verb(
+    verbs, name: str, run: Command, text: str, *, computes: bool = False, takes_options: bool = False
+) -> argparse.ArgumentParser:
     epilog = "Any option of the technique, backbone or recipe can be given as --name value: see `lilliput list`."
     parser = verbs.add_parser(
         name, help=text, description=text, epilog=epilog if takes_options else None, allow_abbrev=False
     )
-    parser.set_defaults(run=run, takes_options=takes_options)
+    parser.add_argument(
+        "--use",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="techniques, backbones, probes and data sets of your own, to be known by their files' names",
+    )
+    parser.set_defaults(run=run, computes=computes, takes_options=takes_options)
     return parser
 
 
-def _data_flags(parser: argparse.ArgumentParser, *, with_data: bool = True) -> None:
-    if with_data:
-        parser.add_argument("--data", default="scenes", metavar="DATA", help="a data set's name or a folder of images")
+def _data_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", default="scenes", metavar="DATA", help="a data set's name or file, or a folder of images"
+    )
+    _source_flags(parser)
+
+
+def _source_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images to learn from instead")
-    parser.add_argument("--folder", metavar="DIR", help="where the files of a named data set are")
+    parser.add_argument("--folder", metavar="DIR", help=FILES)
     parser.add_argument("--image-size", type=_positive, metavar="PX")
     parser.add_argument("--limit", type=_positive, metavar="N", help="use at most so many unlabelled images")
 
@@ -172,6 +233,10 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
         "--country", default="USA", metavar="ISO", help="whose electricity, for the CO2 (three letters)"
     )
     _machine_flags(parser)
+
+
+def _probes_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
 
 
 def _machine_flags(parser: argparse.ArgumentParser) -> None:
@@ -212,7 +277,7 @@ def _extra_options(words: list[str]) -> dict[str, Any]:
     return options
 
 
-def _none_left(words: list[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
+def _none_left(words: list[str]) -> dict[str, Any]:
     if words:
         raise UnknownName(f"unknown argument {words[0]!r}; see lilliput COMMAND --help")
     return {}
@@ -222,15 +287,13 @@ def _none_left(words: list[str], parser: argparse.ArgumentParser) -> dict[str, A
 
 
 def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    techniques, backbones = a.techniques or catalog.TECHNIQUES, a.backbones or catalog.BACKBONES
-    _check_names(techniques, backbones, a.probes, options)
+    names: dict[str, Any] = {kind: [catalog.take(kind, name) for name in getattr(a, kind)] for kind in GRID}
+    catalog.sort_options(options, techniques=names["techniques"], backbones=names["backbones"])
 
     from lilliput import api
 
-    out, failed = api.study(
-        a.data, a.out, pool=a.pool, folder=a.folder, judge=a.judge, techniques=techniques, backbones=backbones,
-        seeds=a.seeds, probes=a.probes, workers=a.workers, leave_out=a.leave_out, **_training(a), **options,
-    )  # fmt: skip
+    flags = _same(a, "judge", "seeds", "workers", "leave_out", *SOURCE, *TRAINING)
+    out, failed = api.study(a.data, a.out, plan=_plan(a), **names, **flags, **options)
     print((out / "table.md").read_text(encoding="utf-8"))
     page = _page(out)
     print(visible(f"Everything is in {out}: {page}table.md, results.csv, figures, and cells/ with the encoders."))
@@ -252,22 +315,21 @@ def _page(out: Path) -> str:
 
 
 def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    _check_names([a.technique], [a.backbone], [], options)
+    technique, backbone = catalog.take("techniques", a.technique), catalog.take("backbones", a.backbone)
+    catalog.sort_options(options, techniques=[technique], backbones=[backbone])
+
     from lilliput import api
     from lilliput.training.run import summary
 
-    out = api.pretrain(
-        a.technique, a.backbone, a.data, a.out, pool=a.pool, folder=a.folder, seed=a.seed,
-        **_training(a), **options,
-    )  # fmt: skip
+    flags = _same(a, "seed", *SOURCE, *TRAINING)
+    out = api.pretrain(technique, backbone, a.data, a.out, plan=_plan(a), **flags, **options)
     print(visible(summary(out)))
     return 0
 
 
-def _training(a: argparse.Namespace) -> dict[str, Any]:
-    names = ["image_size", "limit", "recipe", "epochs", "every", "batch", "until_converged", "score"]
-    names += ["country", "device"]
-    return {**{name: getattr(a, name) for name in names}, "plan": _plan(a)}
+def _same(a: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Flags by the names of the parameters that they are for."""
+    return {name: getattr(a, name) for name in names}
 
 
 def _plan(a: argparse.Namespace) -> dict[str, Any]:
@@ -276,30 +338,25 @@ def _plan(a: argparse.Namespace) -> dict[str, Any]:
         if not equals or not value:
             raise UnknownName(f"--plan {name!r} needs a value: {name}=VALUE")
     plan = {name: catalog.parse_value("plan", value) for name, _, value in pairs}
+    if lists := [name for name, value in plan.items() if isinstance(value, list | dict)]:
+        raise UnknownName(f"--plan {lists[0]} is a number, a word or true/false")
     return {**plan, **({"deterministic": True} if a.deterministic else {})}
 
 
 def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    for name in a.probes:
-        catalog.check("probes", name)
+    probes = [catalog.take("probes", name) for name in a.probes]
 
     from lilliput import api
 
-    rows = api.probe(
-        a.run_folder, a.data, probes=a.probes, at=a.at, data_folder=a.folder, device=a.device, plan=_plan(a)
-    )
+    rows = api.probe(a.run_folder, a.data, probes=probes, at=a.at, data_folder=a.folder, device=a.device, plan=_plan(a))
     rows = rows[~rows["metric"].str.contains("/")]
-    print(
-        rows.pivot_table(index="epoch", columns=["judge", "probe", "metric"], values="value").to_string(
-            float_format="%.3f"
-        )
-    )
+    table = rows.pivot_table(index="epoch", columns=["judge", "probe", "metric"], values="value")
+    print(table.to_string(float_format="%.3f"))
     print(visible(f"All rows, with accuracies by class and confusions: {os.path.join(a.run_folder, 'results.csv')}"))
     return 0
 
 
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
-
     from lilliput import api
 
     for path in api.report(a.study_folder, a.data, data_folder=a.folder):
@@ -308,7 +365,6 @@ def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
-
     from lilliput import api
 
     holds = api.verify(a.checked_folder, a.data, data_folder=a.folder, sample=a.sample, seed=a.seed)
@@ -318,12 +374,11 @@ def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
 def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput.reports.compare import compare
 
-    print(compare(a.one, a.two))
+    print(compare(a.first, a.second))
     return 0
 
 
 def _prepare(a: argparse.Namespace, options: dict[str, Any]) -> int:
-
     from lilliput.data import leaks
     from lilliput.datasets._open import open_data
 
@@ -340,26 +395,29 @@ def _list(a: argparse.Namespace, options: dict[str, Any]) -> int:
     for kind in [a.kind] if a.kind else catalog.KINDS:
         print(kind)
         for name in catalog.names(kind):
-            entry = catalog.entry(kind, name)
-            print(f"  {name}: {entry.summary}")
-            if entry.source:
-                print(f"      {entry.source}")
-            shown = [f"--{o.name.replace('_', '-')} {o.default}" for o in entry.options if o.name != "channels"]
-            if shown and kind in ("techniques", "backbones"):
-                print(f"      options: {', '.join(shown)}")
-            elif shown:
-                print(f"      options in Python: {', '.join(s[2:].replace(' ', '=') for s in shown)}")
+            for line in _described(kind, catalog.entry(kind, name)):
+                print(visible(f"  {line}"))
         print()
     if a.kind in (None, "backbones"):
         print("backbones beyond these: timm/NAME and torchvision/NAME, any classification network of theirs")
     if a.kind in (None, "techniques"):
-        settings = [f"--{name.replace('_', '-')}" for name in catalog.recipe_options()]
+        settings = [_flag(name) for name in catalog.recipe_options()]
         print(f"recipe (small or paper, per technique; each can be overridden): {', '.join(settings)}")
     return 0
 
 
-def _check_names(techniques, backbones, probes, options: dict[str, Any]) -> None:
-    for kind, names in (("techniques", techniques), ("backbones", backbones), ("probes", probes)):
-        for name in names:
-            catalog.check(kind, name)
-    catalog.sort_options(options, techniques=list(techniques), backbones=list(backbones))
+def _described(kind: str, entry: catalog.Entry) -> Iterator[str]:
+    yield f"{entry.name}: {entry.summary}"
+    if entry.source:
+        yield f"    {entry.source}"
+    if entry.file:
+        yield f"    your own: {entry.file}"
+    options = [option for option in entry.options if option.name != "channels"]
+    if options and kind in ("techniques", "backbones"):
+        yield f"    options: {', '.join(f'{_flag(option.name)} {option.default}' for option in options)}"
+    elif options:
+        yield f"    options in Python: {', '.join(f'{option.name}={option.default}' for option in options)}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

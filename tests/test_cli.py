@@ -42,6 +42,10 @@ def test_help_lists_and_misspelt_names_need_no_torch(words):
         (["probe", "nowhere"], "nowhere is not the folder of a run"),
         (["report", "nowhere"], "nowhere"),
         (["pretrain", "simclr", "resnet18", "--lr", "fast"], "lr"),
+        (["pretrain", "simclr", "resnet18", "--lr", "[1, 2]"], "--lr [1, 2] is not of type float"),
+        (["pretrain", "simclr", "resnet18", "--plan", "threads=[1]"], "--plan threads is a number, a word"),
+        (["pretrain", "my/pairs.py", "resnet18"], "there is no file 'my/pairs.py' with Python in it"),
+        (["report", "nowhere", "--use", "my/pairs.py"], "there is no file 'my/pairs.py' with Python in it"),
     ],
 )
 def test_an_error_is_one_line_with_the_way_out_and_no_traceback(words, said):
@@ -64,16 +68,14 @@ def test_options_are_read_as_numbers_words_and_switches():
     assert options == {"temperature": 0.5, "queue": 100, "decoupled": True, "schedule": "steps"}
 
 
-def test_an_option_goes_to_everything_that_takes_it():
-    dealt = catalog.sort_options(
-        {"temperature": 0.3, "tau": 0.9, "lr": 0.1, "width": 0.5},
-        techniques=["simclr", "moco_v2", "byol"],
-        backbones=["resnet18"],
-    )
-    assert dealt == {
-        "simclr": {"temperature": 0.3}, "moco_v2": {"temperature": 0.3}, "byol": {"tau": 0.9},
-        "recipe": {"lr": 0.1}, "backbone": {"width": 0.5},
-    }  # fmt: skip
+def test_the_list_shows_a_users_own_file_and_needs_no_torch(tmp_path):
+    path = tmp_path / "empty_probe.py"
+    path.write_text('"""Nothing."""\nimport torch\n\n\ndef empty_probe(exam: "Exam", *, most: int = 3):\n    ...\n')
+    words = ["list", "probes", "--use", str(path)]
+    code = f"import sys; from lilliput.cli import main; main({words!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "  empty_probe: Nothing." in done.stdout and f"your own: {path}" in done.stdout
+    assert "options in Python: most=3" in done.stdout and done.stdout.splitlines()[-1] == "False"
 
 
 def test_a_reader_that_stops_early_is_no_error():

@@ -37,13 +37,15 @@ def open_data(
     limit: int | None = None,
     folder: str | os.PathLike | None = None,
 ) -> Data:
-    """A named data set or a folder of images, prepared once: the unlabelled pool, and labelled train and test.
+    """A named data set (or the file of one) or a folder of images, prepared once: pool, labelled train and test.
 
     `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
     named data set's own files are. Raises UnknownName or BadData.
     """
     options: dict[str, Any] = {"image_size": image_size, "limit": limit}
     name = os.fspath(data)
+    if catalog.is_path(name) and not Path(name).is_dir():
+        name = catalog.take("datasets", name)
     if name in catalog.names("datasets") and name != "folder":
         if folder is not None:
             if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:

@@ -46,7 +46,7 @@ def check(grid: Grid) -> None:
         check_need(name, catalog.probe(name), train, test)
     check_country(grid.resources.country)
     check_batch(max(cell.recipe.batch for cell in grid.cells), grid.data)
-    for backbone in dict.fromkeys(cell.backbone for cell in grid.cells):
-        check_image_size(catalog.backbone_builder(backbone)(), grid.data.pool.image_size)
+    for backbone, options in {cell.backbone: cell.backbone_options for cell in grid.cells}.items():
+        check_image_size(catalog.backbone_builder(backbone, **options)(), grid.data.pool.image_size)
     for cell in {cell.technique: cell for cell in grid.cells}.values():
         build_checked(cell)

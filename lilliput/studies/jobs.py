@@ -18,7 +18,7 @@ from lilliput.probes._features import measure_batch_norm
 from lilliput.studies import results
 from lilliput.studies.grid import Grid
 from lilliput.studies.judge import Judge, Pixels, costs, judge_run, judges_all
-from lilliput.studies.record import GROWS, KEYED
+from lilliput.studies.record import shared_settings
 from lilliput.system import cost
 from lilliput.system.files import alone, locked
 from lilliput.system.plan import Plan, choose
@@ -106,7 +106,7 @@ def _baseline(name: str, backbone: str, seed: int, epoch: int) -> dict[str, Any]
 
 
 def _traced(judge: Judge, identity: dict[str, Any], shop: Workshop) -> dict[str, Any]:
-    settings = {key: value for key, value in shop.record.items() if key not in (*GROWS, *KEYED, "plans")}
+    settings = shared_settings(shop.record, identity["backbone"])
     return {**identity, "trace": judge.trace({**settings, **identity})}
 
 

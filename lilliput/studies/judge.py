@@ -59,6 +59,7 @@ class Judge:
             "commit": self.commit,
             "versions": versions(),
             "machine": this_machine(),
+            **catalog.own_files(probes=probes),
         }
 
     def rows(self, encoder: nn.Module, about: Row, *, probes: list[str], seed: int, label: str) -> list[Row]:

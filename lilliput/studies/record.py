@@ -15,7 +15,7 @@ from lilliput.system.records import of_kinds, read_json, write_json
 from lilliput.training.record import FORMAT, PLAN, check_format, same_settings
 
 GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
-KEYED = ("recipes", "options", "probe_options")  # and those that are by technique or probe
+KEYED = ("recipes", "options", "backbone_options", "probe_options")  # and those by technique, backbone or probe
 
 
 def open_record(grid: Grid, out: Path) -> dict[str, Any]:
@@ -54,8 +54,10 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     if record is None:  # none, or damaged; and then the cells that were begun know their plans
         return {**settings, "plans": _plans_of_cells(out)}
     check_format(record.pop("format", None), out)
+    catalog.check_known(record)
+    record["backbone_options"] = _by_backbone(record, out)
     fixed = {key: value for key, value in settings.items() if key not in (*GROWS, *KEYED, "format")}
-    same_settings({key: record.get(key) for key in fixed}, fixed, out)
+    same_settings({key: record.get(key) for key in (*fixed, "own_files")}, fixed, out)
     for key in KEYED:
         theirs = record.get(key, {})
         both = {name: value for name, value in settings[key].items() if name in theirs}
@@ -63,7 +65,18 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         settings[key] = {**theirs, **settings[key]}
     for key in GROWS:
         settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
+    if own_files := {**record.get("own_files", {}), **settings.get("own_files", {})}:
+        settings["own_files"] = own_files
     return {**settings, "plans": record.get("plans", {})}
+
+
+def _by_backbone(record: dict[str, Any], out: Path) -> dict[str, dict[str, Any]]:
+    """Backbone -> its options; older studies had the same for all, none of them an object."""
+    options = record.get("backbone_options", {})
+    of_kinds({"backbone_options": options}, {"backbone_options": dict}, out / "study.json")
+    if all(isinstance(value, dict) for value in options.values()):
+        return options
+    return {backbone: dict(options) for backbone in record.get("backbones", [])}
 
 
 def _plans_of_cells(out: Path) -> dict[str, dict]:
@@ -103,8 +116,20 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "recipe": first.recipe_name,
         "recipes": shared,
         "options": {cell.technique: cell.technique_options for cell in grid.cells},
-        "backbone_options": first.backbone_options,
+        "backbone_options": {cell.backbone: cell.backbone_options for cell in grid.cells},
+        **catalog.own_files(
+            techniques=[cell.technique for cell in grid.cells],
+            backbones=[cell.backbone for cell in grid.cells],
+            probes=grid.probes,
+        ),
     }
+
+
+def shared_settings(record: dict[str, Any], backbone: str) -> dict[str, Any]:
+    """What is the same for all rows of a study of a backbone (none: ""), however the study has grown."""
+    of_backbone = {**record, "backbone_options": record["backbone_options"].get(backbone, {})}
+    left_out = {*GROWS, *KEYED, "plans"} - {"backbone_options"}
+    return {key: value for key, value in of_backbone.items() if key not in left_out}
 
 
 STUDY = {

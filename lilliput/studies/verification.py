@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lilliput import catalog
 from lilliput.data.store import Images
 from lilliput.errors import BadData, LilliputError
 from lilliput.studies import results
@@ -111,6 +112,7 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Images,
     judged = records.of_kinds(read_json(path), {"judged": JUDGED}, path)["judged"]
     if first.probe not in judged["probes"]:
         raise BadData(f"{path} is not of these rows: it tells nothing of the probe {first.probe}")
+    catalog.check_known(judged)
     train, test = judge_stores(judged, judge)
     begun = dict(judged["plan"])
     plan = choose(begun.pop("device"), begun)

@@ -66,16 +66,24 @@ def make_cell(
     catalog.check("backbones", backbone)
     if seed < 0:
         raise BadSetting(f"seed {seed} must be 0 or more")
-    if recipe not in ("small", "paper"):
-        raise BadSetting(f"recipe {recipe!r} is neither small nor paper")
     dealt = catalog.sort_options(options or {}, techniques=[technique], backbones=[backbone])
-    chosen: Recipe = getattr(catalog.technique(technique), recipe)
+    chosen = recipe_of(technique, recipe)
     try:
         chosen = chosen.override(epochs=epochs, batch=batch, **dealt["recipe"])
     except TypeError as error:
         raise BadSetting(f"a recipe's setting has the wrong type: {error}") from None
-    technique_options = {**chosen.options, **dealt[technique]}
-    return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbone"])
+    technique_options = {**chosen.options, **dealt["techniques"][technique]}
+    return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbones"][backbone])
+
+
+def recipe_of(technique: str, name: str) -> Recipe:
+    """A technique's recipe; BadSetting where it has none of that name."""
+    if name not in ("small", "paper"):
+        raise BadSetting(f"recipe {name!r} is neither small nor paper")
+    recipe = getattr(catalog.technique(technique), name, None)
+    if not isinstance(recipe, Recipe):
+        raise BadSetting(f"{technique} has no recipe {name!r}: its class must say {name} = Recipe(...)")
+    return recipe
 
 
 def plan_for(cell: Cell, size: int, resources: Resources) -> Plan:
@@ -135,6 +143,7 @@ def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: St
         "image_size": data.pool.image_size,
         "every": every,
         "until_converged": dataclasses.asdict(stopping) if stopping else None,
+        **catalog.own_files(techniques=[cell.technique], backbones=[cell.backbone]),
     }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from lilliput import catalog
 from lilliput.errors import BadData, LilliputError
+from lilliput.system.progress import say
 from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training.record import FORMAT, check_format
 
@@ -38,7 +40,8 @@ def saved_encoders(folder: Path) -> dict[int, Path]:
 def save_encoder(path: Path, encoder: nn.Module, about: dict) -> None:
     """Weights under their library's names; `about` (technique, backbone, width, ...) is kept in the file's header."""
     weights = {library_name(key): value for key, value in encoder.state_dict().items()}
-    write_tensors(path, weights, {"format": FORMAT, **about})
+    own_files = catalog.own_files(techniques=[about["technique"]], backbones=[about["backbone"]])
+    write_tensors(path, weights, {"format": FORMAT, **about, **own_files})
 
 
 def load_encoder(path: str | os.PathLike) -> nn.Module:
@@ -76,9 +79,17 @@ def load_encoder(path: str | os.PathLike) -> nn.Module:
 def _described(path: Path, about: dict) -> nn.Module:
     check_format(about.get("format", 0), path)
     technique, backbone, options = about["technique"], about["backbone"], about["backbone_options"]
-    catalog.sort_options(options, techniques=[technique], backbones=[backbone])  # refuses values of other types
-    build = catalog.backbone_builder(backbone, **options)
+    catalog.check_known(about)
+    for file in catalog.changed_files(about):
+        _say_changed(file)
+    build = catalog.backbone_builder(backbone, **catalog.typed_options("backbones", backbone, options))
     return catalog.technique(technique).build_encoder(build)
+
+
+@cache
+def _say_changed(file: Path) -> None:
+    """Once for all the encoders of a run."""
+    say(f"{file} is not what it was when its encoders were saved; their features may differ")
 
 
 class _Bounded(TorchFunctionMode):

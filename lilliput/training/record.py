@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lilliput import catalog
 from lilliput.errors import BadData, BadSetting
 from lilliput.system.files import read_whole, write_whole
 from lilliput.system.records import of_kinds, read_json
@@ -39,13 +40,22 @@ def check_format(found: Any, where: Path) -> None:
 
 
 def same_settings(theirs: dict, ours: dict, folder: Path) -> None:
-    """BadSetting naming the first setting in which a folder's run differs from the one asked for."""
-    for name in sorted(set(theirs) | set(ours)):
-        if theirs.get(name) != ours.get(name):
+    """BadSetting naming the first setting in which a folder's run differs from the one asked for, as JSON sees them."""
+    if changed := catalog.changed_files(theirs):
+        raise BadSetting(
+            f"{folder} was made with another text of {changed[0]}: choose another --out, or give the file as it was"
+        )
+    for name in sorted((set(theirs) | set(ours)) - {"own_files"}):  # they may lie elsewhere by now
+        if _as_json(theirs.get(name)) != _as_json(ours.get(name)):
             raise BadSetting(
                 f"{folder} holds another run: {name} is {theirs.get(name)!r} there and {ours.get(name)!r} here; "
                 f"choose another --out, or give the settings of that run to go on with it"
             )
+
+
+def _as_json(value: Any) -> Any:
+    """Tuples are lists there."""
+    return json.loads(json.dumps(value))
 
 
 PLAN = {"device": str, "precision": str, "channels_last": bool}

@@ -1,0 +1,77 @@
+"""The things themselves: imported when they are asked for."""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from lilliput.catalog.entries import LIBRARIES, MEANT, check, entry
+from lilliput.catalog.files import Location, locations, singular
+from lilliput.errors import BadSetting, LilliputError
+
+
+def technique(name: str) -> Any:
+    """The Technique class of a file."""
+    return _thing("techniques", name)
+
+
+def backbone_builder(name: str, *, width: float = 1.0, **options: Any) -> Callable[..., Any]:
+    """A builder (*, channels=3, width=1.0) -> Backbone; a technique's width multiplies the given one."""
+    if name.startswith(LIBRARIES):
+        build = partial(importlib.import_module("lilliput.backbones").library_backbone, name)
+    else:
+        build = _thing("backbones", name)
+    return lambda *, channels=3, width=1.0, outer=width: build(channels=channels, width=width * outer, **options)
+
+
+def probe(name: str) -> Callable[..., Any]:
+    """The function of a probe's file: (exam, *, options) yields (metric, value)."""
+    return _thing("probes", name)
+
+
+def dataset(name: str) -> Callable[..., Any]:
+    """The `prepare` function of a data set's file."""
+    return _thing("datasets", name)
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """The module of a thing; BadSetting where a user's own file cannot be imported."""
+    location = locations(kind)[check(kind, name)]
+    _forget_another(location)
+    try:
+        return importlib.import_module(location.module)
+    except LilliputError:
+        raise
+    except Exception as error:
+        if not location.is_own:
+            raise
+        raise BadSetting(f"{location.file} cannot be imported{_line(location, error)}: {_reason(error)}") from error
+
+
+def _thing(kind: str, name: str) -> Any:
+    home, symbol = module(kind, name), entry(kind, name).symbol
+    if symbol is None or not hasattr(home, symbol):
+        meant = MEANT[kind].format(name=name)
+        raise BadSetting(f"{home.__file__} is no {singular(kind)}: it must define {meant}")
+    return getattr(home, symbol)
+
+
+def _forget_another(location: Location) -> None:
+    """A file given by path was imported from elsewhere under this name."""
+    loaded = sys.modules.get(location.module)
+    if location.is_own and loaded and location.module.startswith("lilliput.") and loaded.__file__ != str(location.file):
+        del sys.modules[location.module]
+
+
+def _line(location: Location, error: Exception) -> str:
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(location.file)
+    ]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

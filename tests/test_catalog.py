@@ -1,0 +1,260 @@
+"""The catalogue: a user's own files by path, what their text tells, and options that go to those that take them."""
+
+import ast
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lilliput
+from lilliput import catalog
+from lilliput.catalog import files
+from lilliput.errors import BadSetting, UnknownName
+
+TECHNIQUE = '''"""Still: no task at all.
+
+Nowhere.
+"""
+
+from lilliput.techniques import Technique
+
+
+class Still(Technique):
+    def __init__(self, make_backbone, *, sizes: tuple[int, ...] = (1, 2), words: dict[str, float] | None = None):
+        super().__init__()
+        self.encoder = self.build_encoder(make_backbone)
+        self.sizes, self.words = sizes, words
+
+    def views(self, images, rng):
+        return (images,)
+
+    def forward(self, images):
+        return self.encoder(images).mean()
+'''
+BACKBONE = "def tiny(*, channels: int = 3, width: float = 1.0, depth: int = 2):\n    return channels, width, depth\n"
+PROBE = "from lilliput.probes import Exam\n\n\ndef counted(exam: Exam, *, most: int = 3):\n    yield 'count', 1.0\n"
+DATASET = "def prepare(*, image_size=None, limit=None):\n    return 'prepared'\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_given(monkeypatch):
+    monkeypatch.setenv(files.VARIABLE, "")
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return path
+
+
+def test_the_catalogue_imports_nothing_of_the_house_but_its_errors():
+    for path in Path(catalog.__file__).parent.glob("*.py"):
+        modules = [node.module or "" for node in ast.walk(ast.parse(path.read_text())) if type(node) is ast.ImportFrom]
+        rooms = {module.split(".")[1] for module in modules if module.startswith("lilliput.")}
+        assert rooms <= {"catalog", "errors"}, path
+
+
+def test_what_a_file_is_is_told_by_its_text(tmp_path):
+    texts = {"still": TECHNIQUE, "tiny": BACKBONE, "counted": PROBE, "made": DATASET}
+    assert lilliput.use(*(written(tmp_path, name, text) for name, text in texts.items())) == list(texts)
+    for kind, name in zip(catalog.KINDS, texts, strict=True):
+        assert name in catalog.names(kind)
+    assert catalog.technique("still").__name__ == "Still"
+    assert catalog.backbone_builder("tiny", width=0.5, depth=3)(width=0.5) == (3, 0.25, 3)
+    assert list(catalog.probe("counted")(None)) == [("count", 1.0)]
+    assert catalog.dataset("made")() == "prepared"
+
+
+def test_a_path_gives_the_files_name_and_its_options_from_the_text_alone(tmp_path):
+    path = written(tmp_path, "still", TECHNIQUE.replace("import Technique", "import Technique, does_not_exist"))
+    assert catalog.take("techniques", path) == catalog.take("techniques", str(path)) == "still"
+    entry = catalog.entry("techniques", "still")
+    assert (entry.summary, entry.source, entry.file) == ("Still: no task at all.", "Nowhere.", path)
+    assert [option.name for option in entry.options] == ["sizes", "words"]
+    with pytest.raises(BadSetting, match=r"still.py cannot be imported, line 6: ImportError"):
+        catalog.technique("still")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("simclr", TECHNIQUE, "there is a technique 'simclr' already"),
+        ("supervised", TECHNIQUE, "there is a technique 'supervised' already"),
+        ("my-still", TECHNIQUE, "rename"),
+        ("_still", TECHNIQUE, "rename"),
+        ("tiny", BACKBONE, "it must define one class with the base Technique"),
+        ("still", TECHNIQUE + TECHNIQUE.replace("Still", "Twice"), "it must define one class"),
+        ("still", "def (:", "line 1: invalid syntax"),
+        ("still", "\0", "null bytes"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_is_refused_by_name(tmp_path, name, text, said):
+    with pytest.raises(BadSetting, match=said) as refused:
+        catalog.take("techniques", written(tmp_path, name, text))
+    assert name in str(refused.value)
+    assert not os.environ[files.VARIABLE]
+
+
+def test_a_name_that_another_file_has_is_refused(tmp_path):
+    first = written(tmp_path / "a", "still", TECHNIQUE)
+    catalog.take("techniques", first)
+    with pytest.raises(BadSetting, match="already"):
+        catalog.take("techniques", written(tmp_path / "b", "still", TECHNIQUE))
+    assert catalog.take("techniques", Path(os.path.relpath(first))) == "still"
+
+
+def test_a_file_that_is_not_there_or_of_no_kind_is_refused(tmp_path):
+    with pytest.raises(BadSetting, match="no file"):
+        catalog.take("techniques", tmp_path / "none.py")
+    with pytest.raises(BadSetting, match="no file"):
+        lilliput.use(tmp_path)
+    with pytest.raises(BadSetting, match="defines nothing of ours"):
+        lilliput.use(written(tmp_path, "odd", "x = 1\n"))
+    with pytest.raises(BadSetting, match="defines more than one thing"):
+        lilliput.use(written(tmp_path, "both", TECHNIQUE + DATASET))
+
+
+def test_a_name_is_never_taken_for_a_path_where_a_record_says_it(tmp_path):
+    path = written(tmp_path, "still", TECHNIQUE)
+    with pytest.raises(UnknownName):
+        catalog.check("techniques", str(path))
+    with pytest.raises(UnknownName):
+        catalog.technique(str(path))
+
+
+def test_a_class_of_an_own_file_pickles_and_child_processes_know_it(tmp_path):
+    catalog.take("techniques", written(tmp_path, "still", TECHNIQUE))
+    kind = catalog.technique("still")
+    assert pickle.loads(pickle.dumps(kind)) is kind
+    code = f"import lilliput, pickle; print(pickle.loads({pickle.dumps(kind)!r}).__module__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "lilliput.techniques.still"
+
+
+def test_the_same_name_from_another_folder_is_imported_anew(tmp_path, monkeypatch):
+    for number in (1, 2):
+        monkeypatch.setenv(files.VARIABLE, "")
+        catalog.take("datasets", written(tmp_path / str(number), "made", DATASET.replace("prepared", str(number))))
+        assert catalog.dataset("made")() == str(number)
+
+
+def test_an_environment_that_says_nothing_of_ours_is_named(monkeypatch):
+    monkeypatch.setenv(files.VARIABLE, "/x/pairs.py")
+    with pytest.raises(BadSetting, match=r"LILLIPUT_USE holds '/x/pairs.py'"):
+        catalog.names("techniques")
+
+
+def offer(folder: Path, group: str, line: str) -> None:
+    """A package as installed: its metadata beside it."""
+    metadata = folder / "guest-1.0.dist-info"
+    metadata.mkdir(parents=True, exist_ok=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    with (metadata / "entry_points.txt").open("a") as points:
+        points.write(f"[{group}]\n{line}\n")
+
+
+def test_an_entry_point_is_known_by_its_name_without_an_import(tmp_path, monkeypatch):
+    written(tmp_path / "guest_nets", "__init__", "raise RuntimeError('imported')\n")
+    written(tmp_path / "guest_nets", "small", BACKBONE)
+    offer(tmp_path, "lilliput.backbones", "little = guest_nets.small:tiny\nresnet18 = guest_nets.small:tiny")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "little" in catalog.names("backbones")
+    assert [option.name for option in catalog.entry("backbones", "little").options] == ["channels", "width", "depth"]
+    assert catalog.entry("backbones", "resnet18").file is None  # this package's own comes first
+    written(tmp_path / "guest_nets", "__init__", "")
+    assert catalog.backbone_builder("little", depth=7)() == (3, 1.0, 7)
+
+
+def test_options_go_to_those_that_take_them(tmp_path):
+    catalog.take("backbones", written(tmp_path, "tiny", BACKBONE))
+    dealt = catalog.sort_options(
+        {"temperature": 0.3, "tau": 0.9, "lr": 0.1, "width": 0.5, "depth": 4},
+        techniques=["simclr", "moco_v2", "byol"],
+        backbones=["resnet18", "tiny"],
+    )
+    assert dealt == {
+        "recipe": {"lr": 0.1},
+        "techniques": {"simclr": {"temperature": 0.3}, "moco_v2": {"temperature": 0.3}, "byol": {"tau": 0.9}},
+        "backbones": {"resnet18": {"width": 0.5}, "tiny": {"width": 0.5, "depth": 4}},
+    }
+    with pytest.raises(UnknownName, match="no option 'depht', did you mean 'depth'"):
+        catalog.sort_options({"depht": 1}, techniques=["simclr"], backbones=["tiny"])
+
+
+def test_an_option_may_be_any_json_value_and_a_tuple_stays_one(tmp_path):
+    catalog.take("techniques", written(tmp_path, "still", TECHNIQUE))
+
+    def dealt(**options):
+        return catalog.sort_options(options, techniques=["still"], backbones=["resnet18"])["techniques"]["still"]
+
+    assert dealt(sizes=[3, 4], words={"a": 1}) == {"sizes": (3, 4), "words": {"a": 1}}
+    assert dealt(sizes=(3,), words=None) == {"sizes": (3,), "words": None}
+    assert catalog.typed_options("techniques", "still", {"sizes": [3]}) == {"sizes": (3,)}
+    for odd in ({"sizes": 3}, {"sizes": ["a"]}, {"words": {"a": "b"}}, {"words": [1]}, {"words": {"a": {1}}}):
+        with pytest.raises(BadSetting):
+            dealt(**odd)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "fits", "does_not"),
+    [
+        ("float", 1, True),
+        ("int | None", None, 0.5),
+        ("tuple[int, str]", [1, "a"], [1]),
+        ("list[tuple[int, ...]]", [[1, 2]], [1]),
+        ("Literal['a', 'b']", "b", "c"),
+        ("'bool'", False, 0),
+        ("dict", {"a": [1]}, "a"),
+    ],
+)
+def test_a_value_of_another_type_than_annotated_is_refused(annotation, fits, does_not):
+    from lilliput.catalog.options import _fit_option
+
+    _fit_option("x", fits, annotation)
+    with pytest.raises(BadSetting, match="--x"):
+        _fit_option("x", does_not, annotation)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[1, 2]", [1, 2]),
+        ('{"a": [null, true]}', {"a": [None, True]}),
+        ("null", None),
+        ("None", None),
+        ("TRUE", True),
+        ("1e-3", 0.001),
+        (".5", 0.5),
+        ("'a b'", "a b"),
+        ("nan", "nan"),
+        ("NaN", "NaN"),
+        ("steps", "steps"),
+        ("[1, 2", "[1, 2"),
+    ],
+)
+def test_the_command_lines_text_is_read_as_json_or_as_itself(text, value):
+    assert catalog.parse_value("x", text) == value
+
+
+def test_what_is_neither_json_nor_a_plain_value_is_refused():
+    with pytest.raises(BadSetting, match="neither a number, a word, true/false nor JSON"):
+        catalog.parse_value("x", "(1, 2)")
+
+
+def test_a_record_of_an_own_file_says_what_is_absent_or_other(tmp_path, monkeypatch):
+    path = written(tmp_path, "still", TECHNIQUE)
+    assert catalog.own_files(techniques=["simclr"]) == {}
+    catalog.take("techniques", path)
+    record = catalog.own_files(techniques=["still", "simclr"], backbones=["resnet18"])
+    assert record["own_files"]["techniques/still"]["path"] == str(path)
+    catalog.check_known(record)
+    assert catalog.changed_files(record) == []
+    path.write_text(TECHNIQUE + "\n")
+    assert catalog.changed_files(record) == [path]
+    monkeypatch.setenv(files.VARIABLE, "")
+    with pytest.raises(UnknownName, match=f"technique 'still' is not known here; it came from {path}"):
+        catalog.check_known(record)
