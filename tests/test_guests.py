@@ -214,7 +214,7 @@ def test_a_backbones_own_option_comes_back_from_an_encoder_as_it_was(examples, t
     from lilliput.training.encoders import load_encoder, save_encoder
 
     text = Path(examples["resnet10t"]).read_text()
-    text = text.replace("width: float = 1.0)", "width: float = 1.0, kinds: tuple[int, ...] = (1,))")
+    text = text.replace(") -> Backbone", ", kinds: tuple[int, ...] = (1,)) -> Backbone")
     (tmp_path / "resnet10t.py").write_text(text.replace("    # timm", "    assert type(kinds) is tuple\n    # timm"))
     catalog.take("backbones", tmp_path / "resnet10t.py")
     cell = make_cell("rotnet", "resnet10t", options={"width": 0.25, "kinds": [1, 2]})
