@@ -222,7 +222,7 @@ import numpy as np
 from pathlib import Path
 from lilliput.images import decode
 decode.cores = lambda: 4
-decode.rows_per_job = 1
+decode.ROWS_PER_JOB = 1
 paths = [Path(path) for path in sys.argv[1:]] 
 images = np.zeros((len(paths), 3, 32, 32), np.uint8)
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
@@ -295,7 +295,7 @@ def test_strips_of_a_large_image_give_what_the_whole_gives(monkeypatch):
     for image in (deep, clear, indexed, pixels(40, 50).convert("CMYK"), pixels(40, 50).convert("1")):
         whole = np.asarray(decode._rgb(image))
         with monkeypatch.context() as patch:
-            patch.setattr(decode, "strip_pixels", 300)
+            patch.setattr(decode, "STRIP_PIXELS", 300)
             assert np.array_equal(np.asarray(decode._rgb(image)), whole), image.mode
 
 
@@ -383,7 +383,7 @@ def test_folders_in_one_another_end_at_no_depth(tmp_path):
 
 def test_scans_count_whatever_pillow_calls_a_jpeg(tmp_path, monkeypatch):
     """With one more segment it is an MPO to Pillow."""
-    monkeypatch.setattr(decode, "most_scanned", 2 * 24 * 20)
+    monkeypatch.setattr(decode, "MOST_SCANNED", 2 * 24 * 20)
     whole = encoded(pixels(), "jpeg", progressive=True)
     frames = encoded(pixels(), "mpo", save_all=True, append_images=[pixels()], progressive=True)
     for content in (whole, frames):
@@ -428,8 +428,8 @@ def test_names_are_written_out_where_a_terminal_would_obey_and_stay_where_not(na
 @pytest.mark.parametrize("terminal", [True, False])
 def test_what_is_said_and_what_bars_show_is_not_obeyed(monkeypatch, capsys, terminal):
     shown = io.StringIO()
-    monkeypatch.setattr(progress, "console", Console(file=shown, force_terminal=terminal, highlight=False, width=300))
-    monkeypatch.setattr(progress, "seconds_between_lines", 0.0)
+    monkeypatch.setattr(progress, "CONSOLE", Console(file=shown, force_terminal=terminal, highlight=False, width=300))
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     for name in NAMES.values():
         progress.say(name)
         with progress.task(name, 3) as advance:

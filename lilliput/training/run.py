@@ -19,7 +19,8 @@ from lilliput.optim.build import make_optimiser
 from lilliput.optim.recipe import Recipe
 from lilliput.probes._features import effective_rank
 from lilliput.system import cost, machine, signals
-from lilliput.system.files import alone, set_aside
+from lilliput.system.files import set_aside
+from lilliput.system.locks import alone
 from lilliput.system.plan import Plan, choose, own_threads
 from lilliput.system.progress import duration, say
 from lilliput.system.records import read_json, write_json
@@ -287,7 +288,7 @@ def _log_of(out: Path) -> list[dict]:
 def _features(encoder: torch.nn.Module, batch: torch.Tensor, plan: Plan) -> torch.Tensor:
     encoder.eval()
     with plan.autocast():
-        return torch.cat([encoder(plan.images(part)).float() for part in batch.split(128)])
+        return torch.cat([encoder(part.to(plan.device).float().div_(255)).float() for part in batch.split(128)])
 
 
 def summary(folder: Path) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from lilliput.data import store
-from lilliput.data.store import fingerprint, open_store, spaced
+from lilliput.data import manifest, store
+from lilliput.data.manifest import fingerprint
+from lilliput.data.store import open_store, spaced
 from lilliput.data.writing import prepared, write_store
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.system.files import home
@@ -73,7 +74,7 @@ def test_the_digest_depends_on_content_alone(tmp_path):
 
 def test_the_digest_does_not_depend_on_how_it_is_read(tmp_path, monkeypatch):
     whole = written(tmp_path / "whole", noise(5))
-    monkeypatch.setattr(store, "chunk_bytes", 400)  # two images
+    monkeypatch.setattr(manifest, "CHUNK_BYTES", 400)  # two images
     assert written(tmp_path / "chunks", noise(5)).digest == whole.digest
     by_hand = hashlib.sha256(b"images uint8 (5, 3, 8, 8)" + noise(5).tobytes())
     assert whole.digest == by_hand.hexdigest()
