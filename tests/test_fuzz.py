@@ -45,9 +45,6 @@ ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066
 NESTED = b"[" * 100_000
 
 
-# -- what is tried ----------------------------------------------------------------------------------------------------
-
-
 @st.composite
 def damaged(draw, wholes):
     """One of some whole files with a few bytes turned, cut out, put in, moved, or taken from another."""
@@ -109,9 +106,6 @@ def texts_of(record):
     """Bytes where a JSON record was expected."""
     whole = json.dumps(record).encode()
     return altered(record) | damaged([whole]) | anything.map(json.dumps).map(str.encode) | st.binary(max_size=60)
-
-
-# -- what it meets ----------------------------------------------------------------------------------------------------
 
 
 class Kind:

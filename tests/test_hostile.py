@@ -176,9 +176,6 @@ def stores(home):
     return [open_store(path) for path in sorted((home / "stores").iterdir())]
 
 
-# -- images -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def given_up(tmp_path):
     """What of some files cannot be read, and why."""
@@ -321,9 +318,6 @@ def test_a_file_that_became_a_pipe_or_vanished_after_it_was_listed_is_skipped(tm
     assert len(pool) == 2
 
 
-# -- folders ----------------------------------------------------------------------------------------------------------
-
-
 def closed(monkeypatch, *closed):
     """Folders and files that may not be read, for root too."""
     for name in ("scandir", "open"):
@@ -413,9 +407,6 @@ def test_class_folders_that_would_be_called_alike_are_refused(tmp_path):
             write(tmp_path / "photos" / part / name, {"a.png": encoded(pixels(), "png")})
     with pytest.raises(BadData, match="two class folders would both be called"):
         folder.prepare(path=tmp_path / "photos", image_size=16)
-
-
-# -- names ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from lilliput.datasets import scenes
 from lilliput.datasets._scenes import helpers
 from lilliput.datasets._scenes.helpers import Order, drawn_by_helpers, drawn_here
 from lilliput.datasets._scenes.numbered import draw, draw_numbered, label_of
@@ -14,11 +15,6 @@ from lilliput.datasets.scenes import prepare
 from lilliput.errors import BadSetting
 
 STL10 = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +97,7 @@ def test_limit_shortens_the_pool_only():
 
 def test_a_second_call_finds_the_stores_without_drawing(monkeypatch):
     first = small()
-    monkeypatch.setattr(scenes, "draw", None)
+    monkeypatch.setattr(scenes, "drawn", None)
     second = small()
     assert [store.digest for store in first[1:]] == [store.digest for store in second[1:]]
 
@@ -110,7 +106,7 @@ def test_a_second_call_finds_the_stores_without_drawing(monkeypatch):
     "option", [{"colour_tie": 1.5}, {"colour_tie": float("nan")}, {"test_count": 0}, {"limit": 0}, {"seed": -1}]
 )
 def test_a_wrong_setting_is_named_before_anything_is_drawn(option, monkeypatch):
-    monkeypatch.setattr(scenes, "draw", None)
+    monkeypatch.setattr(scenes, "drawn", None)
     with pytest.raises(BadSetting, match=next(iter(option))):
         small(**option)
 

@@ -1,4 +1,4 @@
-"""The pictures of a data set by their numbers: each depends on the seed, the split, its number and `colour_tie` alone."""
+"""Pictures by their numbers: each depends on the seed, the split, its number and `colour_tie` alone."""
 
 import numpy as np
 
