@@ -166,9 +166,12 @@ def lilliput(*words, home, timeout=300, **variables):
     """A command's exit code, and the bytes that it said."""
     done = subprocess.run(
         [sys.executable, "-m", "lilliput", *map(str, words)],
-        env={**os.environ, "LILLIPUT_HOME": str(home), **variables}, stdin=subprocess.DEVNULL, capture_output=True,
-        timeout=timeout, check=False,
-    )  # fmt: skip
+        env={**os.environ, "LILLIPUT_HOME": str(home), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -244,9 +247,12 @@ def test_images_of_100_megapixels_are_read_one_at_a_time(tmp_path):
     write(tmp_path, files)
     done = subprocess.run(
         [sys.executable, "-c", SIZES, *(str(tmp_path / name) for name in files)],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
         env=os.environ | {"GLIBC_TUNABLES": TUNABLES},
-    )  # fmt: skip
+    )
     skipped, mib = map(int, done.stdout.split())
     assert skipped == 0
     assert mib < 1200, mib  # RGBA and RGB of 100 megapixels are 763 MiB
@@ -277,8 +283,11 @@ def test_a_header_cannot_have_gibibytes_built(tmp_path):
     name = "timm/eva02_enormous_patch14_clip_224"
     done = subprocess.run(
         [sys.executable, "-c", HEADER, str(tmp_path / "a.safetensors"), name],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     mib, said = done.stdout.split(" ", 1)
     assert "far larger than its weights" in said and int(mib) < 1200
 
@@ -463,8 +472,11 @@ def test_a_folder_that_is_itself_called_so_is_learned_from(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "lilliput", "pretrain", "rotnet", "squeezenet", *map(str, words), *MACHINE],
             env={**os.environ, "LILLIPUT_HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(sys.path)},
-            cwd=tmp_path, capture_output=True, timeout=200, check=False,
-        )  # fmt: skip
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=200,
+            check=False,
+        )
         said = (done.stdout + done.stderr).decode()
         assert done.returncode == 0, said
         assert not ORDERS.search(said) and "skipped 1 of 9" in said
