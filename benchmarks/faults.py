@@ -94,9 +94,17 @@ class Work:
 
     def __call__(self, out: Path) -> None:
         api.study(
-            self.data, out, techniques=[self.technique], backbones=["shufflenet_v2"], seeds=[0], epochs=4, every=2,
-            batch=16, plan=PLAN, device="cpu",
-        )  # fmt: skip
+            self.data,
+            out,
+            techniques=[self.technique],
+            backbones=["shufflenet_v2"],
+            seeds=[0],
+            epochs=4,
+            every=2,
+            batch=16,
+            plan=PLAN,
+            device="cpu",
+        )
         if self.paged:
             page.write_page(out, (self.data.train, self.data.test))
 

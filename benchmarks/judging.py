@@ -102,9 +102,13 @@ def lightly(encoder: Any, folder: str, size: int, epochs: int) -> float:
     test = ImageFolder(str(Path(folder) / "test"), plain)
     head = LinearClassifier(encoder, batch, feature_dim=dim, num_classes=len(train.classes))
     trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
-    )  # fmt: skip
+    )
     loader = DataLoader(train, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
     trainer.fit(head, loader)
     found = trainer.validate(head, DataLoader(test, batch, num_workers=workers), verbose=False)

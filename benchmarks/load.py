@@ -58,9 +58,18 @@ def main() -> None:
 
 def work(data: Data, seeds: list[int], out: Path) -> None:
     api.study(
-        data, out, techniques=catalog.TECHNIQUES, backbones=["shufflenet_v2"], seeds=seeds, epochs=1, every=1, batch=32,
-        width=0.5, plan=PLAN, device="cpu",
-    )  # fmt: skip
+        data,
+        out,
+        techniques=catalog.TECHNIQUES,
+        backbones=["shufflenet_v2"],
+        seeds=seeds,
+        epochs=1,
+        every=1,
+        batch=32,
+        width=0.5,
+        plan=PLAN,
+        device="cpu",
+    )
 
 
 def dying_work(doomed: dict[str, float], data: Data, seeds: list[int], out: Path) -> None:

@@ -166,9 +166,6 @@ def ceiling(*what) -> tuple[str, Iterator[int], Any]:
     return shown(plan), run(), technique.encoder
 
 
-# -- lightly ----------------------------------------------------------------------------------------------------------
-
-
 def lightly(
     technique: str, backbone: str, size: int, batch: int, pool: str, *, limit: int | None = None
 ) -> tuple[str, Iterator[int], Any]:

@@ -1,7 +1,7 @@
 """Damaged files and senseless words by the thousand: all are read, or refused in words; nothing hangs or eats memory.
 
 A few hundred inputs in the usual run, the same ones each time; more than 20,000 in `pytest -m heavy
-tests/test_fuzz.py`, which counts them at its end. What once crashed stands in `FOUND`, by kind.
+tests/test_fuzz.py`, which counts them at its end. What once crashed stands in `ONCE_CRASHED`, by kind.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ from lilliput.reports.page import page
 from lilliput.reports.page.looks import plan_of
 from lilliput.studies import judge, results
 from lilliput.system import plan, records
+from lilliput.system.machine import peak_bytes, reset_peak
 from lilliput.system.records import read_json, write_json
 from lilliput.system.tensors import read_tensors
 from lilliput.training import run
@@ -43,9 +44,6 @@ from lilliput.training.record import LOGGED, RUN, read_log, read_run
 SECONDS, MIB = 20, 2048  # of one input at most, and what all of them may add to the process
 ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 NESTED = b"[" * 100_000
-
-
-# -- what is tried ----------------------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -111,9 +109,6 @@ def texts_of(record):
     return altered(record) | damaged([whole]) | anything.map(json.dumps).map(str.encode) | st.binary(max_size=60)
 
 
-# -- what it meets ----------------------------------------------------------------------------------------------------
-
-
 class Kind:
     """Inputs of one kind: `inputs()` after the whole files are made in `folder`, `meet` one of them."""
 
@@ -149,14 +144,21 @@ class Images(Kind):
                 ("webp", [colour, clear], [{}, {"lossless": True}, frames, {"exif": exif}]),
                 ("tiff", [grey.convert("1")], [{"compression": "group4"}]),
                 ("tiff", [unit, deep], [{}, {"compression": "tiff_adobe_deflate"}]),
-                ("tiff", [colour, colour.convert("CMYK"), clear, colour.convert("P")], [
-                    {}, {"compression": "tiff_lzw"}, {"compression": "packbits"}, {"exif": exif},
-                ]),
+                (
+                    "tiff",
+                    [colour, colour.convert("CMYK"), clear, colour.convert("P")],
+                    [
+                        {},
+                        {"compression": "tiff_lzw"},
+                        {"compression": "packbits"},
+                        {"exif": exif},
+                    ],
+                ),
                 ("tiff", [colour], [{"compression": "jpeg"}, frames]),
             )
             for image in images
             for options in variants
-        ]  # fmt: skip
+        ]
         for content in self.wholes:  # whole they are
             self.meet(content)
             assert self.read
@@ -193,9 +195,17 @@ class Stores(Kind):
             images[:] = 7
 
         write_store(
-            self.place, name="a", split="train", source="/a", image_size=8, count=3, fill=fill, labels=[0, 1, 1],
-            classes=["x", "y"], masks=True,
-        )  # fmt: skip
+            self.place,
+            name="a",
+            split="train",
+            source="/a",
+            image_size=8,
+            count=3,
+            fill=fill,
+            labels=[0, 1, 1],
+            classes=["x", "y"],
+            masks=True,
+        )
         self.wholes = {path.name: path.read_bytes() for path in self.place.iterdir()}
 
     def inputs(self):
@@ -296,11 +306,21 @@ class Records(Kind):
 
     def prepare(self):
         self.record = {
-            "technique": "simclr", "backbone": "resnet18", "recipe": "small", "data": "x", "seed": 0, "image_size": 32,
-            "parameters": 9, "multiply_adds": None, "multiply_adds_224": 9, "versions": {"torch": "2"}, "format": 2,
-            "plan": {"device": "cpu", "precision": "fp32", "channels_last": True}, "every": 5,
+            "technique": "simclr",
+            "backbone": "resnet18",
+            "recipe": "small",
+            "data": "x",
+            "seed": 0,
+            "image_size": 32,
+            "parameters": 9,
+            "multiply_adds": None,
+            "multiply_adds_224": 9,
+            "versions": {"torch": "2"},
+            "format": 2,
+            "plan": {"device": "cpu", "precision": "fp32", "channels_last": True},
+            "every": 5,
             "recipe_settings": {"epochs": 10},
-        }  # fmt: skip
+        }
         self.meet(json.dumps(self.record).encode())
         assert self.read
 
@@ -330,7 +350,7 @@ class Logs(Kind):
     def inputs(self):
         row = dict.fromkeys(("epoch", *LOGGED), 3)
         whole = "".join(json.dumps({**row, "epoch": epoch}) + "\n" for epoch in range(1, 6)).encode()
-        return damaged([whole]) | texts_of(row).map(lambda one: whole + one + b"\n")
+        return damaged([whole]) | texts_of(row).map(lambda line: whole + line + b"\n")
 
     def meet(self, content):
         (self.folder / "log.jsonl").write_bytes(content)
@@ -381,11 +401,22 @@ class Studies(Kind):
         rows = [{**row, "epoch": epoch, "metric": "accuracy", "value": epoch / 9} for epoch in range(1, 4)]
         results.append(self.folder, [*rows, {**rows[-1], "metric": "held_out_accuracy"}])
         self.record = {
-            "techniques": ["simclr"], "backbones": ["resnet18"], "seeds": [0], "judge": "photos", "data": "photos",
-            "pool_images": 9, "test_images": 9, "image_size": 32, "epochs": 3, "every": 1, "classes": ["a", "b"],
-            "recipes": {"simclr": {"epochs": 3}}, "machine": {"threads": 1},
-            "contrastive": {"simclr": "yes"}, "format": 1,
-        }  # fmt: skip
+            "techniques": ["simclr"],
+            "backbones": ["resnet18"],
+            "seeds": [0],
+            "judge": "photos",
+            "data": "photos",
+            "pool_images": 9,
+            "test_images": 9,
+            "image_size": 32,
+            "epochs": 3,
+            "every": 1,
+            "classes": ["a", "b"],
+            "recipes": {"simclr": {"epochs": 3}},
+            "machine": {"threads": 1},
+            "contrastive": {"simclr": "yes"},
+            "format": 1,
+        }
         self.meet(json.dumps(self.record).encode())
         assert self.read
 
@@ -455,17 +486,18 @@ class Plans(Kind):
         (self.file,) = (self.folder / "plans").iterdir()
 
     def choose(self):
-        return plan._remembered(self.plan, [({"channels_last": False}, 1.1)], torch.nn.Identity, "a", 32, 8)
+        work = plan.Workload(torch.nn.Identity, "a", 32, 8)
+        return plan._remembered(self.plan, [plan.Change("channels_last", False, 1.1)], work)
 
     def inputs(self):
         record = json.loads(self.file.read_bytes())
-        return texts_of(record) | altered(record["plan"]).map(lambda one: b'{"plan": %b}' % one)
+        return texts_of(record) | altered(record["plan"]).map(lambda text: b'{"plan": %b}' % text)
 
     def meet(self, content):
         self.file.write_bytes(content)
-        found = self.choose()
-        assert found.device == "cpu" and found.precision in plan.DTYPES and 1 <= (found.threads or 1) <= 4096
-        assert type(found.channels_last) is bool and type(found.compile) is bool
+        chosen = self.choose()
+        assert chosen.device == "cpu" and chosen.precision in plan.DTYPES and 1 <= (chosen.threads or 1) <= 4096
+        assert type(chosen.channels_last) is bool and type(chosen.compile) is bool
 
 
 class Words(Kind):
@@ -539,10 +571,10 @@ def _no_data(*_, **__):
 
 # -- the test ---------------------------------------------------------------------------------------------------------
 
-ABOUT = {"format": 1, "technique": "rotnet", "backbone": "squeezenet", "backbone_options": {"width": 0.5}}
+HEADER = {"format": 1, "technique": "rotnet", "backbone": "squeezenet", "backbone_options": {"width": 0.5}}
 STORE = {"format": 1, "name": "a", "split": "train", "source": "/a", "image_size": 8, "count": 3, "classes": ["x", "y"]}
 STORE |= {"digest": "0", "shapes": {"images": [3, 3, 8, 8], "labels": [3]}, "skipped": []}
-FOUND = {
+ONCE_CRASHED = {
     Stores: [
         *(("manifest.json", json.dumps({**STORE, "classes": odd}).encode()) for odd in (0, {}, ["x"], [1, 2])),
         *(("manifest.json", json.dumps({**STORE, "shapes": odd}).encode()) for odd in ([], 0, {"labels": [3]})),
@@ -552,10 +584,10 @@ FOUND = {
     ],
     Tensors: [struct.pack("<Q", len(NESTED)) + NESTED],
     Headers: [
-        *(json.dumps({name: value for name, value in ABOUT.items() if name != absent}).encode() for absent in ABOUT),
-        *(json.dumps({**ABOUT, name: odd}).encode() for name in ABOUT for odd in ([], {}, None, "1", 3, [{}])),
+        *(json.dumps({name: value for name, value in HEADER.items() if name != absent}).encode() for absent in HEADER),
+        *(json.dumps({**HEADER, name: odd}).encode() for name in HEADER for odd in ([], {}, None, "1", 3, [{}])),
         *(
-            json.dumps({**ABOUT, "backbone_options": {name: odd}}).encode()
+            json.dumps({**HEADER, "backbone_options": {name: odd}}).encode()
             for name in ("width", "channels", "self", "temperature")
             for odd in (float("nan"), 10**12, "0.5", True, 0.25)
         ),
@@ -601,32 +633,24 @@ def kind(request, tmp_path, monkeypatch):
     return request.param(tmp_path, monkeypatch)
 
 
-def peak_mib(*, anew=False):
-    """The most memory that this process has had, since it was last asked `anew`; 0 where the system does not say."""
-    if not Path("/proc/self/clear_refs").exists():
-        return 0
-    if anew:
-        Path("/proc/self/clear_refs").write_text("5")
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
-
-
 def fuzz(kind, count, record_property):
     tried, slowest = 0, 0.0
-    before = peak_mib(anew=True)
+    reset_peak()
+    before = peak_bytes()
 
     @settings(
         max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
     )
     @given(kind.inputs())
-    def meet(one):
+    def meet(content):
         nonlocal tried, slowest
         began = time.perf_counter()
-        kind.meet(one)
+        kind.meet(content)
         tried, slowest = tried + 1, max(slowest, time.perf_counter() - began)
 
     began = time.perf_counter()
     meet()
-    more = peak_mib() - before
+    more = (peak_bytes() - before) / 2**20
     seconds = time.perf_counter() - began
     name = type(kind).__name__.lower()
     record_property("inputs", [name, tried, round(seconds, 1), round(slowest, 2), round(more)])
@@ -645,7 +669,7 @@ def test_what_is_damaged_is_read_or_refused_by_the_thousand(kind, record_propert
     fuzz(kind, kind.heavy, record_property)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in FOUND], indirect=True)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in ONCE_CRASHED], indirect=True)
 def test_what_once_crashed_no_longer_does(kind):
-    for one in FOUND[type(kind)]:
-        kind.meet(one)
+    for content in ONCE_CRASHED[type(kind)]:
+        kind.meet(content)

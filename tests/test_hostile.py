@@ -166,17 +166,17 @@ def lilliput(*words, home, timeout=300, **variables):
     """A command's exit code, and the bytes that it said."""
     done = subprocess.run(
         [sys.executable, "-m", "lilliput", *map(str, words)],
-        env={**os.environ, "LILLIPUT_HOME": str(home), **variables}, stdin=subprocess.DEVNULL, capture_output=True,
-        timeout=timeout, check=False,
-    )  # fmt: skip
+        env={**os.environ, "LILLIPUT_HOME": str(home), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def stores(home):
     return [open_store(path) for path in sorted((home / "stores").iterdir())]
-
-
-# -- images -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ import numpy as np
 from pathlib import Path
 from lilliput.images import decode
 decode.cores = lambda: 4
-decode.rows_per_job = 1
+decode.ROWS_PER_JOB = 1
 paths = [Path(path) for path in sys.argv[1:]] 
 images = np.zeros((len(paths), 3, 32, 32), np.uint8)
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
@@ -247,9 +247,12 @@ def test_images_of_100_megapixels_are_read_one_at_a_time(tmp_path):
     write(tmp_path, files)
     done = subprocess.run(
         [sys.executable, "-c", SIZES, *(str(tmp_path / name) for name in files)],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
         env=os.environ | {"GLIBC_TUNABLES": TUNABLES},
-    )  # fmt: skip
+    )
     skipped, mib = map(int, done.stdout.split())
     assert skipped == 0
     assert mib < 1200, mib  # RGBA and RGB of 100 megapixels are 763 MiB
@@ -280,8 +283,11 @@ def test_a_header_cannot_have_gibibytes_built(tmp_path):
     name = "timm/eva02_enormous_patch14_clip_224"
     done = subprocess.run(
         [sys.executable, "-c", HEADER, str(tmp_path / "a.safetensors"), name],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     mib, said = done.stdout.split(" ", 1)
     assert "far larger than its weights" in said and int(mib) < 1200
 
@@ -295,7 +301,7 @@ def test_strips_of_a_large_image_give_what_the_whole_gives(monkeypatch):
     for image in (deep, clear, indexed, pixels(40, 50).convert("CMYK"), pixels(40, 50).convert("1")):
         whole = np.asarray(decode._rgb(image))
         with monkeypatch.context() as patch:
-            patch.setattr(decode, "strip_pixels", 300)
+            patch.setattr(decode, "STRIP_PIXELS", 300)
             assert np.array_equal(np.asarray(decode._rgb(image)), whole), image.mode
 
 
@@ -319,9 +325,6 @@ def test_a_file_that_became_a_pipe_or_vanished_after_it_was_listed_is_skipped(tm
         "b.png": "no regular file",
     }
     assert len(pool) == 2
-
-
-# -- folders ----------------------------------------------------------------------------------------------------------
 
 
 def closed(monkeypatch, *closed):
@@ -383,7 +386,7 @@ def test_folders_in_one_another_end_at_no_depth(tmp_path):
 
 def test_scans_count_whatever_pillow_calls_a_jpeg(tmp_path, monkeypatch):
     """With one more segment it is an MPO to Pillow."""
-    monkeypatch.setattr(decode, "most_scanned", 2 * 24 * 20)
+    monkeypatch.setattr(decode, "MOST_SCANNED", 2 * 24 * 20)
     whole = encoded(pixels(), "jpeg", progressive=True)
     frames = encoded(pixels(), "mpo", save_all=True, append_images=[pixels()], progressive=True)
     for content in (whole, frames):
@@ -415,9 +418,6 @@ def test_class_folders_that_would_be_called_alike_are_refused(tmp_path):
         folder.prepare(path=tmp_path / "photos", image_size=16)
 
 
-# -- names ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
 def test_names_are_written_out_where_a_terminal_would_obey_and_stay_where_not(name):
     assert not ORDERS.search(visible(name)) and "\n" not in visible(name)
@@ -428,8 +428,8 @@ def test_names_are_written_out_where_a_terminal_would_obey_and_stay_where_not(na
 @pytest.mark.parametrize("terminal", [True, False])
 def test_what_is_said_and_what_bars_show_is_not_obeyed(monkeypatch, capsys, terminal):
     shown = io.StringIO()
-    monkeypatch.setattr(progress, "console", Console(file=shown, force_terminal=terminal, highlight=False, width=300))
-    monkeypatch.setattr(progress, "seconds_between_lines", 0.0)
+    monkeypatch.setattr(progress, "CONSOLE", Console(file=shown, force_terminal=terminal, highlight=False, width=300))
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     for name in NAMES.values():
         progress.say(name)
         with progress.task(name, 3) as advance:
@@ -472,8 +472,11 @@ def test_a_folder_that_is_itself_called_so_is_learned_from(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "lilliput", "pretrain", "rotnet", "squeezenet", *map(str, words), *MACHINE],
             env={**os.environ, "LILLIPUT_HOME": str(tmp_path / "home"), "PYTHONPATH": os.pathsep.join(sys.path)},
-            cwd=tmp_path, capture_output=True, timeout=200, check=False,
-        )  # fmt: skip
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=200,
+            check=False,
+        )
         said = (done.stdout + done.stderr).decode()
         assert done.returncode == 0, said
         assert not ORDERS.search(said) and "skipped 1 of 9" in said

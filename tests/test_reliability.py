@@ -29,7 +29,7 @@ from lilliput.reports import compare
 from lilliput.reports.page import page
 from lilliput.reports.page.looks import looks_of, open_sample
 from lilliput.studies import results, verification
-from lilliput.system import files, records, signals
+from lilliput.system import files, locks, records, signals
 from lilliput.system.plan import Plan
 from lilliput.system.tensors import read_tensors
 from lilliput.techniques import byol, moco_v2
@@ -398,7 +398,7 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
-    with files.alone(next(tmp_path.glob("s/cells/*/log.jsonl")).parent):
+    with locks.alone(next(tmp_path.glob("s/cells/*/log.jsonl")).parent):
         pass
 
 
@@ -413,7 +413,7 @@ def test_a_second_process_on_a_run_is_refused_until_the_first_is_dead(scenes, tm
         assert second.returncode == 1 and f"in use by process {process.pid}" in second.stderr
         process.kill()
         process.communicate()
-    with files.alone(tmp_path / "run"):
+    with locks.alone(tmp_path / "run"):
         pass
 
 

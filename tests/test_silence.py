@@ -74,8 +74,12 @@ class Listener:
             (self.hook / name).write_text("")
         done = subprocess.run(
             [*wrapper, sys.executable, *words],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
         assert done.returncode == 0, done.stderr
         calls, processes = ((self.hook / name).read_text().splitlines() for name in ("calls", "processes"))
         return Heard(calls, len({line.split()[0] for line in processes}), done.stdout)
@@ -136,8 +140,11 @@ def test_the_listener_hears_a_call_from_a_process_of_a_process(listener):
     (listener.folder / "caller.py").write_text(CALL)
     heard = listener.run("caller.py")
     assert [line.split()[0] for line in heard.calls] == [
-        "socket.connect", "socket.sendto", "socket.bind", "socket.getaddrinfo",
-    ]  # fmt: skip
+        "socket.connect",
+        "socket.sendto",
+        "socket.bind",
+        "socket.getaddrinfo",
+    ]
     assert heard.processes >= 2
 
 

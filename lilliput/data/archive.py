@@ -31,11 +31,11 @@ def unpack(archive: Path, place: Path, names: Sequence[str], *, most_bytes: int)
         raise cannot_write(place, error) from error
 
 
-def _take(tar: tarfile.TarFile, place: Path, names: Sequence[str], room: int) -> None:
+def _take(tar: tarfile.TarFile, place: Path, names: Sequence[str], bytes_left: int) -> None:
     """Write each wanted file under its bare name, whatever folder the archive claims; follow and make no link."""
     for member in tar:
-        room -= member.size + tarfile.BLOCKSIZE
-        if room < 0 or member.size < 0:
+        bytes_left -= member.size + tarfile.BLOCKSIZE
+        if bytes_left < 0 or member.size < 0:
             raise tarfile.ReadError(f"{member.name} of {member.size} bytes is more than belongs there")
         name = PurePosixPath(member.name).name
         content = tar.extractfile(member) if name in names and member.isfile() else None

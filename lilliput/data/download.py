@@ -12,13 +12,14 @@ from pathlib import Path
 
 from lilliput.data.writing import cannot_write
 from lilliput.errors import BadData, LilliputError
-from lilliput.system.files import home, locked
+from lilliput.system.files import home
+from lilliput.system.locks import locked
 from lilliput.system.progress import say, task
 
-chunk_bytes = 1 << 20
-seconds_without_answer = 30
-pause_seconds = 1.0
-least_bytes, per_seconds = 2**16, 60.0  # a server that sends less is as good as one that does not answer
+CHUNK_BYTES = 1 << 20
+SECONDS_WITHOUT_ANSWER = 30
+PAUSE_SECONDS = 1.0
+LEAST_BYTES, PER_SECONDS = 2**16, 60.0  # a server that sends less is as good as one that does not answer
 
 
 class Broken(Exception):
@@ -38,7 +39,10 @@ def downloads() -> Iterator[Path]:
 
 
 def fetch(url: str, path: Path, *, size: int, md5: str, attempts: int = 3) -> Path:
-    """The file of `url` at `path`; gives up after so many attempts in a row that brought nothing new."""
+    """The file of `url` at `path`, of so many bytes and this MD5.
+
+    LilliputError after so many attempts in a row that brought nothing new; BadData where it is another file.
+    """
     if _size(path) == size and md5_of(path) == md5:
         return path
     part = path.with_name(path.name + ".part")
@@ -46,10 +50,10 @@ def fetch(url: str, path: Path, *, size: int, md5: str, attempts: int = 3) -> Pa
         part.parent.mkdir(parents=True, exist_ok=True)
         if part.exists() and _downloaded(url, part, size, attempts) != md5:
             part.unlink()  # begun at another time, perhaps with another version of the file
-        found = md5 if part.exists() else _downloaded(url, part, size, attempts)
-        if found != md5:
+        actual = md5 if part.exists() else _downloaded(url, part, size, attempts)
+        if actual != md5:
             part.unlink()
-            raise BadData(f"{url} came with MD5 {found} instead of {md5}: removed it; try again later")
+            raise BadData(f"{url} came with MD5 {actual} instead of {md5}: removed it; try again later")
         part.replace(path)
     except OSError as error:
         raise cannot_write(path.parent, error) from error
@@ -60,7 +64,7 @@ def md5_of(path: Path) -> str:
     """The MD5 of a file, with progress: the largest take some seconds."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file, task(f"checking {path.name}, MiB", _mebibytes(path.stat().st_size)) as advance:
-        while chunk := file.read(chunk_bytes):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             advance(1)
     return digest.hexdigest()
@@ -68,67 +72,88 @@ def md5_of(path: Path) -> str:
 
 def _downloaded(url: str, part: Path, size: int, attempts: int) -> str:
     """Download to `part` what is missing of it; its MD5."""
-    most, left = _size(part), attempts
+    longest, attempts_left = _size(part), attempts
     while True:
         try:
             if _size(part) < size:
                 _attempt(url, part, size)
             return md5_of(part)
         except Broken as error:
-            now = _size(part)
-            left = attempts if now > most else left - 1
-            most = max(most, now)
-            if left <= 0:
+            length = _size(part)
+            attempts_left = attempts if length > longest else attempts_left - 1
+            longest = max(longest, length)
+            if attempts_left <= 0:
                 raise LilliputError(f"cannot download {url}: {error}") from error
-            say(f"{url} broke off at {now / 2**20:.1f} MiB ({error}): trying again")
-            time.sleep(pause_seconds)
+            say(f"{url} broke off at {length / 2**20:.1f} MiB ({error}): trying again")
+            time.sleep(PAUSE_SECONDS)
 
 
 def _attempt(url: str, part: Path, size: int) -> None:
     """Append to `part` what is missing, or start anew when the server cannot give a range."""
-    have = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(request, timeout=seconds_without_answer)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if have and error.code == 416:  # it has less than we have: wrong, as the digest will tell
-            return
-        said = f"the server says {error.code} {' '.join(error.reason.split())}"
-        if error.code < 500:
-            raise LilliputError(f"cannot download {url}: {said}") from error
-        raise Broken(said) from error
-    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: sent on to what is no address
-        raise Broken(str(getattr(error, "reason", error)) or type(error).__name__) from error
-    with answer:
-        if answer.status == 206 and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise LilliputError(f"cannot download {url}: the server sent another part than asked; remove {part}")
-        left = size - have if answer.status == 206 else size
-        offered = getattr(answer, "length", None)  # None: the server does not say
-        if offered is not None and (offered > left or (offered < left and answer.status != 206)):
-            # another file, or a page that asks for a password: what is there already stays
-            raise LilliputError(f"cannot download {url}: the server offers {offered} bytes where {left} are wanted")
-        with (
-            part.open("ab" if answer.status == 206 else "wb") as file,
-            task(f"downloading {part.stem}, MiB", _mebibytes(left)) as advance,
-        ):
-            for chunk in _quick_enough(_chunks(answer), url):
-                file.write(chunk[:left])
-                advance(_mebibytes(left) - _mebibytes(left - len(chunk)))
-                left -= len(chunk)
-                if left < 0:
-                    break
-    if left < 0:
+    start = _size(part)
+    response = _response(url, start)
+    if response is None:
+        return
+    with response:
+        resumed = response.status == 206
+        missing = size - start if resumed else size
+        _check_offer(response, url, part, start, missing)
+        missing -= _receive(response, url, part, missing, resumed)
+    if missing < 0:
         part.unlink()
         raise BadData(f"{url} has more than the {size} bytes that it should have: removed it; try again later")
-    if left > 0:
-        raise Broken(f"{left} bytes are missing")
+    if missing > 0:
+        raise Broken(f"{missing} bytes are missing")
 
 
-def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+def _response(url: str, start: int) -> http.client.HTTPResponse | None:
+    """The server's answer to the wish for all from byte `start` on; None where it has less than that."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        return urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_ANSWER)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if start and error.code == 416:  # what we have is wrong, as the digest will tell
+            return None
+        reason = f"the server says {error.code} {' '.join(error.reason.split())}"
+        if error.code < 500:
+            raise LilliputError(f"cannot download {url}: {reason}") from error
+        raise Broken(reason) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: sent on to what is no address
+        raise Broken(str(getattr(error, "reason", error)) or type(error).__name__) from error
+
+
+def _check_offer(response: http.client.HTTPResponse, url: str, part: Path, start: int, missing: int) -> None:
+    """LilliputError where the server is about to send something else: what is there already stays."""
+    resumed = response.status == 206
+    if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        raise LilliputError(f"cannot download {url}: the server sent another part than asked; remove {part}")
+    offered = getattr(response, "length", None)  # None: the server does not say
+    if offered is not None and (offered > missing or (offered < missing and not resumed)):
+        # another file, or a page that asks for a password
+        raise LilliputError(f"cannot download {url}: the server offers {offered} bytes where {missing} are wanted")
+
+
+def _receive(response: http.client.HTTPResponse, url: str, part: Path, missing: int, resumed: bool) -> int:
+    """Write what comes to `part`, no more than is missing; how many bytes came, in excess too."""
+    received = 0
+    with (
+        part.open("ab" if resumed else "wb") as file,
+        task(f"downloading {part.stem}, MiB", _mebibytes(missing)) as advance,
+    ):
+        for chunk in _quick_enough(_chunks(response), url):
+            file.write(chunk[: missing - received])
+            advance(_mebibytes(missing - received) - _mebibytes(missing - received - len(chunk)))
+            received += len(chunk)
+            if received > missing:
+                break
+    return received
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     """What comes, as it comes: were a mebibyte waited for, a cut would lose the part of it that was there."""
     try:
-        while chunk := answer.read1(chunk_bytes):
+        while chunk := response.read1(CHUNK_BYTES):
             yield chunk
     except (OSError, http.client.HTTPException) as error:
         raise Broken(str(error) or type(error).__name__) from error
@@ -136,17 +161,17 @@ def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _quick_enough(chunks: Iterator[bytes], url: str) -> Iterator[bytes]:
     """The chunks, as long as they come at the least rate."""
-    began, came = time.monotonic(), 0
+    began, received = time.monotonic(), 0
     for chunk in chunks:
         yield chunk
-        came += len(chunk)
-        if time.monotonic() - began > per_seconds:
-            if came < least_bytes:
+        received += len(chunk)
+        if time.monotonic() - began > PER_SECONDS:
+            if received < LEAST_BYTES:
                 raise LilliputError(
-                    f"cannot download {url}: no more than {came} bytes in {per_seconds:.0f} s; what came is kept, and "
-                    f"the same command goes on"
+                    f"cannot download {url}: no more than {received} bytes in {PER_SECONDS:.0f} s; "
+                    f"what came is kept, and the same command goes on"
                 )
-            began, came = time.monotonic(), 0
+            began, received = time.monotonic(), 0
 
 
 def _size(path: Path) -> int:
@@ -154,4 +179,4 @@ def _size(path: Path) -> int:
 
 
 def _mebibytes(size: int) -> int:
-    return -(-size // chunk_bytes)
+    return -(-size // CHUNK_BYTES)

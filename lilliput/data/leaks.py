@@ -65,26 +65,29 @@ def find(data: Data, *, near: int | None = NEAR) -> list[Leak]:
         leaks = []
         for where, store in places.items():
             nearest = _Nearest(len(data.test), len(store))
-            other = _look(store, frequencies, advance)
-            _offer_exact(nearest, test, other)
+            looks = _look(store, frequencies, advance)
+            _offer_exact(nearest, test, looks)
             if near is not None:
-                _offer_near(nearest, test, other, near, advance)
-            leaks += [Leak(row, where, there, max(rank - 1, 0), rank == 0) for row, there, rank in nearest.pairs()]
+                _offer_near(nearest, test, looks, near, advance)
+            leaks += [
+                Leak(test_row, where, row, max(rank - 1, 0), rank == 0) for test_row, row, rank in nearest.pairs()
+            ]
     return sorted(leaks)
 
 
 def without(data: Data, leaks: list[Leak]) -> Data:
     """The same data, whose pool and training images lack those that leak; the test images stay, so figures compare."""
-    left = {where: _left(store, where, leaks) for where, store in _places(data).items()}
+    clean = {where: _without(store, where, leaks) for where, store in _places(data).items()}
     if data.train is None:
-        return data._replace(pool=left["pool"])
-    return data._replace(pool=left["pool"], train=left.get("train", left["pool"]))
+        return data._replace(pool=clean["pool"])
+    return data._replace(pool=clean["pool"], train=clean.get("train", clean["pool"]))
 
 
 def summary(data: Data, leaks: list[Leak]) -> list[str]:
     """A line for the pool and one for the training images, where they leak: how many, and the first by name."""
-    assert data.test is not None or not leaks
-    return [_line(where, data.test, store, some) for where, store, some in _by_place(data, leaks) if some]
+    if data.test is None:
+        return []
+    return [_line(where, data.test, store, there) for where, store, there in _by_place(data, leaks) if there]
 
 
 def names(store: Images, rows: Any) -> list[str]:
@@ -106,22 +109,22 @@ def _by_place(data: Data, leaks: list[Leak]) -> Iterator[tuple[str, Images, list
         yield where, store, [leak for leak in leaks if leak.where == where]
 
 
-def _left(store: Images, where: str, leaks: list[Leak]) -> Images:
+def _without(store: Images, where: str, leaks: list[Leak]) -> Images:
     """The store itself where nothing leaks: its digest, and so its runs, remain."""
-    gone = [leak.row for leak in leaks if leak.where == where]
-    return store.take(np.setdiff1d(np.arange(len(store)), gone)) if gone else store
+    leaking = [leak.row for leak in leaks if leak.where == where]
+    return store.take(np.setdiff1d(np.arange(len(store)), leaking)) if leaking else store
 
 
-def _line(where: str, test: Any, store: Images, leaks: list[Leak]) -> str:
+def _line(where: str, test: Images, store: Images, leaks: list[Leak]) -> str:
     leaked = {leak.test_row for leak in leaks}
     same = {leak.test_row for leak in leaks if leak.exact}
     first = leaks[:NAMED]
-    ours, theirs = names(test, [leak.test_row for leak in first]), names(store, [leak.row for leak in first])
-    named = ", ".join(f"{one} is {other}" for one, other in zip(ours, theirs, strict=True))
+    tests, copies = names(test, [leak.test_row for leak in first]), names(store, [leak.row for leak in first])
+    examples = ", ".join(f"{test_name} is {copy}" for test_name, copy in zip(tests, copies, strict=True))
     place = "the pool" if where == "pool" else "the training images"
     return (
         f"{len(leaked)} of {len(test)} test images are in {place}, {len(same)} with the same pixels and "
-        f"{len(leaked) - len(same)} nearly: {named}{', ...' if len(leaks) > NAMED else ''}"
+        f"{len(leaked) - len(same)} nearly: {examples}{', ...' if len(leaks) > NAMED else ''}"
     )
 
 
@@ -192,12 +195,12 @@ class _Nearest:
         """Pairs, any of which may be nearer than what is known."""
         order = np.argsort(-ranks.astype(np.int64), kind="stable")  # the nearest is written last, and stays
         tests, rows, ranks = tests[order], rows[order], ranks[order]
-        for best, mine, theirs, keys in (
-            (self.test_rank, self.row_of, rows, tests),
-            (self.row_rank, self.test_of, tests, rows),
+        for best, partner, keys, partners in (
+            (self.test_rank, self.row_of, tests, rows),
+            (self.row_rank, self.test_of, rows, tests),
         ):
             nearer = ranks < best[keys]
-            mine[keys[nearer]], best[keys[nearer]] = theirs[nearer], ranks[nearer]
+            partner[keys[nearer]], best[keys[nearer]] = partners[nearer], ranks[nearer]
 
     def pairs(self) -> Iterator[tuple[int, int, int]]:
         """(test row, row, rank), each once."""
@@ -207,10 +210,10 @@ class _Nearest:
         yield from {*of_rows, *of_tests}
 
 
-def _offer_exact(nearest: _Nearest, test: Looks, other: Looks) -> None:
-    tests, rows = _first_equal(other.digests, test.digests)
+def _offer_exact(nearest: _Nearest, test: Looks, store: Looks) -> None:
+    tests, rows = _first_equal(store.digests, test.digests)
     nearest.offer(tests, rows, np.zeros(len(tests), dtype=np.uint8))
-    rows, tests = _first_equal(test.digests, other.digests)
+    rows, tests = _first_equal(test.digests, store.digests)
     nearest.offer(tests, rows, np.zeros(len(tests), dtype=np.uint8))
 
 
@@ -222,22 +225,22 @@ def _first_equal(these: np.ndarray, those: np.ndarray) -> tuple[np.ndarray, np.n
     return first[places[here]], here
 
 
-def _offer_near(nearest: _Nearest, test: Looks, other: Looks, near: int, advance: Any) -> None:
+def _offer_near(nearest: _Nearest, test: Looks, store: Looks, near: int, advance: Any) -> None:
     """Block by block: the pairs whose hashes are near, either way round, and whose patterns are alike."""
-    ours, theirs = _not_flat(test), _not_flat(other)
-    patterns = test.patterns[ours]
-    ways = (test.hashes[ours], patterns), (test.mirrored[ours], _flipped(patterns))
-    for first in range(0, len(theirs), BLOCK):
-        block = theirs[first : first + BLOCK]
+    test_rows, store_rows = _not_flat(test), _not_flat(store)
+    patterns = test.patterns[test_rows]
+    ways = (test.hashes[test_rows], patterns), (test.mirrored[test_rows], _flipped(patterns))
+    for first in range(0, len(store_rows), BLOCK):
+        block = store_rows[first : first + BLOCK]
         for hashes, turned in ways:
-            bits = np.bitwise_count(other.hashes[block][:, None] ^ hashes)  # uint8 [block, M]
+            bits = np.bitwise_count(store.hashes[block][:, None] ^ hashes)  # uint8 [block, M]
             close = bits <= near
-            # one product for all that is close to anything: bounded, even where all images are alike
+            # a single product for all that is close to anything: bounded, even where all images are alike
             rows, tests = np.flatnonzero(close.any(1)), np.flatnonzero(close.any(0))
-            alike = other.patterns[block[rows]] @ turned[tests].T >= LIKENESS
-            some, with_these = np.nonzero(alike & close[np.ix_(rows, tests)])
-            some, with_these = rows[some], tests[with_these]
-            nearest.offer(ours[with_these], block[some], bits[some, with_these] + 1)
+            alike = store.patterns[block[rows]] @ turned[tests].T >= LIKENESS
+            row, test_place = np.nonzero(alike & close[np.ix_(rows, tests)])
+            row, test_place = rows[row], tests[test_place]
+            nearest.offer(test_rows[test_place], block[row], bits[row, test_place] + 1)
         advance(len(block))
 
 

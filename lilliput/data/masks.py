@@ -8,14 +8,14 @@ import functools
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lilliput.data.store import Images, Subset
+from lilliput.data.tree import File, images_below
 from lilliput.errors import BadData
 
-most_bytes = 2**30  # of an archive, unpacked: a small one can hold any number of zeros
+MOST_BYTES = 2**30  # of an archive, unpacked: a small one can hold any number of zeros
 
 
 def masks_of(store: Images) -> np.ndarray | None:
@@ -30,38 +30,39 @@ def masks_of(store: Images) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=8)
 def _beside(source: str, count: int, size: int) -> np.ndarray | None:
-    from lilliput.data.tree import images_below
-
+    """As `masks_of`, from the file beside the folder that a store was made of."""
     folder = Path(source)
-    file = folder.parent / "masks.npz"
-    if not file.is_file() or not folder.is_dir():
+    archive = folder.parent / "masks.npz"
+    if not archive.is_file() or not folder.is_dir():
         return None
     try:
-        index, packed = _arrays(file, f"{folder.name}_index", f"{folder.name}_mask")
+        index, packed = _arrays(archive, f"{folder.name}_index", f"{folder.name}_mask")
     except Exception as error:  # what a damaged archive makes numpy raise is not documented
-        raise BadData(f"{file} holds no masks of {folder.name} ({error}); see lilliput/masks.py, or move it") from None
+        raise BadData(
+            f"{archive} holds no masks of {folder.name} ({error}); see lilliput/data/masks.py, or move it"
+        ) from None
     side = math.isqrt(packed.shape[1] * 8)
     grids = np.unpackbits(packed, axis=1)[:, : side * side].reshape(-1, side, side)
-    numbers = {int(number): row for row, number in enumerate(index)}
+    rows = {int(number): row for row, number in enumerate(index)}
     files = images_below(folder)
     if len(files) != count:  # some could not be read: which, the store no longer knows
         return None
     masks = np.zeros((count, size, size), dtype=np.uint8)
     nearest = (np.arange(size) * side) // size
-    for place, image in enumerate(files):
-        row = numbers.get(_number(image))
+    for place, file in enumerate(files):
+        row = rows.get(_number(file))
         if row is not None:
             masks[place] = grids[row][nearest[:, None], nearest]
     return masks
 
 
-def _arrays(file: Path, *names: str) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(path: Path, *names: str) -> tuple[np.ndarray, np.ndarray]:
     """The two arrays of these names, of the kinds and shapes that they must have."""
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(path) as archive:
         unpacked = sum(archive.getinfo(f"{name}.npy").file_size for name in names)
-    if unpacked > most_bytes:
+    if unpacked > MOST_BYTES:
         raise ValueError(f"{unpacked >> 20} MiB")
-    with np.load(file, allow_pickle=False) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         index, packed = (arrays[name] for name in names)
     if index.dtype.kind not in "iu" or packed.dtype != np.uint8 or packed.ndim != 2 or not packed.shape[1]:
         raise ValueError(f"{index.dtype} {index.shape} and {packed.dtype} {packed.shape}")
@@ -70,6 +71,7 @@ def _arrays(file: Path, *names: str) -> tuple[np.ndarray, np.ndarray]:
     return index, packed
 
 
-def _number(file: Any) -> int:
+def _number(file: File) -> int:
+    """What its name is, -1 where that is no number."""
     stem = Path(file.name).stem
     return int(stem) if stem.isdecimal() else -1

@@ -6,7 +6,6 @@ whole or not at all, and never changed afterwards.
 
 import errno
 import hashlib
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,25 +14,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
 
+from lilliput.data.manifest import digest_of, read_manifest, what_is_wrong
 from lilliput.errors import BadData, BadSetting, Unreadable
-from lilliput.system.progress import task
-from lilliput.system.records import read_json
 
 if TYPE_CHECKING:
     import torch
 
-
-format_version = 1
-default_size = 96
-smallest_size, largest_size = 8, 2048
-chunk_bytes = 1 << 24
+DEFAULT_SIZE = 96
+SMALLEST_SIZE, LARGEST_SIZE = 8, 2048
 
 
 class Images(ABC):
     """Square images in the order of their rows, with labels and masks where they have them."""
 
-    folder: Path
-    manifest: dict[str, Any]
+    folder: Path  # of the store that they are from
+    manifest: dict[str, Any]  # of that store
     digest: str  # of all that they hold
     _labels: np.ndarray | None
 
@@ -100,11 +95,11 @@ class Images(ABC):
 
 @final
 class Store(Images):
-    """A dataset at rest, opened read-only by `open_store`."""
+    """A folder of images, opened by `open_store`; pickled by its path."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], arrays: dict[str, np.ndarray]):
         self.folder, self.manifest, self.digest = folder, manifest, manifest["digest"]
-        self._images, self._labels, self._masks = (arrays.get(name) for name in ("images", "labels", "masks"))
+        self._images, self._labels, self._masks = arrays["images"], arrays.get("labels"), arrays.get("masks")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,7 +111,7 @@ class Store(Images):
     @property
     def images(self) -> np.ndarray:
         """A memory map."""
-        return self._images  # type: ignore[return-value]
+        return self._images
 
     @property
     def masks(self) -> np.ndarray | None:
@@ -199,9 +194,9 @@ class Data(NamedTuple):
 
 
 def open_store(folder: str | os.PathLike) -> Store:
-    """The store in `folder`; BadData when it is missing, torn or of another format."""
+    """The store in `folder`, read-only; BadData when it is missing, torn or of another format."""
     folder = Path(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     try:
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in manifest["shapes"]}
     except Exception as error:  # what a damaged file makes numpy raise is not documented
@@ -210,22 +205,19 @@ def open_store(folder: str | os.PathLike) -> Store:
         raise BadData(f"the store {folder} is torn ({error}); remove it and prepare the data again") from error
     if "labels" in arrays:
         arrays["labels"] = np.array(arrays["labels"])  # small, and every probe reads all of them
-    if wrong := _wrong(manifest, arrays):
+    if wrong := what_is_wrong(manifest, arrays):
         raise BadData(f"the store {folder} is torn: {wrong}; remove it and prepare the data again")
     return Store(folder, manifest, arrays)
 
 
 def checked_store(folder: str | os.PathLike) -> Store:
-    """As `open_store`, after every pixel and label has been compared with the digest."""
+    """As `open_store`; BadData too when a pixel or label is not what was written: a disk tells nobody of lost bits."""
     store = open_store(folder)
-    _check_digest(store)
+    named = {"images": store.images, "labels": store.labels if store.is_labelled else None, "masks": store.masks}
+    arrays = {name: rows for name, rows in named.items() if rows is not None}
+    if digest_of(arrays, f"checking {store.folder.name}") != store.digest:
+        raise BadData(f"the store {store.folder} is damaged: its digest is not that of its images")
     return store
-
-
-def fingerprint(key: Any) -> str:
-    """A short digest of anything that JSON can write; changes with the format of stores."""
-    text = json.dumps([format_version, key], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def spaced(count: int, limit: int | None) -> np.ndarray:
@@ -238,11 +230,11 @@ def spaced(count: int, limit: int | None) -> np.ndarray:
 
 
 def chosen_size(image_size: int | None, own: int) -> int:
-    """The side of the stored squares: as asked, else `default_size`, or the data's own when that is smaller."""
+    """The side of the stored squares: as asked, else DEFAULT_SIZE, or the data's own when that is smaller."""
     if image_size is None:
-        return max(smallest_size, min(default_size, own))
-    if not smallest_size <= image_size <= largest_size:
-        raise BadSetting(f"image size {image_size} is outside {smallest_size} to {largest_size} pixels")
+        return max(SMALLEST_SIZE, min(DEFAULT_SIZE, own))
+    if not SMALLEST_SIZE <= image_size <= LARGEST_SIZE:
+        raise BadSetting(f"image size {image_size} is outside {SMALLEST_SIZE} to {LARGEST_SIZE} pixels")
     return image_size
 
 
@@ -256,70 +248,3 @@ def _row_numbers(indices: Any) -> Any:
     if indices.dtype == bool:
         return np.flatnonzero(indices)
     return indices if len(indices) else indices.astype(np.int64)  # numpy takes an empty list for floats
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not (folder / "manifest.json").is_file():
-        raise BadData(f"no store in {folder}; prepare the data first")
-    manifest = read_json(folder / "manifest.json")
-    found = manifest.get("format")
-    if found != format_version:
-        raise BadData(f"the store {folder} has format {found!r}, this version reads {format_version}; prepare again")
-    missing = {"name", "split", "source", "image_size", "count", "classes", "digest", "shapes", "skipped"} - set(
-        manifest
-    )
-    if missing:
-        raise BadData(f"the store {folder} is torn: its manifest lacks {', '.join(sorted(missing))}; prepare again")
-    kinds: dict[str, Any] = dict.fromkeys(("name", "split", "source", "digest"), str)
-    kinds |= {"shapes": dict, "skipped": list, "classes": list | None}
-    if odd := [name for name, kind in kinds.items() if not isinstance(manifest[name], kind)]:
-        raise BadData(f"the store {folder} is torn: its manifest's {odd[0]} is {manifest[odd[0]]!r}; prepare again")
-    if strange := sorted(set(manifest["shapes"]) - {"images", "labels", "masks"}):
-        raise BadData(f"the store {folder} is torn: its manifest names an array {strange[0]!r}; prepare again")
-    return manifest
-
-
-def _wrong(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> str | None:
-    """What about the arrays cannot be, or None."""
-    if "images" not in arrays:
-        return "it has no images"
-    images, labels, classes = arrays["images"], arrays.get("labels"), manifest["classes"]
-    count, size = len(images) if images.ndim else 0, images.shape[-1] if images.ndim else 0
-    shapes = {"images": (count, 3, size, size), "labels": (count,), "masks": (count, size, size)}
-    for name, array in arrays.items():
-        kind = np.int64 if name == "labels" else np.uint8
-        if list(array.shape) != manifest["shapes"][name] or array.shape != shapes[name] or array.dtype != kind:
-            return f"{name}.npy is {array.dtype} {list(array.shape)}"
-    if not images.size:
-        return "it is empty"
-    if labels is not None and classes is not None and not (labels.min() >= 0 and labels.max() < len(classes)):
-        return f"labels from {labels.min()} to {labels.max()} for {len(classes)} classes"
-    if classes is not None and not all(isinstance(name, str) for name in classes):
-        return "its classes are no names"
-    return None
-
-
-def digest_of(arrays: dict[str, np.ndarray], what: str) -> str:
-    digest = hashlib.sha256()
-    with task(what, sum(len(rows) for rows in arrays.values())) as advance:
-        for name in sorted(arrays):
-            rows = arrays[name]
-            digest.update(f"{name} {rows.dtype} {rows.shape}".encode())
-            step = _rows_per_chunk(rows)
-            for start in range(0, len(rows), step):
-                chunk = np.ascontiguousarray(rows[start : start + step])
-                digest.update(chunk.data)
-                advance(len(chunk))
-    return digest.hexdigest()
-
-
-def _check_digest(store: Store) -> None:
-    """BadData unless every pixel and label is what was written: a disk that loses bits tells nobody."""
-    named = {"images": store.images, "labels": store.labels if store.is_labelled else None, "masks": store.masks}
-    arrays = {name: rows for name, rows in named.items() if rows is not None}
-    if digest_of(arrays, f"checking {store.folder.name}") != store.digest:
-        raise BadData(f"the store {store.folder} is damaged: its digest is not that of its images")
-
-
-def _rows_per_chunk(rows: np.ndarray) -> int:
-    return max(1, chunk_bytes // max(1, rows[:1].nbytes))

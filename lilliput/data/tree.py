@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lilliput.data.store import Images, fingerprint, spaced
+from lilliput.data.manifest import fingerprint
+from lilliput.data.store import Images, spaced
 from lilliput.errors import BadData
-from lilliput.images.decode import extensions
+from lilliput.images.decode import EXTENSIONS
 from lilliput.system.progress import say
 
 
@@ -30,15 +31,19 @@ class Part(NamedTuple):
     def labels(self) -> list[int] | None:
         if self.classes is None:
             return None
-        number = {name: label for label, name in enumerate(self.classes)}
-        return [number[_class_of(file)] for file in self.files]
+        numbers = {name: label for label, name in enumerate(self.classes)}
+        return [numbers[_class_of(file)] for file in self.files]
+
+    def limited(self, limit: int | None) -> "Part":
+        """At most so many of the files, evenly spaced."""
+        return self._replace(files=[self.files[row] for row in spaced(len(self.files), limit)])
 
 
 def images_below(root: Path) -> list[File]:
     """All images below `root`, at any depth, sorted by name; BadData when there are none."""
     files = _listed([root])[root]
     if not files:
-        raise BadData(f"no images in {root}: looked for {' '.join(extensions)}, at any depth")
+        raise BadData(f"no images in {root}: looked for {' '.join(EXTENSIONS)}, at any depth")
     return files
 
 
@@ -49,9 +54,9 @@ def names_of(store: Images) -> list[str] | None:
         return None
     count = len(store) + len(skipped)
     for part in _parts_of(root, store.manifest["classes"]):
-        few = part._replace(files=[part.files[row] for row in spaced(len(part.files), count)])
-        if store.folder.name.endswith(fingerprint(key_of(few, store.image_size))):
-            return [file.name for file in few.files if file.name not in skipped]
+        taken = part.limited(count)
+        if store.folder.name.endswith(fingerprint(key_of(taken, store.image_size))):
+            return [file.name for file in taken.files if file.name not in skipped]
     return None
 
 
@@ -65,35 +70,35 @@ def _parts_of(root: Path, classes: list[str] | None) -> Iterator[Part]:
 
 
 def _listed(roots: Sequence[Path]) -> dict[Path, list[File]]:
-    """The images below each of `roots`, sorted by name; folders that cannot be read are told together."""
-    closed: list[OSError] = []
-    found = {root: sorted(_walked(root, closed.append)) for root in roots}
-    if closed:
-        more = " ..." if len(closed) > 1 else ""
-        say(f"passed over {len(closed)} folders: {closed[0].filename!r} ({closed[0].strerror}){more}")
-    return found
+    """The images below each of `roots`, sorted by name; folders that cannot be read are named in one line."""
+    unreadable: list[OSError] = []
+    files = {root: sorted(_walked(root, unreadable.append)) for root in roots}
+    if unreadable:
+        first, more = unreadable[0], " ..." if len(unreadable) > 1 else ""
+        say(f"passed over {len(unreadable)} folders: {first.filename!r} ({first.strerror}){more}")
+    return files
 
 
-def _walked(root: Path, closed: Callable[[OSError], None]) -> Iterator[File]:
-    left = [""]
-    while left:  # os.walk's own stack ends at a thousand folders in one another
-        inside = left.pop()
+def _walked(root: Path, on_error: Callable[[OSError], None]) -> Iterator[File]:
+    to_visit = [""]
+    while to_visit:  # os.walk's own stack ends at a thousand folders in one another
+        inside = to_visit.pop()
         try:
             entries = list(os.scandir(root / inside))
         except OSError as error:
-            closed(error)
+            on_error(error)
             continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                left += [f"{inside}{entry.name}/"] if not entry.name.startswith(".") else []
+                to_visit += [f"{inside}{entry.name}/"] if not entry.name.startswith(".") else []
             elif _is_image(entry.name):
                 with suppress(OSError):  # a link to nowhere
-                    about = entry.stat()
-                    if stat.S_ISREG(about.st_mode):  # opening a pipe would wait for ever
-                        yield File(inside + entry.name, about.st_size, about.st_mtime_ns)
+                    status = entry.stat()
+                    if stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                        yield File(inside + entry.name, status.st_size, status.st_mtime_ns)
 
 
-def labelled(root: Path) -> tuple[Part, Part] | tuple[None, None]:
+def labelled_parts(root: Path) -> tuple[Part, Part] | tuple[None, None]:
     """The train and test parts of `root`, checked before anything is decoded; nothing when it has neither."""
     train, test = root / "train", root / "test"
     if not os.path.isdir(train) and not os.path.isdir(test):
@@ -106,8 +111,8 @@ def labelled(root: Path) -> tuple[Part, Part] | tuple[None, None]:
             )
     parts = _classified(train), _classified(test)
     trained, tested = (set(part.classes or ()) for part in parts)
-    refuse(tested - trained, f"in {test} but not in {train}: nothing to learn it from")
-    refuse(trained - tested, f"in {train} but not in {test}: it cannot be judged")
+    refuse_classes(tested - trained, f"in {test} but not in {train}: nothing to learn it from")
+    refuse_classes(trained - tested, f"in {train} but not in {test}: it cannot be judged")
     return parts
 
 
@@ -125,7 +130,7 @@ def _classified(folder: Path) -> Part:
             f"or give {folder} itself to learn without labels"
         )
     if not files:
-        raise BadData(f"no images in the class folders of {folder}: looked for {' '.join(extensions)}")
+        raise BadData(f"no images in the class folders of {folder}: looked for {' '.join(EXTENSIONS)}")
     if loose:
         say(f"passed over {len(loose)} images directly in {folder}, which have no class: {loose[0]!r} ...")
     return Part(folder, sorted(files), sorted({_class_of(file) for file in files}))
@@ -144,17 +149,20 @@ def _refuse_within(folder: Path, roots: list[Path]) -> None:
         seen[own] = root
 
 
-def refuse(classes: set[str], why: str) -> None:
+def refuse_classes(classes: set[str], why: str) -> None:
+    """BadData naming some of the classes, if there are any."""
     if classes:
         names = ", ".join(map(repr, sorted(classes)[:5])) + (", ..." if len(classes) > 5 else "")
         raise BadData(f"class {names} is {why}")
 
 
 def key_of(part: Part, size: int) -> list:
+    """What determines the content of a store of the part at this image size."""
     return [str(part.root), part.files, part.classes, size]
 
 
 def existing_folder(path: str | os.PathLike) -> Path:
+    """The folder's full path; BadData where there is none, or none that can be read."""
     folder = Path(os.path.expanduser(path))
     if not os.path.exists(folder):
         raise BadData(f"no folder {folder}")
@@ -172,7 +180,7 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 
 
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(extensions) and not name.startswith(".")
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def _class_of(file: File) -> str:

@@ -9,32 +9,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from lilliput.data.manifest import FORMAT_VERSION, digest_of, fingerprint, rows_per_chunk
+from lilliput.data.store import Store, checked_store, open_store
 from lilliput.errors import BadData, LilliputError
-from lilliput.system.files import set_aside, sync
+from lilliput.system.files import home, set_aside, sync
 from lilliput.system.progress import say
 from lilliput.system.records import write_json
 
-if TYPE_CHECKING:
-    pass
+SECONDS_UNTIL_ABANDONED = 24 * 3600
 
-from lilliput.data.store import (
-    Store,
-    _rows_per_chunk,
-    checked_store,
-    digest_of,
-    fingerprint,
-    format_version,
-    open_store,
-)
-from lilliput.system.files import home
-
-seconds_until_abandoned = 24 * 3600
-
-Fill = Callable[[np.ndarray, np.ndarray | None], dict[int, dict[str, str]] | None]
+Skipped = dict[int, dict[str, str]]  # rows that had to be given up: {row: {"file": ..., "reason": ...}}
+Fill = Callable[[np.ndarray, np.ndarray | None], Skipped | None]
 
 
 def write_store(
@@ -50,48 +39,42 @@ def write_store(
     classes: Sequence[str] | None = None,
     masks: bool = False,
 ) -> Store:
-    """Write a store whole, or leave nothing.
+    """Write a store whole, or leave nothing; BadData where nothing of it can be read.
 
-    `fill(images, masks)` writes all rows of two arrays of zeros, [count, 3, H, H] and [count, H, H] (None without
-    masks). It may return the rows it had to give up, {row: {"file": ..., "reason": ...}}: those are left out.
+    `fill(images, masks)` writes all rows of two arrays of zeros, uint8 [count, 3, H, H] and [count, H, H] (None
+    without masks). It may return the rows it had to give up: those are left out.
     """
     if count < 1:
         raise BadData(f"no images in {source}")
     if labels is not None and len(labels) != count:
         raise BadData(f"{len(labels)} labels for {count} images in {source}")
     folder = Path(folder)
-    shapes: dict[str, tuple[int, ...]] = {"images": (count, 3, image_size, image_size)}
-    if masks:
-        shapes["masks"] = (count, image_size, image_size)
     with _whole_or_nothing(folder) as draft:
-        arrays = {array: _zeros(draft / f"{array}.npy", shape) for array, shape in shapes.items()}
-        try:
-            skipped = fill(arrays["images"], arrays.get("masks")) or {}
-        except OSError as error:
-            raise BadData(f"cannot read {source}: {error}") from error
-        kept = np.setdiff1d(np.arange(count), list(skipped))
+        arrays = _zeros_for(draft, count, image_size, masks)
+        skipped = _filled(arrays, fill, source)
         _report(skipped, count, source)
+        rows = np.setdiff1d(np.arange(count), list(skipped))
         if skipped:
-            arrays = {array: _only(draft / f"{array}.npy", rows, kept) for array, rows in arrays.items()}
+            arrays = {array: _only(draft / f"{array}.npy", whole, rows) for array, whole in arrays.items()}
         if labels is not None:
-            arrays["labels"] = np.asarray(labels, dtype=np.int64)[kept]
+            arrays["labels"] = np.asarray(labels, dtype=np.int64)[rows]
             np.save(draft / "labels.npy", arrays["labels"])
         manifest = {
-            "format": format_version,
+            "format": FORMAT_VERSION,
             "name": name,
             "split": split,
             "source": source,
             "image_size": image_size,
-            "count": len(kept),
+            "count": len(rows),
             "classes": None if classes is None else list(classes),
             "digest": digest_of(arrays, f"checking {name} {split}"),
-            "shapes": {array: list(rows.shape) for array, rows in arrays.items()},
+            "shapes": {array: list(values.shape) for array, values in arrays.items()},
             "skipped": [skipped[row] for row in sorted(skipped)],
         }
         write_json(draft / "manifest.json", manifest)
-        for rows in arrays.values():
-            if isinstance(rows, np.memmap):
-                rows.flush()
+        for values in arrays.values():
+            if isinstance(values, np.memmap):
+                values.flush()
     return open_store(folder)
 
 
@@ -118,7 +101,7 @@ def at_rest(*, name: str, split: str, key: Any) -> Store | None:
 
 
 def cannot_write(folder: Path, error: OSError) -> LilliputError:
-    """What to tell the user when the disk is full or closed to them."""
+    """For when the disk is full or closed to the user."""
     reason = error.strerror or str(error)
     return LilliputError(
         f"cannot write in {folder}: {reason}; make room there, or set $LILLIPUT_HOME to another folder"
@@ -168,17 +151,25 @@ def _take_place(draft: Path, folder: Path) -> None:
 
 def _remove_abandoned(folder: Path) -> None:
     """Remove what killed processes left behind; a live one touches its folder far more often than daily."""
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        if time.time() - left.stat().st_mtime > seconds_until_abandoned:
-            shutil.rmtree(left, ignore_errors=True)
+    for draft in folder.parent.glob(f".{folder.name}.*"):
+        if time.time() - draft.stat().st_mtime > SECONDS_UNTIL_ABANDONED:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _zeros_for(draft: Path, count: int, size: int, masks: bool) -> dict[str, np.ndarray]:
+    """The arrays that `fill` fills."""
+    arrays = {"images": _zeros(draft / "images.npy", (count, 3, size, size))}
+    if masks:
+        arrays["masks"] = _zeros(draft / "masks.npy", (count, size, size))
+    return arrays
 
 
 def _zeros(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A new memory map whose room on the disk is really there: a full disk found later would kill the process."""
     free = shutil.disk_usage(path.parent).free
-    wanted = int(np.prod(shape))
-    if wanted > free:
-        raise OSError(errno.ENOSPC, f"{wanted / 2**30:.1f} GiB wanted, {free / 2**30:.1f} GiB free")
+    needed = int(np.prod(shape))
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{needed / 2**30:.1f} GiB wanted, {free / 2**30:.1f} GiB free")
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
@@ -186,21 +177,29 @@ def _zeros(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _only(path: Path, rows: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Replace the memory map at `path` by one that holds the `kept` rows only."""
-    shorter = _zeros(path.with_suffix(".kept"), (len(kept), *rows.shape[1:]))
-    step = _rows_per_chunk(rows)
-    for start in range(0, len(kept), step):
-        shorter[start : start + step] = rows[kept[start : start + step]]
-    path.with_suffix(".kept").replace(path)
+def _filled(arrays: dict[str, np.ndarray], fill: Fill, source: str) -> Skipped:
+    try:
+        return fill(arrays["images"], arrays.get("masks")) or {}
+    except OSError as error:
+        raise BadData(f"cannot read {source}: {error}") from error
+
+
+def _only(path: Path, whole: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Replace the memory map at `path` by one that holds these rows of it only."""
+    new_path = path.with_suffix(".kept")
+    shorter = _zeros(new_path, (len(rows), *whole.shape[1:]))
+    step = rows_per_chunk(whole)
+    for start in range(0, len(rows), step):
+        shorter[start : start + step] = whole[rows[start : start + step]]
+    new_path.replace(path)
     return shorter
 
 
-def _report(skipped: dict[int, dict[str, str]], count: int, source: str) -> None:
+def _report(skipped: Skipped, count: int, source: str) -> None:
     if not skipped:
         return
     first = skipped[min(skipped)]
-    named = f"{first['file']!r} ({first['reason']})"
+    example = f"{first['file']!r} ({first['reason']})"
     if len(skipped) == count:
-        raise BadData(f"none of the {count} images in {source} can be read; the first, {named}")
-    say(f"skipped {len(skipped)} of {count} images in {source}: {named}{' ...' if len(skipped) > 1 else ''}")
+        raise BadData(f"none of the {count} images in {source} can be read; the first, {example}")
+    say(f"skipped {len(skipped)} of {count} images in {source}: {example}{' ...' if len(skipped) > 1 else ''}")

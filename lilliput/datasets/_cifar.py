@@ -17,8 +17,8 @@ from lilliput.errors import BadData, LilliputError
 from lilliput.images.decode import fill_from_array
 from lilliput.system.files import home
 
-side = 32
-unpacked_bytes = 200_000_000  # of an archive, at most: 60,000 images with labels and names
+SIDE = 32
+UNPACKED_BYTES = 200_000_000  # of an archive, at most: 60,000 images with labels and names
 
 
 class Kind(NamedTuple):
@@ -33,7 +33,7 @@ def prepare(
     kind: Kind, *, folder: str | os.PathLike | None = None, image_size: int | None = None, limit: int | None = None
 ) -> Data:
     """Stores of one kind of CIFAR; its training images are the pool."""
-    size = chosen_size(image_size, side)
+    size = chosen_size(image_size, SIDE)
     root = _downloaded(kind) if folder is None else _given(kind, Path(folder).expanduser())
     train, test = _store(kind, root, "train", size, None), _store(kind, root, "test", size, None)
     if limit is None or limit >= len(train):
@@ -100,7 +100,7 @@ def _downloaded(kind: Kind) -> Path:
                 fetch(theirs.url, archive, size=kind.archive_bytes, md5=theirs.tgz_md5)
             except LilliputError as error:
                 raise LilliputError(f"{error}; or unpack it in {root}, or in a folder given as `folder`") from error
-            unpack(archive, root / kind.folder, kind.files, most_bytes=unpacked_bytes)
+            unpack(archive, root / kind.folder, kind.files, most_bytes=UNPACKED_BYTES)
     return root.resolve()
 
 

@@ -8,7 +8,7 @@ import os
 from lilliput.data.store import Data
 from lilliput.datasets import _cifar
 
-kind = _cifar.Kind(
+KIND = _cifar.Kind(
     name="cifar100",
     torchvision="CIFAR100",
     folder="cifar-100-python",
@@ -21,4 +21,4 @@ def prepare(
     *, folder: str | os.PathLike | None = None, image_size: int | None = None, limit: int | None = None
 ) -> Data:
     """Stores of CIFAR-100, from `folder`, else from a download; the training images are the pool."""
-    return _cifar.prepare(kind, folder=folder, image_size=image_size, limit=limit)
+    return _cifar.prepare(KIND, folder=folder, image_size=image_size, limit=limit)

@@ -17,21 +17,21 @@ from lilliput.images.decode import fill_from_array
 from lilliput.system.files import home
 from lilliput.system.progress import say
 
-url = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
-archive_md5 = "91f7769df0f17e558f3565bffb0c7dfb"
-archive_bytes = 2_640_397_119
-labelled_files = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
-unlabelled_file = "unlabeled_X.bin"
-md5s = {
+URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
+ARCHIVE_MD5 = "91f7769df0f17e558f3565bffb0c7dfb"
+ARCHIVE_BYTES = 2_640_397_119
+LABELLED_FILES = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
+UNLABELLED_FILE = "unlabeled_X.bin"
+MD5S = {
     "train_X.bin": "918c2871b30a85fa023e0c44e0bee87f",
     "train_y.bin": "5a34089d4802c674881badbb80307741",
     "test_X.bin": "7f263ba9f9e0b06b93213547f721ac82",
     "test_y.bin": "36f9794fa4beb8a2c72628de14fa638e",
     "unlabeled_X.bin": "5242ba1fed5e4be9e1e742405eb56ca4",
 }
-unpacked_bytes = 113_000 * 3 * 96 * 96 + 13_000 + (1 << 20)  # images, labels; room for the classes' names and the folds
-classes = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-side = 96
+UNPACKED_BYTES = 113_000 * 3 * 96 * 96 + 13_000 + (1 << 20)  # images, labels; room for the classes' names and the folds
+CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
+SIDE = 96
 
 
 def prepare(
@@ -43,11 +43,11 @@ def prepare(
 ) -> Data:
     """Stores of STL-10, from the .bin files in `folder`, else from a download; `unlabelled=False` does without the
     100,000 images and learns from the labelled training images."""
-    size = chosen_size(image_size, side)
+    size = chosen_size(image_size, SIDE)
     source = _given(Path(folder).expanduser()) if folder is not None else _downloaded()
     train, test = (_store(source, split, size, None) for split in ("train", "test"))
-    if unlabelled and not (source / unlabelled_file).exists():
-        say(f"{source} has no {unlabelled_file}: the {len(train)} training images serve as the pool")
+    if unlabelled and not (source / UNLABELLED_FILE).exists():
+        say(f"{source} has no {UNLABELLED_FILE}: the {len(train)} training images serve as the pool")
         unlabelled = False
     if not unlabelled and (limit is None or limit >= len(train)):
         return Data("stl10", train, train, test)
@@ -79,26 +79,26 @@ def _store(source: Path, part: str, size: int, limit: int | None, split: str | N
         count=len(rows),
         fill=fill,
         labels=labels,
-        classes=None if labels is None else classes,
+        classes=None if labels is None else CLASSES,
     )
 
 
 def _images(path: Path) -> np.ndarray:
     """The raw images, uint8 [N, H, W, 3]: the file has them as [N, 3, W, H]."""
-    count, rest = divmod(path.stat().st_size, 3 * side * side)
+    count, rest = divmod(path.stat().st_size, 3 * SIDE * SIDE)
     if rest or not count:
-        raise BadData(f"{path} has {path.stat().st_size} bytes, no multiple of {3 * side * side}; get it again")
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=(count, 3, side, side)).transpose(0, 3, 2, 1)
+        raise BadData(f"{path} has {path.stat().st_size} bytes, no multiple of {3 * SIDE * SIDE}; get it again")
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=(count, 3, SIDE, SIDE)).transpose(0, 3, 2, 1)
 
 
 def _check(path: Path) -> None:
-    if (found := md5_of(path)) != md5s[path.name]:
-        raise BadData(f"{path} has MD5 {found} instead of {md5s[path.name]}: remove it and get it again")
+    if (actual := md5_of(path)) != MD5S[path.name]:
+        raise BadData(f"{path} has MD5 {actual} instead of {MD5S[path.name]}: remove it and get it again")
 
 
 def _state(path: Path) -> list:
-    about = path.stat()
-    return [str(path), about.st_size, about.st_mtime_ns]
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def _given(folder: Path) -> Path:
@@ -106,9 +106,9 @@ def _given(folder: Path) -> Path:
     for place in (folder, folder / "stl10_binary"):
         if _complete(place):
             return place.resolve()
-    absent = [name for name in labelled_files if not (folder / name).is_file()]
+    absent = [name for name in LABELLED_FILES if not (folder / name).is_file()]
     raise BadData(
-        f"{folder} lacks {', '.join(absent)}; unpack {url} there, or leave folder out to download, "
+        f"{folder} lacks {', '.join(absent)}; unpack {URL} there, or leave folder out to download, "
         "or use the dataset 'folder' for folders of images"
     )
 
@@ -121,15 +121,15 @@ def _downloaded() -> Path:
     with downloads() as root:
         if not _complete(place):
             try:
-                archive = fetch(url, root / "stl10_binary.tar.gz", size=archive_bytes, md5=archive_md5)
+                archive = fetch(URL, root / "stl10_binary.tar.gz", size=ARCHIVE_BYTES, md5=ARCHIVE_MD5)
             except LilliputError as error:
                 raise LilliputError(
                     f"{error}; or put its .bin files into {place}, or into a folder given as `folder`"
                 ) from error
-            names = unlabelled_file, *labelled_files  # the labelled ones last, as they tell it is done
-            unpack(archive, place, names, most_bytes=unpacked_bytes)
+            names = UNLABELLED_FILE, *LABELLED_FILES  # the labelled ones last, as they tell it is done
+            unpack(archive, place, names, most_bytes=UNPACKED_BYTES)
     return place.resolve()
 
 
 def _complete(place: Path) -> bool:
-    return all((place / name).is_file() for name in labelled_files)
+    return all((place / name).is_file() for name in LABELLED_FILES)

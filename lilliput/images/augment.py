@@ -47,9 +47,6 @@ def to_some_(picked: Tensor, change: Callable[..., Tensor], images: Tensor, *val
     return images
 
 
-# -- geometry ---------------------------------------------------------------------------------------------------------
-
-
 def crop_boxes(
     count: int, height: int, width: int, rng: Generator, *, area: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -63,9 +60,9 @@ def crop_boxes(
     w, h = (share * aspect).sqrt().round(), (share / aspect).sqrt().round()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.int().argmax(1, keepdim=True)
-    found = fits.gather(1, first).squeeze(1)
-    h = torch.where(found, h.gather(1, first).squeeze(1), height)
-    w = torch.where(found, w.gather(1, first).squeeze(1), width)
+    any_fits = fits.gather(1, first).squeeze(1)
+    h = torch.where(any_fits, h.gather(1, first).squeeze(1), height)
+    w = torch.where(any_fits, w.gather(1, first).squeeze(1), width)
     top = (torch.rand(count, device=rng.device, generator=rng) * (height - h + 1)).floor()
     left = (torch.rand(count, device=rng.device, generator=rng) * (width - w + 1)).floor()
     return top, left, h, w
@@ -147,9 +144,6 @@ def _reflect(place: Tensor, length: int) -> Tensor:
     """Fold places outside 0..length-1 back, the edge pixel not repeated."""
     place = place.abs()
     return torch.where(place >= length, 2 * (length - 1) - place, place)
-
-
-# -- colour -----------------------------------------------------------------------------------------------------------
 
 
 def luma(images: Tensor) -> Tensor:
@@ -236,9 +230,6 @@ def solarise_(images: Tensor, rng: Generator, *, p: float, threshold: float = 0.
     """With probability p, invert what is at or above the threshold."""
     picked = chosen(len(images), p, rng)
     return to_some_(picked, lambda some: torch.where(some >= threshold, 1 - some, some), images)
-
-
-# -- blur -------------------------------------------------------------------------------------------------------------
 
 
 def smoothing(sigma: Tensor, length: int, *, radius: int) -> Tensor:

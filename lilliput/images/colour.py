@@ -14,7 +14,7 @@ D65 = (0.95047, 1.0, 1.08883)
 
 SPACING = 10
 # For each a, the first and the last b: the corners of all cells of the grid that the convex hull of the sRGB gamut
-# meets. tests/test_colour.py derives the same 313 points from the colour cube itself.
+# meets. tests/images/test_colour.py derives the same 313 points from the colour cube itself.
 GAMUT = {
     -90: (50, 90), -80: (20, 90), -70: (0, 90), -60: (-20, 90), -50: (-30, 100), -40: (-40, 100), -30: (-50, 100),
     -20: (-50, 100), -10: (-60, 100), 0: (-70, 100), 10: (-80, 90), 20: (-80, 90), 30: (-90, 90), 40: (-100, 90),

@@ -22,11 +22,11 @@ from lilliput.system.files import opened
 from lilliput.system.machine import cores, return_freed_memory
 from lilliput.system.progress import task
 
-extensions = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Named, because Pillow goes by content: a file called .jpg could otherwise start Ghostscript.
-formats = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-orientation_tag = 0x0112
-upright = {
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+ORIENTATION_TAG = 0x0112
+TURNS = {  # by the number in the EXIF tag
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,39 +35,39 @@ upright = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-rows_per_job = 32
-most_bytes, most_pixels = 2**30, 2**27  # of a file, of an image
-most_scanned = 2**33  # pixels times scans of a JPEG: a scan of a hundred bytes passes over all of them
-large_bytes, large_pixels = 2**26, 20_000_000
-strip_pixels = 2**22
-_alone = threading.RLock()  # whoever has a large image in hand
+ROWS_PER_JOB = 32
+MOST_BYTES, MOST_PIXELS = 2**30, 2**27  # of a file, of an image: others are refused
+MOST_SCANNED = 2**33  # pixels times scans of a JPEG: a scan of a hundred bytes passes over all of them
+LARGE_BYTES, LARGE_PIXELS = 2**26, 20_000_000  # of a file, of an image: others are decoded side by side
+STRIP_PIXELS = 2**22  # converted at once
+LARGE_IMAGE = threading.RLock()  # of the thread that decodes one
 
 
 def decode(path: str | os.PathLike, size: int) -> np.ndarray:
     """The image in a file as uint8 [3, size, size]; any exception means that it cannot be read."""
     with opened(path) as file:
         length = os.fstat(file.fileno()).st_size
-        if length > most_bytes:
-            raise ValueError(f"{length >> 20} MiB, more than {most_bytes >> 20}")
-        with _turns(length > large_bytes):
-            if content := file.read(most_bytes):
+        if length > MOST_BYTES:
+            raise ValueError(f"{length >> 20} MiB, more than {MOST_BYTES >> 20}")
+        with _one_at_a_time(length > LARGE_BYTES):
+            if content := file.read(MOST_BYTES):
                 return _decoded(content, size)
     raise ValueError("empty")
 
 
 def _decoded(content: bytes, size: int) -> np.ndarray:
-    with Image.open(io.BytesIO(content), formats=formats) as image:
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         pixels = image.width * image.height
-        if pixels > most_pixels:
-            raise ValueError(f"{image.width} x {image.height} pixels, more than {most_pixels / 1e6:.0f} million")
+        if pixels > MOST_PIXELS:
+            raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS / 1e6:.0f} million")
         scans = content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1  # Pillow has two names for JPEG
-        if scans * pixels > most_scanned:
+        if scans * pixels > MOST_SCANNED:
             raise ValueError(f"a JPEG of {image.width} x {image.height} pixels in {scans} scans")
         # A JPEG can be decoded at 1/2, 1/4 or 1/8: quick, and at twice the size the filter still has the last word.
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
         # One of several scans is held whole, whatever it is decoded at.
-        held = pixels if scans > 1 else image.width * image.height
-        with _turns(held > large_pixels), closing(image):  # closed before it is the next one's turn
+        pixels_held = pixels if scans > 1 else image.width * image.height
+        with _one_at_a_time(pixels_held > LARGE_PIXELS), closing(image):  # closed before it is the next one's turn
             image.load()
             return square(_upright(_rgb(image), image), size)
 
@@ -87,7 +87,7 @@ def short_sides(paths: Iterable[str | os.PathLike]) -> list[int]:
     sides = []
     with quietly():
         for path in paths:
-            with suppress(Exception), opened(path) as file, Image.open(file, formats=formats) as image:
+            with suppress(Exception), opened(path) as file, Image.open(file, formats=FORMATS) as image:
                 sides.append(min(image.size))
     return sides
 
@@ -98,14 +98,14 @@ def fill_from_files(paths: Sequence[Path], names: Sequence[str], what: str) -> C
     def fill(images: np.ndarray, _masks: None) -> dict[int, dict[str, str]]:
         skipped: dict[int, dict[str, str]] = {}
 
-        def one(row: int) -> None:
+        def decode_row(row: int) -> None:
             try:
                 images[row] = decode(paths[row], images.shape[-1])
             except Exception as error:  # what a damaged file makes Pillow raise is not documented
                 skipped[row] = {"file": names[row], "reason": _reason(error)}
 
         with quietly():
-            in_parallel(one, len(paths), what)
+            in_parallel(decode_row, len(paths), what)
         return skipped
 
     return fill
@@ -115,11 +115,11 @@ def fill_from_array(source: np.ndarray, rows: np.ndarray, what: str) -> Callable
     """A `fill` for `write_store` from those `rows` of raw square images, uint8 [N, H, H, 3]."""
 
     def fill(images: np.ndarray, _masks: None) -> None:
-        def one(row: int) -> None:
+        def convert_row(row: int) -> None:
             raw = np.ascontiguousarray(source[rows[row]])
             images[row] = square(Image.fromarray(raw), images.shape[-1])
 
-        in_parallel(one, len(rows), what)
+        in_parallel(convert_row, len(rows), what)
 
     return fill
 
@@ -129,13 +129,13 @@ def in_parallel(work: Callable[[int], None], count: int, what: str) -> None:
     with task(what, count) as advance, ThreadPoolExecutor(cores()) as pool:
 
         def job(start: int) -> int:
-            rows = range(start, min(start + rows_per_job, count))
+            rows = range(start, min(start + ROWS_PER_JOB, count))
             for row in rows:
                 work(row)
             return len(rows)
 
         try:
-            for done in pool.map(job, range(0, count, rows_per_job)):
+            for done in pool.map(job, range(0, count, ROWS_PER_JOB)):
                 advance(done)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # Ctrl-C should not wait for the rest
@@ -151,12 +151,12 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def _turns(large: bool) -> Iterator[None]:
-    """One after the other, those that are large, and none leaves its memory with the thread that it came to."""
+def _one_at_a_time(large: bool) -> Iterator[None]:
+    """Large images wait for each other, and none leaves its memory with the thread that decoded it."""
     if not large:
         yield
         return
-    with _alone:
+    with LARGE_IMAGE:
         try:
             yield
         finally:
@@ -168,7 +168,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     width, height = image.size
-    rows = max(1, strip_pixels // width)
+    rows = max(1, STRIP_PIXELS // width)
     if rows >= height:
         return _converted(image)
     whole = Image.new("RGB", image.size)
@@ -204,7 +204,7 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """`pixels` turned as the camera that wrote `image` says; Pillow has done so already for TIFF."""
     try:
-        turn = upright.get(image.getexif().get(orientation_tag, 1))
+        turn = TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # damaged notes beside a sound image
         turn = None
     return pixels if turn is None else pixels.transpose(turn)
@@ -215,7 +215,7 @@ def _reason(error: Exception) -> str:
         case Image.UnidentifiedImageError():
             return "no image that Pillow knows"
         case Image.DecompressionBombError():
-            return f"more than {most_pixels / 1e6:.0f} million pixels"
+            return f"more than {MOST_PIXELS / 1e6:.0f} million pixels"
         case OSError(strerror=str(reason)):  # without the path, which the file's name beside it tells
             return reason
     return str(error) or type(error).__name__

@@ -20,7 +20,7 @@ from lilliput.studies.grid import Grid
 from lilliput.studies.judge import Judge, Pixels, costs, judge_run, judges_all
 from lilliput.studies.record import shared_settings
 from lilliput.system import cost
-from lilliput.system.files import alone, locked
+from lilliput.system.locks import alone, locked
 from lilliput.system.plan import Plan, choose
 from lilliput.system.records import read_json, write_json
 from lilliput.system.seeds import seeded

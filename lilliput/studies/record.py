@@ -9,7 +9,8 @@ from lilliput import catalog
 from lilliput.data.store import Subset
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.studies.grid import Grid
-from lilliput.system.files import clear_drafts, locked, set_aside
+from lilliput.system.files import clear_drafts, set_aside
+from lilliput.system.locks import locked
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json, write_json
 from lilliput.training.record import FORMAT, PLAN, check_format, same_settings

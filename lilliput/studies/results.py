@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from lilliput.errors import BadData
-from lilliput.system.files import append_whole, free_name, locked, read_whole, unwritten, write_whole
+from lilliput.system.files import append_whole, free_name, read_whole, write_whole
+from lilliput.system.locks import locked, unwritten
 from lilliput.system.progress import say
 from lilliput.system.visible import visible
 

@@ -4,19 +4,16 @@ Energy by codecarbon in its offline mode. Beside it the ML Impact estimate, hour
 al. 2019, https://arxiv.org/abs/1910.09700.
 """
 
-import contextlib
 import gc
 import logging
-import resource
-import sys
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lilliput.errors import BadSetting
-from lilliput.system.machine import return_freed_memory
+from lilliput.system.machine import peak_bytes, reset_peak
 
 WATTS = 250.0  # TDP of the Tesla P100, on which the study that we follow was run
 GRAMS_PER_KWH = 420.0  # the grid intensity that it assumes
@@ -56,23 +53,14 @@ def reset_peak_memory(device: str) -> None:
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     gc.collect()
-    return_freed_memory()  # what earlier work has freed is not this work's
-    clear = Path("/proc/self/clear_refs")
-    with contextlib.suppress(OSError):
-        if clear.exists():
-            clear.write_text("5")  # proc(5): reset the peak of resident memory
+    reset_peak()
 
 
 def peak_memory_mib(device: str) -> float:
-    """Highest use since the last reset: of the accelerator if one computes, else of the process."""
+    """MiB, the highest use since the last reset: of the accelerator if one computes, else of the process."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return peak_bytes() / 2**20
 
 
 def check_country(country: str) -> None:
@@ -96,19 +84,43 @@ class EnergyMeter:
         from codecarbon import OfflineEmissionsTracker  # seconds of imports, only where something is measured
 
         logging.getLogger("codecarbon").disabled = True  # it speaks before it hears of a log level
-        self.tracker = OfflineEmissionsTracker(
-            country_iso_code=country, measure_power_secs=5, log_level="critical",
-            allow_multiple_runs=True, tracking_mode="machine",
-            # a .codecarbon.config of the user's other work may send figures away or ask for the state of the grid
-            output_methods=[], emissions_endpoint=None, electricitymaps_api_token="",  # None: takes its older name
-        )  # fmt: skip
         self.share = share
+        self.total = _Total()
+        self.tracker = OfflineEmissionsTracker(
+            country_iso_code=country,
+            measure_power_secs=5,
+            log_level="critical",
+            allow_multiple_runs=True,
+            tracking_mode="machine",
+            output_handlers=[self.total],
+            api_call_interval=-1,
+            # a .codecarbon.config of the user's other work may send figures away or ask for the state of the grid
+            output_methods=[],
+            emissions_endpoint=None,
+            electricitymaps_api_token="",  # None: takes its older name
+        )
         self.tracker.start()
 
     def read(self) -> tuple[float, float]:
         """kWh and grams of CO2 so far."""
-        grams = (self.tracker.flush() or 0.0) * 1000
-        return float(self.tracker._total_energy.kWh) * self.share, grams * self.share
+        self.tracker.flush()
+        return self.total.kwh * self.share, self.total.grams * self.share
 
     def stop(self) -> None:
         self.tracker.stop()
+
+
+class _Total:
+    """What codecarbon says when it is asked: an output of its, as codecarbon.output.BaseOutput describes them.
+
+    No subclass of it, as that would import codecarbon wherever costs are counted.
+    """
+
+    kwh = 0.0
+    grams = 0.0
+
+    def out(self, total: Any, _since_last: Any) -> None:
+        self.kwh, self.grams = float(total.energy_consumed), 1000 * total.emissions
+
+    def exit(self) -> None:
+        """Nothing is open."""

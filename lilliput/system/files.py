@@ -1,51 +1,34 @@
-"""Files written whole or not at all, known by their digest, set aside when damaged; and folders that have one owner."""
+"""Files written whole or not at all, read whole, set aside when damaged; and where Lilliput keeps its own."""
 
 import errno
 import io
 import os
 import re
-import socket
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
+from lilliput.errors import BadData, LilliputError, Unreadable
 from lilliput.system.progress import say
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
 SECONDS_OF_A_DRAFT = 600  # far longer than a file takes to be written
 
 
-# -- writing ----------------------------------------------------------------------------------------------------------
-
-
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, and the next start after a crash, finds the old one or the new one whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(draft, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(draft, path)
         sync(path.parent)
     except OSError as error:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
         raise _cannot_write(path, error) from None
 
 
@@ -74,19 +57,19 @@ def sync(path: Path) -> None:
     """What the file or folder holds is on the disk when this returns."""
     if os.name == "nt":  # Windows opens no folders, and wants a writable handle for files
         return
-    handle = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        os.fsync(descriptor)
     finally:
-        os.close(handle)
+        os.close(descriptor)
 
 
 def clear_drafts(folder: Path) -> None:
     """Remove the temporary files that killed processes left, here or on another machine that shares the folder."""
-    for left in folder.glob(".*.tmp"):
+    for draft in folder.glob(".*.tmp"):
         with suppress(OSError):
-            if DRAFT.fullmatch(left.name) and abs(time.time() - left.stat().st_mtime) > SECONDS_OF_A_DRAFT:
-                left.unlink()
+            if DRAFT.fullmatch(draft.name) and abs(time.time() - draft.stat().st_mtime) > SECONDS_OF_A_DRAFT:
+                draft.unlink()
 
 
 def set_aside(path: Path, why: str | BadData) -> None:
@@ -96,20 +79,17 @@ def set_aside(path: Path, why: str | BadData) -> None:
     """
     if isinstance(why, Unreadable):
         raise why
-    aside = free_name(path)
-    path.rename(aside)
-    say(f"{path} is damaged ({why}): set aside as {aside.name}")
+    new_path = free_name(path)
+    path.rename(new_path)
+    say(f"{path} is damaged ({why}): set aside as {new_path.name}")
 
 
 def free_name(path: Path) -> Path:
-    """For what was damaged in a file or folder: beside it, not taken yet."""
+    """A path beside a damaged file or folder for what was damaged, not taken yet."""
     number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while (free := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
-    return aside
-
-
-# -- reading ----------------------------------------------------------------------------------------------------------
+    return free
 
 
 def opened(path: str | os.PathLike) -> io.BufferedReader:
@@ -131,81 +111,10 @@ def read_whole(path: Path) -> bytes:
         raise Unreadable(f"cannot read {path}: {error.strerror}") from None
 
 
-# -- owners -----------------------------------------------------------------------------------------------------------
-
-
-def has_locks() -> bool:
-    """Whether `locked` and `alone` keep others out on this system."""
-    return fcntl is not None
-
-
-@contextmanager
-def locked(folder: Path, *, waiting: str = "") -> Iterator[None]:
-    """For a moment alone among the processes that ask for this folder; the others wait, and say `waiting`."""
-    if fcntl is None:
-        yield
-        return
-    with open(folder / ".lock", "w") as file:
-        with suppress(OSError):  # some network file systems have none
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if waiting:
-                    say(waiting)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def unwritten(folder: Path) -> Iterator[None]:
-    """For a moment none of those that ask for the folder by `locked` writes in it. Needs no right to write."""
-    with ExitStack() as stack:
-        if fcntl is not None:
-            with suppress(OSError):  # nobody has written yet, or the file system has no locks
-                fcntl.flock(stack.enter_context(open(folder / ".lock")), fcntl.LOCK_SH)
-        yield
-
-
-_held: set[Path] = set()  # folders that this process is alone in
-
-
-class InUse(BadSetting):
-    """Another process works on this."""
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """The folder's only worker as long as the block runs; InUse where another process is. The lock dies with its owner,
-    who may ask for it again within."""
-    mine = folder.resolve()
-    if fcntl is None or mine in _held:
-        yield
-        return
-    with open(folder / ".owner", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise InUse(f"{folder} is in use by {owner}; wait for it, or choose another --out") from None
-        except OSError:  # some network file systems have none
-            yield
-            return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        clear_drafts(folder)
-        _held.add(mine)
-        try:
-            yield
-        finally:
-            _held.discard(mine)
-
-
 def home() -> Path:
     """Where stores and downloads live."""
-    if own := os.environ.get("LILLIPUT_HOME"):
-        return Path(os.path.expanduser(own))  # Path's own raises where there is no such user
+    if chosen := os.environ.get("LILLIPUT_HOME"):
+        return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
     if cache := os.environ.get("XDG_CACHE_HOME"):
         return Path(cache).expanduser() / "lilliput"
     return Path("~/.cache/lilliput").expanduser()

@@ -1,4 +1,7 @@
-"""What computes and on what: versions, processor, cores, memory. torch is imported only where it is asked for."""
+"""What computes and on what: versions, processor, cores, memory.
+
+torch is imported only where it is asked for: listing data sets need not wait for it.
+"""
 
 import ctypes
 import os
@@ -18,7 +21,7 @@ except ImportError:  # Windows
 
 
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """Versions of what computes."""
     import numpy as np
     import timm
     import torch
@@ -35,7 +38,7 @@ def versions() -> dict[str, str]:
 
 
 def this_machine() -> dict[str, Any]:
-    """Of what it computes on."""
+    """What it computes on: system, processor, threads, allocator, accelerator."""
     import torch
 
     return {
@@ -53,8 +56,8 @@ def commit() -> str | None:
         return None
 
     def git(*words: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", "-C", here, *words], capture_output=True, text=True, check=False).stdout.strip()
+        command = ["git", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
     if not git("ls-files", "machine.py"):
         return None
@@ -91,8 +94,8 @@ def ran_out(error: BaseException) -> bool:
     """Whether this is what torch, numpy or Python raise for want of memory."""
     import torch
 
-    said = ("can't allocate memory", "could not create a primitive")  # the second by oneDNN, which says no more
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in said)
+    messages = ("can't allocate memory", "could not create a primitive")  # the second by oneDNN, which says no more
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in messages)
 
 
 def available_bytes(device: str = "cpu") -> int:
@@ -103,16 +106,35 @@ def available_bytes(device: str = "cpu") -> int:
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
-    found = []
+    bounds = []
     with suppress(OSError, StopIteration):
-        found.append(1024 * _kib(Path("/proc/meminfo"), "MemAvailable"))
+        bounds.append(1024 * _kib(Path("/proc/meminfo"), "MemAvailable"))
     with suppress(OSError, ValueError):  # "max" where there is no limit
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
     with suppress(OSError, StopIteration, AttributeError):  # the last where there is no such module
         for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
-            if (most := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:
-                found.append(max(0, most - 1024 * _kib(Path("/proc/self/status"), field)))
-    return min(found, default=2**63)
+            if (allowed := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:
+                bounds.append(max(0, allowed - 1024 * _kib(Path("/proc/self/status"), field)))
+    return min(bounds, default=2**63)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held, since its peak was reset; 0 where the system does not tell."""
+    with suppress(OSError, StopIteration):
+        return 1024 * _kib(Path("/proc/self/status"), "VmHWM")
+    if resource is None:
+        return 0
+    unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, KiB elsewhere
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def reset_peak() -> None:
+    """Start counting anew what this process holds at most, where the system can."""
+    return_freed_memory()  # what earlier work has freed is not this work's
+    clear = Path("/proc/self/clear_refs")
+    with suppress(OSError):
+        if clear.exists():
+            clear.write_text("5")  # proc(5): reset the peak of resident memory
 
 
 def _kib(path: Path, field: str) -> int:

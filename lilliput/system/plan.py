@@ -1,28 +1,28 @@
 """How a run uses this machine: device, precision, memory format, threads, compiled or not."""
 
-import dataclasses
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lilliput.errors import BadSetting, LilliputError
+from lilliput.system.files import home
 from lilliput.system.machine import allocator, processor
 from lilliput.system.progress import say
-from lilliput.system.records import read_json, write_json
+from lilliput.system.records import json_digest, read_json, write_json
 from lilliput.system.seeds import seeded
 
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+KINDS = {"precision": str, "channels_last": bool, "threads": int, "compile": bool, "deterministic": bool}
 MOST_THREADS = 4096
-TRIALS, TRIED = 3, 32  # steps of each plan, and the most images in them, before one is chosen
+TRIAL_STEPS, TRIAL_IMAGES = 3, 32  # steps of each plan, and the most images in them, before one is chosen
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,6 @@ class Plan:
                 network.compile()
         return technique
 
-    def images(self, batch: Tensor) -> Tensor:
-        """uint8 [B, 3, H, W] -> float in 0..1 on the device."""
-        return batch.to(self.device, non_blocking=True).float().div_(255)
-
     def autocast(self) -> AbstractContextManager:
         """Mixed precision for a forward pass, or nothing."""
         dtype = DTYPES[self.precision]
@@ -71,29 +67,41 @@ class Plan:
         return torch.Generator(device=self.device).manual_seed(seed)
 
     def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return asdict(self)
 
     def fixed(self) -> dict[str, Any]:
         """All but the device, as `choose` takes it."""
-        fields = self.as_dict()
-        del fields["device"]
-        return fields
+        return {name: value for name, value in self.as_dict().items() if name != "device"}
 
     def __str__(self) -> str:
-        threads = [f"{self.threads} thread{'s' * (self.threads > 1)}"] if self.threads else []
-        layout = ["channels_last"] if self.channels_last else ["contiguous"]
-        memory = [f"memory by {allocator()}"] if allocator() else []
-        return ", ".join(
-            [
-                self.device,
-                self.precision,
-                *layout,
-                *threads,
-                *["compiled"] * self.compile,
-                *["deterministic"] * self.deterministic,
-                *memory,
-            ]
-        )
+        words = [self.device, self.precision, "channels_last" if self.channels_last else "contiguous"]
+        if self.threads:
+            words.append(f"{self.threads} thread{'s' * (self.threads > 1)}")
+        if self.compile:
+            words.append("compiled")
+        if self.deterministic:
+            words.append("deterministic")
+        if allocator():
+            words.append(f"memory by {allocator()}")
+        return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What plans are tried on."""
+
+    network: Callable[[], nn.Module]  # builds it
+    name: str  # of the network; "" for one whose plan shall not be remembered
+    size: int  # of the images, pixels a side
+    batch: int
+
+
+class Change(NamedTuple):
+    """Another value of a plan's field, and by what factor it must be quicker to be taken."""
+
+    field: str
+    value: Any
+    margin: float
 
 
 def choose(
@@ -103,7 +111,7 @@ def choose(
     network: Callable[[], nn.Module] | None = None,
     name: str = "",
     size: int = 96,
-    batch: int = TRIED,
+    batch: int = TRIAL_IMAGES,
 ) -> Plan:
     """The best plan for this machine; a given device, and what is `fixed`, are kept. BadSetting where they cannot be.
 
@@ -111,28 +119,35 @@ def choose(
     size and batch, what is not fixed is measured, once for all runs of that `name` here. torch.compile is never chosen:
     to compile takes longer than a trial may.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadSetting(f"device {device!r} cannot be used here ({reason}); try --device cpu") from None
+    device = _usable(device or _best_device())
     wanted = {key: value for key, value in (fixed or {}).items() if value is not None}
     _check(wanted, device)
     usual = {"precision": _usual(device), "channels_last": True, "compile": False, "deterministic": False}
     usual["threads"] = torch.get_num_threads() if torch.device(device).type == "cpu" else None
     plan = Plan(device, **{**usual, **wanted})
-    trials = [(change, margin) for change, margin in _alternatives(plan) if not set(change) & set(wanted)]
-    return _remembered(plan, trials, network, name, size, batch) if network and trials else plan
+    changes = [change for change in _alternatives(plan) if change.field not in wanted]
+    return _remembered(plan, changes, Workload(network, name, size, batch)) if network and changes else plan
+
+
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _usable(device: str) -> str:
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadSetting(f"device {device!r} cannot be used here ({reason}); try --device cpu") from None
+    return device
 
 
 def _check(wanted: dict[str, Any], device: str) -> None:
-    kinds = {"precision": str, "channels_last": bool, "threads": int, "compile": bool, "deterministic": bool}
     for key, value in wanted.items():
-        if key not in kinds:
-            raise BadSetting(f"a plan has no {key!r}; it has {', '.join(kinds)}")
-        if type(value) is not kinds[key]:
-            raise BadSetting(f"the plan's {key} {value!r} is no {kinds[key].__name__}")
+        if key not in KINDS:
+            raise BadSetting(f"a plan has no {key!r}; it has {', '.join(KINDS)}")
+        if type(value) is not KINDS[key]:
+            raise BadSetting(f"the plan's {key} {value!r} is no {KINDS[key].__name__}")
     if (precision := wanted.get("precision", "fp32")) not in DTYPES:
         raise BadSetting(f"precision {precision!r} is none of {', '.join(DTYPES)}")
     if precision == "fp16" and torch.device(device).type == "cpu":
@@ -147,63 +162,73 @@ def _usual(device: str) -> str:
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
-def _alternatives(plan: Plan) -> list[tuple[dict[str, Any], float]]:
-    """Changes to try, and by how much each must win.
-
-    On a CPU, bf16 doubles the speed of dense convolutions and halves that of depthwise ones.
-    """
-    precision = (
-        []
-        if torch.device(plan.device).type == "mps"
-        else [({"precision": "fp32" if plan.precision != "fp32" else "bf16"}, 1.2)]
-    )
-    threads = [({"threads": plan.threads // 2}, 1.1)] if plan.threads and plan.threads > 1 else []
-    return [*precision, ({"channels_last": not plan.channels_last}, 1.1), *threads]
+def _alternatives(plan: Plan) -> list[Change]:
+    """What to try. On a CPU, bf16 doubles the speed of dense convolutions and halves that of depthwise ones."""
+    changes = []
+    if torch.device(plan.device).type != "mps":
+        changes.append(Change("precision", "bf16" if plan.precision == "fp32" else "fp32", 1.2))
+    changes.append(Change("channels_last", not plan.channels_last, 1.1))
+    if plan.threads and plan.threads > 1:
+        changes.append(Change("threads", plan.threads // 2, 1.1))
+    return changes
 
 
-def _remembered(plan: Plan, trials: list, network: Callable[[], nn.Module], name: str, size: int, batch: int) -> Plan:
-    """What was measured before, of the same things on the same machine; else measured now, and kept."""
-    from lilliput.system.files import home
-
-    what = {
-        "from": plan.as_dict(), "network": name, "size": size, "batch": batch, "processor": processor(),
-        "accelerator": torch.cuda.get_device_name(plan.device) if torch.device(plan.device).type == "cuda" else None,
-        "torch": torch.__version__, "allocator": allocator(),
-    }  # fmt: skip
-    file = home() / "plans" / f"{hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]}.json"
-    try:
-        if name and file.exists():
-            kept = Plan(**read_json(file)["plan"])
-            _check(
-                {key: value for key, value in kept.fixed().items() if (key, value) != ("threads", None)}, plan.device
-            )
-            return dataclasses.replace(kept, device=plan.device)
-    except (LilliputError, OSError, TypeError, KeyError):
-        pass  # damaged, or an older Lilliput's: measured anew
-    plan = _measured(plan, trials, network, size, batch)
-    say(f"{name} at {size} px runs best here with {plan}")
-    if name:
-        try:
+def _remembered(plan: Plan, changes: list[Change], work: Workload) -> Plan:
+    """What was measured before, of the same things on the same machine; else measured now, and remembered."""
+    conditions = _conditions(plan, work)
+    file = home() / "plans" / f"{json_digest(conditions)[:16]}.json"
+    earlier = _read(file, plan.device) if work.name else None
+    if earlier is not None:
+        return earlier
+    plan = _measured(plan, changes, work)
+    say(f"{work.name} at {work.size} px runs best here with {plan}")
+    if work.name:
+        with suppress(LilliputError, OSError):  # a home that cannot be written costs only time
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, {**what, "plan": plan.as_dict()})
-        except (LilliputError, OSError):
-            pass  # a home that cannot be written costs only time
+            write_json(file, {**conditions, "plan": plan.as_dict()})
     return plan
 
 
-def _measured(plan: Plan, trials: list, network: Callable[[], nn.Module], size: int, batch: int) -> Plan:
+def _conditions(plan: Plan, work: Workload) -> dict[str, Any]:
+    """What a measured plan depends on."""
+    return {
+        "from": plan.as_dict(),
+        "network": work.name,
+        "size": work.size,
+        "batch": work.batch,
+        "processor": processor(),
+        "accelerator": torch.cuda.get_device_name(plan.device) if torch.device(plan.device).type == "cuda" else None,
+        "torch": torch.__version__,
+        "allocator": allocator(),
+    }
+
+
+def _read(file: Path, device: str) -> Plan | None:
+    """The plan in the file, on this device; None where it is damaged, or an older Lilliput's: to be measured anew."""
+    try:
+        if not file.exists():
+            return None
+        plan = Plan(**read_json(file)["plan"])
+        _check({key: value for key, value in plan.fixed().items() if (key, value) != ("threads", None)}, device)
+        return replace(plan, device=device)
+    except (LilliputError, OSError, TypeError, KeyError):
+        return None
+
+
+def _measured(plan: Plan, changes: list[Change], work: Workload) -> Plan:
     """Change by change, the plan that is the quicker; a change that does not win by its margin is not made."""
-    images = torch.rand(min(batch, TRIED), 3, size, size, generator=torch.Generator().manual_seed(0)).to(plan.device)
+    count = min(work.batch, TRIAL_IMAGES)
+    images = torch.rand(count, 3, work.size, work.size, generator=torch.Generator().manual_seed(0)).to(plan.device)
     with seeded(0), own_threads():
-        model = network()
-        for change, margin in trials:
-            other = dataclasses.replace(plan, **change)
-            seconds: dict[Plan, list[float]] = {plan: [], other: []}
-            for _ in range(TRIALS):  # in turn, so that a change of the machine's speed meets both
-                for one, found in seconds.items():
-                    found.append(_seconds(model, images, one))
-            if min(seconds[other]) * margin < min(seconds[plan]):
-                plan = other
+        model = work.network()
+        for change in changes:
+            changed = replace(plan, **{change.field: change.value})
+            seconds: dict[Plan, list[float]] = {plan: [], changed: []}
+            for _ in range(TRIAL_STEPS):  # in turn, so that a change of the machine's speed meets both
+                for tried, times in seconds.items():
+                    times.append(_seconds(model, images, tried))
+            if min(seconds[changed]) * change.margin < min(seconds[plan]):
+                plan = changed
     return plan
 
 

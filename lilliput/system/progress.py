@@ -3,7 +3,7 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,9 +13,9 @@ from rich.text import Text
 
 from lilliput.system.visible import visible
 
-console = Console(stderr=True, highlight=False)
-seconds_between_lines = 10.0
-seconds_between_messages = 0.2
+CONSOLE = Console(stderr=True, highlight=False)
+SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_MESSAGES = 0.2
 _send: Callable[[object], None] | None = None
 
 
@@ -30,7 +30,7 @@ def say(text: str) -> None:
     if _send:
         _send(text)
     else:
-        console.print(Text(visible(text)), soft_wrap=True)
+        CONSOLE.print(Text(visible(text)), soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
@@ -51,20 +51,11 @@ def task(what: str, total: int) -> Iterator[Callable[[int], None]]:
     what = visible(what)
     if _send:
         yield _messages(what, total, _send)
-    elif console.is_terminal:
-        with _bars() as bar:
-            job = bar.add_task(what, total=total)
-            yield partial(bar.advance, job)
+    elif CONSOLE.is_terminal:
+        with _bars() as bars:
+            yield partial(bars.advance, bars.add_task(what, total=total))
     else:
         yield _plain_lines(what, total)
-
-
-def track(items: Iterable, what: str, total: int) -> Iterator:
-    """Yield from `items`, showing how many of `total` are done."""
-    with task(what, total) as advance:
-        for item in items:
-            yield item
-            advance(1)
 
 
 def _plain_lines(what: str, total: int) -> Callable[[int], None]:
@@ -75,10 +66,10 @@ def _plain_lines(what: str, total: int) -> Callable[[int], None]:
         nonlocal done, last
         done += steps
         now = time.monotonic()
-        if now - last >= seconds_between_lines:
+        if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            left = (now - start) / done * (total - done)
-            print(f"{what}: {done}/{total}, {duration(left)} left", file=sys.stderr, flush=True)
+            seconds_left = (now - start) / done * (total - done)
+            print(f"{what}: {done}/{total}, {duration(seconds_left)} left", file=sys.stderr, flush=True)
 
     return advance
 
@@ -89,7 +80,7 @@ def _messages(what: str, total: int, send: Callable[[object], None]) -> Callable
     def advance(steps: int = 1) -> None:
         nonlocal done, last
         done += steps
-        if (now := time.monotonic()) - last >= seconds_between_messages:
+        if (now := time.monotonic()) - last >= SECONDS_BETWEEN_MESSAGES:
             last = now
             send((what, done, total))
 
@@ -98,14 +89,14 @@ def _messages(what: str, total: int, send: Callable[[object], None]) -> Callable
 
 def _bars() -> Progress:
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, transient=True)
+    return Progress(*columns, console=CONSOLE, transient=True)
 
 
 class Board:
     """What several workers are doing: a bar each on a terminal, a plain line each now and then elsewhere."""
 
     def __init__(self) -> None:
-        self.bars = _bars() if console.is_terminal else None
+        self.bars = _bars() if CONSOLE.is_terminal else None
         self.shown: dict[int | None, tuple[str, TaskID]] = {}
         self.lines: dict[int | None, float] = {}
         if self.bars:
@@ -115,7 +106,7 @@ class Board:
         """`worker` has done so many of `total` steps of `what`; "" for nothing."""
         if self.bars is None:
             now = time.monotonic()
-            if what and now - self.lines.setdefault(worker, now) >= seconds_between_lines:
+            if what and now - self.lines.setdefault(worker, now) >= SECONDS_BETWEEN_LINES:
                 self.lines[worker] = now
                 print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
             return

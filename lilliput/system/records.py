@@ -1,4 +1,4 @@
-"""JSON records under a seal: written whole, known by their digest, read by the kinds of their values."""
+"""JSON records under a seal, which is their own digest: written whole, and read by the kinds of their values."""
 
 import hashlib
 import json
@@ -6,19 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lilliput.errors import BadData
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-
 from lilliput.system.files import read_whole, write_whole
 
 SEAL = "sha256"  # of everything else in a JSON file
-
-
-# -- JSON under a seal ------------------------------------------------------------------------------------------------
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -38,20 +28,34 @@ def read_json(path: Path) -> dict[str, Any]:
         raise BadData(f"{path} is damaged ({error}); move it away to start over") from None
     if not isinstance(content, dict):
         raise BadData(f"{path} is damaged (no object); move it away to start over")
-    found = content.pop(SEAL, None)
-    if found != seal(content) and (found is not None or content.get("format") != 1):
+    written = content.pop(SEAL, None)
+    if written != seal(content) and (written is not None or content.get("format") != 1):
         raise BadData(f"{path} is damaged (its digest is not that of its content); move it away to start over")
     return content
 
 
 def seal(content: dict[str, Any]) -> str:
     """The digest of what JSON can write, however it is laid out."""
-    as_read = json.loads(json.dumps({key: value for key, value in content.items() if key != SEAL}))  # no key but text
-    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+    return json_digest(json.loads(json.dumps(unsealed(content))))  # as it will be read: all keys are text
+
+
+def unsealed(content: dict[str, Any]) -> dict[str, Any]:
+    """All but the seal."""
+    return {key: value for key, value in content.items() if key != SEAL}
+
+
+def json_digest(content: Any, data: bytes = b"") -> str:
+    """SHA-256 of anything that JSON can write, the order of its keys aside, and of the bytes that follow it."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def of_kinds(record: dict[str, Any], kinds: dict[str, Any], where: str | Path) -> dict[str, Any]:
-    """The record, if what it says is of these kinds: types, [type] for lists, or again names and their kinds."""
+    """The record, if its values are of these kinds: types, [type] for lists, or again names and their kinds.
+
+    BadData naming `where` and the first value that is missing or of another kind.
+    """
     for name, kind in kinds.items():
         if name not in record or not _is_of(record[name], kind, where):
             raise BadData(f"{where} is damaged: its {name} is {record.get(name)!r:.80}; move it away to start over")

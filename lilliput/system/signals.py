@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from lilliput.errors import LilliputError
 
-_listened = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+LISTENED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _asked: int | None = None
 
 
@@ -33,7 +33,7 @@ def check(what: str = "stopped") -> None:
 def listening() -> Iterator[None]:
     """Within the block, which must run in the main thread, signals ask; a second one kills as it always did."""
     global _asked
-    before = {number: signal.signal(number, _ask) for number in _listened}
+    before = {number: signal.signal(number, _ask) for number in LISTENED}
     try:
         yield
     finally:
@@ -44,7 +44,7 @@ def listening() -> Iterator[None]:
 
 def obey_parent() -> None:
     """In a worker: only SIGTERM asks, however often; Ctrl-C reaches the parent too, and it decides."""
-    for number in _listened:
+    for number in LISTENED:
         signal.signal(number, _heed if number == signal.SIGTERM else signal.SIG_IGN)
 
 

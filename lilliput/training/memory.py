@@ -2,7 +2,7 @@
 
 import torch
 
-from lilliput.data.store import smallest_size
+from lilliput.data.store import SMALLEST_SIZE
 from lilliput.system.machine import available_bytes
 from lilliput.system.plan import Plan
 from lilliput.techniques import Technique
@@ -42,7 +42,7 @@ def what_fits(cell: Cell, size: int, plan: Plan) -> str:
     batch = cell.recipe.batch
     fits = min(batch_that_fits(cell.build(), size, plan), batch // 2)
     smaller = int(size * (fits / batch) ** 0.5) // 8 * 8
-    ways = [f"--batch {fits}"] * (fits > 1) + [f"--image-size {smaller}"] * (smaller >= smallest_size)
+    ways = [f"--batch {fits}"] * (fits > 1) + [f"--image-size {smaller}"] * (smaller >= SMALLEST_SIZE)
     return f"out of memory with a batch of {batch} at {size} px; " + (
         f"{' or '.join(ways)} would fit" if ways else "not even a batch of 2 would fit: take a smaller backbone"
     )

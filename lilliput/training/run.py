@@ -16,7 +16,7 @@ from lilliput.data.store import Data
 from lilliput.errors import BadSetting, LilliputError
 from lilliput.probes._features import effective_rank
 from lilliput.system import cost, signals
-from lilliput.system.files import alone
+from lilliput.system.locks import alone
 from lilliput.system.machine import ran_out
 from lilliput.system.plan import Plan, choose, own_threads
 from lilliput.system.progress import duration, say
@@ -249,8 +249,7 @@ def _plan_again(out: Path, record: dict[str, Any], resources: Resources) -> Plan
 def _features(encoder: torch.nn.Module, batch: Tensor, plan: Plan) -> Tensor:
     encoder.eval()
     with plan.autocast():
-        parts = (part.to(plan.device).float().div_(255) for part in batch.split(128))
-        return torch.cat([encoder(part).float() for part in parts])
+        return torch.cat([encoder(part.to(plan.device).float().div_(255)).float() for part in batch.split(128)])
 
 
 def summary(folder: Path) -> str:

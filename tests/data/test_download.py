@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(download, "pause_seconds", 0.0)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
@@ -163,7 +163,7 @@ def test_attempts_count_only_while_nothing_new_comes(server, tmp_path):
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "per_seconds", 0.3)
+    monkeypatch.setattr(download, "PER_SECONDS", 0.3)
     server.drips = 0.02
     with pytest.raises(LilliputError, match=rf"{server.url}: no more than \d+ bytes in .* goes on"):
         download_from(server, tmp_path / "f")
@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_written_names_the_way_out(server, tmp_path):
 
 def test_a_stalled_connection_is_taken_up_where_it_stopped(server, tmp_path, monkeypatch):
     """Waiting for whole mebibytes once threw away what had come of one before the server fell silent."""
-    monkeypatch.setattr(download, "seconds_without_answer", 0.3)
+    monkeypatch.setattr(download, "SECONDS_WITHOUT_ANSWER", 0.3)
     server.stalls, server.cuts = threading.Event(), [300_000, 300_000]
     try:
         assert download_from(server, tmp_path / "f", attempts=1).read_bytes() == content
@@ -293,7 +293,7 @@ def test_a_redirect_to_nowhere_is_one_line(server, tmp_path, elsewhere):
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000])
 def test_what_speaks_no_http_is_one_error(tmp_path, monkeypatch, answer):
-    monkeypatch.setattr(download, "pause_seconds", 0.0)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
 
     class Strange(BaseHTTPRequestHandler):
         def do_GET(self):

@@ -1,26 +1,17 @@
 """Test images that are in the pool or the training images: found, named, left out."""
 
 import io
-import pickle
 import tracemalloc
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from lilliput import api
-from lilliput.data import leaks, store
+from lilliput.data import leaks
 from lilliput.data.leaks import Leak, find, names, summary, without
 from lilliput.data.store import Data
 from lilliput.data.writing import write_store
 from lilliput.datasets import folder
-from lilliput.probes._features import extract
-from lilliput.system.plan import choose
-from lilliput.system.records import read_json
-from lilliput.training.encoders import encoder_path
-
-CPU = choose("cpu", {"precision": "fp32", "channels_last": False})
 
 
 def photos(count, seed, size=48):
@@ -207,57 +198,3 @@ def test_images_of_a_changed_folder_have_numbers_rather_than_wrong_names(photo_f
     pool = folder.prepare(path=photo_folder / "pool").pool
     (photo_folder / "pool" / "deep" / "03.png").unlink()
     assert names(pool, [4]) == ["image 4"]
-
-
-def test_a_subset_has_a_digest_of_its_store_and_rows(leaky):
-    digests = [leaky.pool.take(rows).digest for rows in ([0, 1], [1, 0], [0], range(12))]
-    digests += [leaky.pool.digest, leaky.test.take([0, 1]).digest, leaky.pool.take([0, 1]).take([0]).digest]
-    assert len(set(digests)) == len(digests) and all(len(digest) == 64 for digest in digests)
-    mask = np.arange(12) < 2
-    same = [mask, torch.from_numpy(mask), torch.tensor([0, 1]), slice(0, 2), [-12, -11]]
-    assert {leaky.pool.take(rows).digest for rows in same} == {digests[0]}
-
-
-some = np.array([True, False, False, True, False])
-ways_to_ask = {
-    "slice": (slice(1, 4), [1, 2, 3]),
-    "list": ([3, 0], [3, 0]),
-    "array": (np.array([3, 0]), [3, 0]),
-    "tensor": (torch.tensor([3, 0]), [3, 0]),
-    "mask": (some, [0, 3]),
-    "tensor mask": (torch.from_numpy(some), [0, 3]),
-    "from the end": ([-1], [4]),
-    "nothing": ([], np.arange(0)),
-}
-
-
-@pytest.mark.parametrize(("indices", "places"), ways_to_ask.values(), ids=ways_to_ask.keys())
-def test_a_batch_of_a_subset_is_one_of_its_rows_and_reads_no_others(leaky, indices, places, monkeypatch):
-    rows = np.array([9, 2, 4, 7, 0])
-    monkeypatch.setattr(store.Subset, "images", property(lambda self: pytest.fail("copied everything")))
-    assert np.array_equal(leaky.pool.take(rows).batch(indices).numpy(), leaky.pool.images[rows[places]])
-
-
-def test_a_subset_is_pickled_by_its_rows(leaky):
-    left = without(leaky._replace(pool=leaky.train), [Leak(5, "pool", 0, 0, True)])
-    again = pickle.loads(pickle.dumps(left))
-    assert len(pickle.dumps(left)) < 3000 and again.pool is again.train
-    assert again.train.digest == left.train.digest and np.array_equal(again.train.images, left.train.images)
-
-
-def test_a_subset_trains_and_is_judged_as_a_store_is(scenes, tmp_path):
-    data = without(scenes, [Leak(0, "pool", 4, 3, False), Leak(1, "train", 150, 0, True)])
-    plan = {"precision": "fp32", "channels_last": False}
-    options = {"epochs": 1, "batch": 16, "width": 0.25, "device": "cpu", "plan": plan, "until_converged": 1}
-    folder = api.pretrain("rotnet", "resnet18", data, tmp_path / "run", **options)
-    record = read_json(folder / "run.json")
-    assert (record["data_digest"], record["pool_images"]) == (data.pool.digest, 47)
-    assert encoder_path(folder, 1).exists()
-    assert set(api.probe(folder, data, plan=plan)["probe"]) == {"linear", "knn"}
-
-
-def test_features_of_a_subset_are_those_of_its_rows(scenes):
-    encoder = torch.nn.Flatten()
-    left = scenes.train.take(np.arange(1, 200))
-    whole = extract(encoder, scenes.train, plan=CPU)
-    assert torch.equal(extract(encoder, left, plan=CPU, batch=64), whole[1:])

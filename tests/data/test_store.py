@@ -1,97 +1,35 @@
-"""What a store promises: whole or absent, found again, the same digest for the same content."""
+"""Images at rest: batches, epochs, subsets, and what tells them apart."""
 
-import errno
-import hashlib
-import os
 import pickle
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from lilliput import api
 from lilliput.data import store
-from lilliput.data.store import fingerprint, open_store, spaced
-from lilliput.data.writing import prepared, write_store
-from lilliput.errors import BadData, BadSetting, LilliputError
-from lilliput.system.files import home
-from lilliput.system.records import read_json, write_json
+from lilliput.data.leaks import Leak, without
+from lilliput.data.store import Data, chosen_size, spaced
+from lilliput.errors import BadData, BadSetting
+from lilliput.probes._features import extract
+from lilliput.system.records import read_json
+from lilliput.training.encoders import encoder_path
+from tests.conftest import CPU, rng
+from tests.data.conftest import noise, written
 
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path / "home"))
-
-
-def noise(count, size=8, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, 3, size, size), dtype=np.uint8)
-
-
-def written(folder, pixels, *, give_up=None, name="x", split="pool", source="noise", **options):
-    def fill(images, masks):
-        images[:] = pixels
-        if masks is not None:
-            masks[:] = pixels[:, 0] > 127
-        return give_up
-
-    size, count = pixels.shape[-1], len(pixels)
-    return write_store(
-        folder, name=name, split=split, source=source, image_size=size, count=count, fill=fill, **options
-    )
-
-
-def test_what_is_written_is_read_back(tmp_path):
-    pixels = noise(5)
-    new = written(tmp_path / "s", pixels, labels=[0, 1, 1, 0, 1], classes=["a", "b"], masks=True)
-    for opened in (new, open_store(tmp_path / "s")):
-        assert np.array_equal(opened.images, pixels) and opened.images.dtype == np.uint8
-        assert opened.labels.tolist() == [0, 1, 1, 0, 1] and opened.labels.dtype == np.int64
-        assert np.array_equal(opened.masks, pixels[:, 0] > 127)
-        assert (opened.classes, len(opened), opened.image_size) == (["a", "b"], 5, 8)
-    assert isinstance(new.images, np.memmap) and not new.images.flags.writeable
-
-
-def test_the_manifest_says_what_is_in_it(tmp_path):
-    manifest = written(tmp_path / "s", noise(3), split="train", source="here").manifest
-    expected = {"name": "x", "split": "train", "source": "here", "image_size": 8, "count": 3, "classes": None}
-    assert expected.items() <= manifest.items()
-    assert manifest["skipped"] == []
-
-
-def test_the_digest_depends_on_content_alone(tmp_path):
-    one = written(tmp_path / "one", noise(4), labels=[0, 1, 0, 1])
-    same = written(tmp_path / "two", noise(4), labels=[0, 1, 0, 1], name="y")
-    other_pixels = written(tmp_path / "three", noise(4, seed=1), labels=[0, 1, 0, 1])
-    other_labels = written(tmp_path / "four", noise(4), labels=[0, 1, 1, 1])
-    no_labels = written(tmp_path / "five", noise(4))
-    assert one.digest == same.digest
-    assert len({one.digest, other_pixels.digest, other_labels.digest, no_labels.digest}) == 4
-
-
-def test_the_digest_does_not_depend_on_how_it_is_read(tmp_path, monkeypatch):
-    whole = written(tmp_path / "whole", noise(5))
-    monkeypatch.setattr(store, "chunk_bytes", 400)  # two images
-    assert written(tmp_path / "chunks", noise(5)).digest == whole.digest
-    by_hand = hashlib.sha256(b"images uint8 (5, 3, 8, 8)" + noise(5).tobytes())
-    assert whole.digest == by_hand.hexdigest()
-
-
-some = np.array([True, False, False, True, False, False])
-ways_to_ask = {
+SOME = np.array([True, False, False, True, False, False])
+WAYS_TO_ASK = {
     "list": ([4, 0, 2, 2], [4, 0, 2, 2]),
     "array": (np.array([4, 0, 2, 2]), [4, 0, 2, 2]),
     "tensor": (torch.tensor([4, 0, 2, 2]), [4, 0, 2, 2]),
     "slice": (slice(1, 5, 2), [1, 3]),
     "from the end": ([-1], [5]),
-    "mask": (some, [0, 3]),
-    "tensor mask": (torch.from_numpy(some), [0, 3]),
+    "mask": (SOME, [0, 3]),
+    "tensor mask": (torch.from_numpy(SOME), [0, 3]),
 }
 
 
-@pytest.mark.parametrize(("indices", "rows"), ways_to_ask.values(), ids=ways_to_ask.keys())
+@pytest.mark.parametrize(("indices", "rows"), WAYS_TO_ASK.values(), ids=WAYS_TO_ASK.keys())
 def test_a_batch_is_a_copy_of_the_images_asked_for(tmp_path, indices, rows):
     pixels = noise(6)
     opened = written(tmp_path / "s", pixels)
@@ -110,130 +48,10 @@ def test_a_batch_beyond_the_end_is_an_error(tmp_path):
         written(tmp_path / "s", noise(2)).batch([2])
 
 
-def test_rows_given_up_are_left_out_with_their_labels_and_masks(tmp_path, capsys):
-    pixels = noise(5)
-    give_up = {1: {"file": "b.png", "reason": "torn"}, 4: {"file": "e.png", "reason": "empty"}}
-    left = written(tmp_path / "s", pixels, labels=[0, 1, 2, 3, 4], masks=True, give_up=give_up)
-    assert np.array_equal(left.images, pixels[[0, 2, 3]])
-    assert np.array_equal(left.masks, pixels[[0, 2, 3], 0] > 127)
-    assert left.labels.tolist() == [0, 2, 3]
-    assert left.manifest["skipped"] == [give_up[1], give_up[4]] and left.manifest["count"] == 3
-    said = capsys.readouterr().err
-    assert "skipped 2 of 5" in said and "b.png" in said and said.count("\n") == 1
-    assert left.digest == written(tmp_path / "t", pixels[[0, 2, 3]], labels=[0, 2, 3], masks=True).digest
-
-
-def test_nothing_readable_is_an_error_and_leaves_nothing(tmp_path):
-    with pytest.raises(BadData, match=r"none of the 2 images.*a\.png.*torn"):
-        give_up = {row: {"file": "a.png", "reason": "torn"} for row in range(2)}
-        written(tmp_path / "stores" / "s", noise(2), give_up=give_up)
-    assert list((tmp_path / "stores").iterdir()) == []
-
-
-@pytest.mark.parametrize("error", [RuntimeError("lost"), KeyboardInterrupt(), OSError("no such disk")])
-def test_an_interrupted_write_leaves_nothing(tmp_path, error):
-    def fill(images, masks):
-        images[0] = 1
-        raise error
-
-    with pytest.raises(BadData if isinstance(error, OSError) else type(error)):
-        write_store(tmp_path / "stores" / "s", name="x", split="s", source="", image_size=8, count=2, fill=fill)
-    assert list((tmp_path / "stores").iterdir()) == []
-
-
-KILLED = """
-import os, sys, signal
-from lilliput.data.writing import write_store
-def fill(images, masks):
-    images[:] = 1
-    os.kill(os.getpid(), signal.SIGKILL)
-write_store(sys.argv[1], name="x", split="s", source="", image_size=8, count=2, fill=fill)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL is of POSIX")
-def test_what_a_killed_process_leaves_is_never_taken_for_a_store_and_is_swept_after_a_day(tmp_path):
-    folder = tmp_path / "stores" / "s"
-    subprocess.run([sys.executable, "-c", KILLED, folder], cwd=Path(store.__file__).parents[2], check=False)
-    (left,) = folder.parent.iterdir()
-    with pytest.raises(BadData, match="no store"):
-        open_store(folder)
-    written(folder, noise(2))
-    assert left.exists()  # its writer might be alive
-    yesterday = time.time() - 25 * 3600
-    os.utime(left, (yesterday, yesterday))
-    written(folder, noise(2))
-    assert [path.name for path in folder.parent.iterdir()] == ["s"]
-
-
-def test_a_torn_store_is_refused_by_name(tmp_path):
-    folder = written(tmp_path / "s", noise(4), labels=[0, 0, 0, 0]).folder
-    images = folder / "images.npy"
-    whole = images.read_bytes()
-    images.write_bytes(whole[:-1])
-    with pytest.raises(BadData, match="torn"):
-        open_store(folder)
-    np.save(images, noise(3))
-    with pytest.raises(BadData, match="torn"):
-        open_store(folder)
-    images.unlink()
-    with pytest.raises(BadData, match="torn"):
-        open_store(folder)
-    images.write_bytes(whole)
-    open_store(folder)
-    (folder / "manifest.json").write_text('{"format": 1, ')
-    with pytest.raises(BadData, match="torn"):
-        open_store(folder)
-
-
-def test_another_format_is_refused(tmp_path):
-    folder = written(tmp_path / "s", noise(1)).folder
-    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), "format": 0})
-    with pytest.raises(BadData, match="format 0"):
-        open_store(folder)
-
-
 def test_a_pickled_store_carries_no_pixels(tmp_path):
     opened = written(tmp_path / "s", noise(50, 32))
     assert len(pickle.dumps(opened)) < 1000
     assert np.array_equal(pickle.loads(pickle.dumps(opened)).images, opened.images)
-
-
-def test_prepared_writes_once_and_mends_what_is_torn(capsys):
-    calls = []
-
-    def fill(images, masks):
-        calls.append(1)
-        images[:] = 7
-
-    def again():
-        contents = {"source": "s", "image_size": 8, "count": 2, "fill": fill}
-        return prepared(name="my data/é", split="pool", key=["a", 1], **contents)
-
-    first, second = again(), again()
-    assert first.folder == second.folder and len(calls) == 1
-    assert first.folder.parent == home() / "stores"
-    (first.folder / "images.npy").write_bytes(b"")
-    assert again().batch([0]).unique().tolist() == [7] and len(calls) == 2
-    assert "set aside" in capsys.readouterr().err
-    assert len(list(first.folder.parent.iterdir())) == 2  # the damaged one is kept
-
-
-def test_two_who_write_at_once_both_get_a_whole_store(tmp_path):
-    folder = tmp_path / "s"
-
-    def fill(images, masks):
-        written(folder, noise(2))  # somebody is quicker
-        images[:] = noise(2)
-
-    late = write_store(folder, name="x", split="pool", source="noise", image_size=8, count=2, fill=fill)
-    assert np.array_equal(late.images, noise(2))
-    assert [path.name for path in tmp_path.iterdir()] == ["s"]
-
-
-def test_a_fingerprint_tells_keys_apart():
-    assert fingerprint(["a", 1]) == fingerprint(["a", 1])
-    assert len({fingerprint(key) for key in (["a", 1], ["a", "1"], ["a1"], ["a", 1, None])}) == 4
 
 
 def test_spaced_rows_reach_over_the_whole_list():
@@ -248,56 +66,132 @@ def test_spaced_rows_reach_over_the_whole_list():
 def test_a_wrong_image_size_is_refused():
     for size in (-1, 0, 7, 4096):
         with pytest.raises(BadSetting, match=str(size)):
-            store.chosen_size(size, 96)
+            chosen_size(size, 96)
 
 
-def test_home_follows_the_environment(monkeypatch, tmp_path):
-    assert home() == tmp_path / "home"
-    monkeypatch.delenv("LILLIPUT_HOME")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert home() == tmp_path / "cache" / "lilliput"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert home() == tmp_path / ".cache" / "lilliput"
+@pytest.fixture
+def twelve(tmp_path):
+    return written(tmp_path / "twelve", noise(12))
 
 
-def test_a_home_that_cannot_be_made_names_the_way_out(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(LilliputError, match=r"file.*\$LILLIPUT_HOME"):
-        written(tmp_path / "file" / "stores" / "s", noise(1))
+@pytest.fixture
+def many(tmp_path):
+    """23 images in a store, two to a class."""
+    return written(tmp_path / "many", noise(23), labels=np.arange(23) // 2, classes=list("abcdefghijkl"), masks=True)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_home_closed_to_writing_names_the_way_out(tmp_path):
-    (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(LilliputError, match=r"closed.*\$LILLIPUT_HOME"):
-        written(tmp_path / "closed" / "s", noise(1))
+def test_an_epoch_is_the_permutation_of_the_generator_in_whole_batches(many):
+    batches = list(many.batches(5, "cpu", 1, rng(3)))
+    order = torch.randperm(23, generator=rng(3))
+    assert len(batches) == 4  # three images are left over
+    assert torch.equal(torch.cat(batches), torch.from_numpy(many.images[order[:20].numpy()]) / 255)
 
 
-def test_a_full_disk_is_told_before_the_work(tmp_path):
-    def fill(images, masks):
-        raise AssertionError("too late")
-
-    with pytest.raises(LilliputError, match=r"GiB wanted.*\$LILLIPUT_HOME"):
-        write_store(tmp_path / "s" / "s", name="x", split="s", source="", image_size=2048, count=10**8, fill=fill)
-    assert list((tmp_path / "s").iterdir()) == []
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve room")
-def test_a_quota_is_told_before_the_work(tmp_path, monkeypatch):
-    """A memory map on a full disk ends the process with SIGBUS, so room must be reserved first."""
-
-    def full(*_):
-        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(LilliputError, match=r"(?i)quota.*\$LILLIPUT_HOME"):
-        written(tmp_path / "s" / "s", noise(1))
-    assert list((tmp_path / "s").iterdir()) == []
+def test_an_epoch_goes_on_in_the_middle_with_what_was_left(many):
+    whole = list(many.batches(5, "cpu", 1, rng(3)))
+    for start in range(5):
+        rest = list(many.batches(5, "cpu", 1, rng(3), start))
+        assert len(rest) == 4 - start
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(rest, whole[start:], strict=True))
 
 
-def test_listing_datasets_does_not_import_torch():
-    names = [path.stem for path in (Path(store.__file__).parents[1] / "datasets").glob("*.py")]
-    ours = [name for name in names if name in ("folder", "stl10", "cifar10", "cifar100")]
-    code = f"import sys\nfor n in {ours}: __import__('lilliput.datasets.' + n)\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(store.__file__).parents[2], check=True)
+def test_the_order_of_an_epoch_is_drawn_before_its_first_batch(many):
+    draws, same = rng(3), rng(3)
+    batches = many.batches(5, "cpu", 1, draws)
+    torch.randperm(23, generator=same)
+    assert torch.equal(draws.get_state(), same.get_state())
+    draws.manual_seed(0)  # what is drawn in between changes nothing
+    assert torch.equal(next(batches), next(many.batches(5, "cpu", 1, rng(3))))
+
+
+def test_an_epoch_of_fewer_images_than_a_batch_is_empty(many):
+    assert list(many.batches(24, "cpu", 1, rng())) == []
+
+
+def test_batches_of_a_subset_hold_its_rows_alone(many):
+    rows = [1, 4, 9, 16]
+    (batch,) = many.take(rows).batches(4, "cpu", 1, rng())
+    assert torch.equal(batch.sort(0).values, (torch.from_numpy(many.images[rows]) / 255).sort(0).values)
+
+
+def test_images_are_loaded_as_numbers_between_0_and_1(many):
+    loaded = many.load([2, 3], "cpu")
+    assert loaded.dtype == torch.float32 and torch.equal(loaded, torch.from_numpy(np.array(many.images[2:4])) / 255)
+
+
+def test_data_are_judged_by_their_labelled_images_or_by_none(many):
+    assert Data("x", many, many, many.take([0])).judging[0] is many
+    for incomplete in (Data("x", many, None, None), Data("x", many, many, None), Data("x", many, None, many)):
+        with pytest.raises(BadData, match="x has no labels to judge by"):
+            incomplete.judging  # noqa: B018
+
+
+def test_images_without_labels_or_classes_say_how_to_give_them(tmp_path):
+    plain = written(tmp_path / "plain", noise(2))
+    assert not plain.is_labelled
+    for asked in ("labels", "classes"):
+        with pytest.raises(BadData, match=f"have no {asked}: put them in train/<class>/"):
+            getattr(plain, asked)
+
+
+def test_a_subset_takes_labels_and_masks_with_it_and_says_what_it_leaves_out(many):
+    few = many.take([2, 0, 21])
+    assert few.labels.tolist() == [1, 0, 10] and few.classes == many.classes
+    assert np.array_equal(few.masks, many.masks[[2, 0, 21]])
+    assert few.origin == {"digest": many.digest, "left_out": [row for row in range(23) if row not in (0, 2, 21)]}
+
+
+WAYS_TO_ASK_A_SUBSET = {
+    "slice": (slice(1, 4), [1, 2, 3]),
+    "list": ([3, 0], [3, 0]),
+    "array": (np.array([3, 0]), [3, 0]),
+    "tensor": (torch.tensor([3, 0]), [3, 0]),
+    "mask": (SOME[:5], [0, 3]),
+    "tensor mask": (torch.from_numpy(SOME[:5]), [0, 3]),
+    "from the end": ([-1], [4]),
+    "nothing": ([], np.arange(0)),
+}
+
+
+def test_a_subset_has_a_digest_of_its_store_and_rows(twelve, tmp_path):
+    others = written(tmp_path / "others", noise(12, seed=1))
+    digests = [twelve.take(rows).digest for rows in ([0, 1], [1, 0], [0], range(12))]
+    digests += [twelve.digest, others.take([0, 1]).digest, twelve.take([0, 1]).take([0]).digest]
+    assert len(set(digests)) == len(digests) and all(len(digest) == 64 for digest in digests)
+    mask = np.arange(12) < 2
+    same = [mask, torch.from_numpy(mask), torch.tensor([0, 1]), slice(0, 2), [-12, -11]]
+    assert {twelve.take(rows).digest for rows in same} == {digests[0]}
+
+
+@pytest.mark.parametrize(("indices", "places"), WAYS_TO_ASK_A_SUBSET.values(), ids=WAYS_TO_ASK_A_SUBSET.keys())
+def test_a_batch_of_a_subset_is_one_of_its_rows_and_reads_no_others(twelve, indices, places, monkeypatch):
+    rows = np.array([9, 2, 4, 7, 0])
+    monkeypatch.setattr(store.Subset, "images", property(lambda self: pytest.fail("copied everything")))
+    assert np.array_equal(twelve.take(rows).batch(indices).numpy(), twelve.images[rows[places]])
+
+
+def test_a_subset_is_pickled_by_its_rows_and_once_where_it_is_pool_and_training_images(tmp_path):
+    large = written(tmp_path / "large", noise(12, size=48), labels=np.arange(12) % 2, classes=["a", "b"])
+    few = large.take(range(1, 12))
+    data = Data("x", few, few, large)
+    again = pickle.loads(pickle.dumps(data))
+    assert len(pickle.dumps(data)) < 3000 and again.pool is again.train
+    assert again.train.digest == few.digest and np.array_equal(again.train.images, few.images)
+
+
+def test_a_subset_trains_and_is_judged_as_a_store_is(scenes, tmp_path):
+    data = without(scenes, [Leak(0, "pool", 4, 3, False), Leak(1, "train", 150, 0, True)])
+    plan = {"precision": "fp32", "channels_last": False}
+    options = {"epochs": 1, "batch": 16, "width": 0.25, "device": "cpu", "plan": plan, "until_converged": 1}
+    folder = api.pretrain("rotnet", "resnet18", data, tmp_path / "run", **options)
+    record = read_json(folder / "run.json")
+    assert (record["data_digest"], record["pool_images"]) == (data.pool.digest, 47)
+    assert encoder_path(folder, 1).exists()
+    assert set(api.probe(folder, data, plan=plan)["probe"]) == {"linear", "knn"}
+
+
+def test_features_of_a_subset_are_those_of_its_rows(scenes):
+    encoder = torch.nn.Flatten()
+    left = scenes.train.take(np.arange(1, 200))
+    whole = extract(encoder, scenes.train, plan=CPU)
+    assert torch.equal(extract(encoder, left, plan=CPU, batch=64), whole[1:])

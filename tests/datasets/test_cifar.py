@@ -22,7 +22,7 @@ kinds = {"cifar10": (cifar10, torchvision.datasets.CIFAR10), "cifar100": (cifar1
 def case(request, tmp_path, monkeypatch):
     """A kind of CIFAR, its files in a folder, and what is in them; its address is one where nobody listens."""
     monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(download, "pause_seconds", 0.0)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
     module, kind = kinds[request.param]
     return Case(module, kind, tmp_path / "given", monkeypatch)
 
@@ -30,7 +30,7 @@ def case(request, tmp_path, monkeypatch):
 class Case:
     def __init__(self, module, kind, root, monkeypatch):
         self.module, self.kind, self.root = module, kind, root
-        self.folder = root / module.kind.folder
+        self.folder = root / module.KIND.folder
         self.classes = [f"class {number}" for number in range(10)]
         self.pixels, self.labels = {}, {}
         self.put(monkeypatch)
@@ -71,8 +71,8 @@ class Case:
             tar.add(self.folder, self.folder.name)
         monkeypatch.setattr(self.kind, "url", archive.as_uri())
         monkeypatch.setattr(self.kind, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-        changed = self.module.kind._replace(archive_bytes=archive.stat().st_size)
-        monkeypatch.setattr(self.module, "kind", changed)
+        changed = self.module.KIND._replace(archive_bytes=archive.stat().st_size)
+        monkeypatch.setattr(self.module, "KIND", changed)
 
 
 def test_images_labels_and_classes_are_as_in_the_files(case):
@@ -82,7 +82,7 @@ def test_images_labels_and_classes_are_as_in_the_files(case):
         assert store.labels.tolist() == case.labels[split]
         assert store.classes == case.classes and store.image_size == 32
     assert np.array_equal(data.pool.images, case.pixels["train"])
-    assert data.name == case.module.kind.name
+    assert data.name == case.module.KIND.name
 
 
 def test_a_limit_spaces_the_pool(case):
@@ -129,7 +129,7 @@ def test_the_archive_is_downloaded_unpacked_and_removed(case, monkeypatch):
     case.serve(monkeypatch, extra=[("../outside", b"evil"), ("/tmp/lilliput-outside", b"evil")])
     assert np.array_equal(case.module.prepare().train.images, case.pixels["train"])
     downloads = home() / "downloads"
-    ours = {downloads / case.folder.name / name for name in case.module.kind.files}
+    ours = {downloads / case.folder.name / name for name in case.module.KIND.files}
     assert {path for path in downloads.rglob("*") if path.is_file()} == {*ours, downloads / ".lock"}
 
 
@@ -150,7 +150,7 @@ def test_a_tampered_file_is_refused_before_anything_in_it_runs(case, monkeypatch
             return Path.touch, (mark,)
 
     evil = pickle.dumps(Evil())
-    for name in case.module.kind.files:
+    for name in case.module.KIND.files:
         good = (case.folder / name).read_bytes()
         (case.folder / name).write_bytes(evil)
         with pytest.raises(BadData, match=f"{case.folder} is damaged"):
@@ -173,4 +173,4 @@ def test_a_folder_without_the_files_is_told(case):
 
 def test_the_files_named_here_are_those_that_torchvision_reads(case):
     read = [name for name, _ in case.kind.train_list + case.kind.test_list] + [case.kind.meta["filename"]]
-    assert list(case.module.kind.files) == read and case.module.kind.folder == case.kind.base_folder
+    assert list(case.module.KIND.files) == read and case.module.KIND.folder == case.kind.base_folder

@@ -12,11 +12,6 @@ from lilliput.images import decode
 from lilliput.system.files import home
 
 
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path / "home"))
-
-
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "images").mkdir()

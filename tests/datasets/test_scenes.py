@@ -1,20 +1,20 @@
 """The synthetic scenes: repeatable, exactly masked, balanced, harder than pixels, coloured as told."""
 
+import subprocess
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from lilliput.datasets import scenes
-from lilliput.datasets._scenes.outdoors import canvas, make_scene, picture
-from lilliput.datasets.scenes import classes, draw, draw_numbered, label_of, prepare
+from lilliput.datasets._scenes import helpers
+from lilliput.datasets._scenes.helpers import Order, drawn_by_helpers, drawn_here
+from lilliput.datasets._scenes.numbered import draw, draw_numbered, label_of
+from lilliput.datasets._scenes.outdoors import CANVAS, CLASSES, make_scene, picture
+from lilliput.datasets.scenes import prepare
 from lilliput.errors import BadSetting
 
-stl10 = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path))
+STL10 = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def small(**options):
 
 
 def test_the_classes_are_those_of_stl10_and_each_can_be_drawn_by_name_and_by_number():
-    assert classes == stl10
-    for number, name in enumerate(classes):
+    assert CLASSES == STL10
+    for number, name in enumerate(CLASSES):
         image, mask = draw(name, np.random.default_rng(1), image_size=48, colour_tie=0.5)
         again, _ = draw(number, np.random.default_rng(1), image_size=48, colour_tie=0.5)
         assert image.shape == (3, 48, 48) and image.dtype == np.uint8
@@ -59,18 +59,17 @@ def test_a_larger_set_starts_with_the_same_pictures_labels_and_masks():
 
 
 def test_processes_draw_what_one_process_draws(monkeypatch):
-    monkeypatch.setattr(scenes, "_cores", lambda: 3)
-    here = scenes._drawn_here(5, "test", 20, 24, 0.25)
-    helped = scenes._drawn_by_helpers(5, "test", 20, 24, 0.25)
-    for (image, mask), (other, other_mask) in zip(here, helped, strict=True):
-        assert (image == other).all() and (mask == other_mask).all()
+    monkeypatch.setattr(helpers, "cores", lambda: 3)
+    order = Order(5, "test", 20, 24, 0.25)
+    for here, helped in zip(drawn_here(order), drawn_by_helpers(order), strict=True):
+        assert all((ours == theirs).all() for ours, theirs in zip(here, helped, strict=True))
 
 
 def test_an_interrupted_drawing_leaves_no_process_behind(monkeypatch):
     started = []
-    popen = scenes.subprocess.Popen
-    monkeypatch.setattr(scenes.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
-    pictures = scenes._drawn_by_helpers(0, "pool", 10_000, 24, 0.5)
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    pictures = drawn_by_helpers(Order(0, "pool", 10_000, 24, 0.5))
     next(pictures)
     pictures.close()
     assert started and all(process.poll() is not None for process in started)
@@ -85,7 +84,7 @@ def test_splits_share_no_picture():
 def test_the_pool_has_no_labels_and_the_others_hold_each_class_equally_often():
     data = small()
     assert not data.pool.is_labelled
-    assert data.train.classes == stl10
+    assert data.train.classes == STL10
     assert (np.bincount(data.train.labels) == 2).all()
     assert (np.bincount(data.test.labels) == 1).all()
 
@@ -98,7 +97,7 @@ def test_limit_shortens_the_pool_only():
 
 def test_a_second_call_finds_the_stores_without_drawing(monkeypatch):
     first = small()
-    monkeypatch.setattr(scenes, "draw", None)
+    monkeypatch.setattr(scenes, "drawn", None)
     second = small()
     assert [store.digest for store in first[1:]] == [store.digest for store in second[1:]]
 
@@ -107,18 +106,18 @@ def test_a_second_call_finds_the_stores_without_drawing(monkeypatch):
     "option", [{"colour_tie": 1.5}, {"colour_tie": float("nan")}, {"test_count": 0}, {"limit": 0}, {"seed": -1}]
 )
 def test_a_wrong_setting_is_named_before_anything_is_drawn(option, monkeypatch):
-    monkeypatch.setattr(scenes, "draw", None)
+    monkeypatch.setattr(scenes, "drawn", None)
     with pytest.raises(BadSetting, match=next(iter(option))):
         small(**option)
 
 
-@pytest.mark.parametrize("name", stl10)
+@pytest.mark.parametrize("name", STL10)
 def test_taking_the_thing_away_changes_the_pixels_of_its_mask_and_no_others(name):
     changed_inside, inside = 0, 0
     for number in range(6):
         scene = make_scene(name, np.random.default_rng(number), 0.5)
-        image, mask = picture(scene, canvas)
-        bare, _ = picture(scene, canvas, with_thing=False)
+        image, mask = picture(scene, CANVAS)
+        bare, _ = picture(scene, CANVAS, with_thing=False)
         changed = (image != bare).any(0)
         assert not (changed & (mask == 0)).any()
         changed_inside += changed.sum()
@@ -130,7 +129,7 @@ def test_a_hidden_part_is_not_in_the_mask():
     hidden = 0
     for number in range(20):
         scene = make_scene("car", np.random.default_rng(number), 0.5)
-        _, mask = picture(scene, canvas)
+        _, mask = picture(scene, CANVAS)
         front = scene.front.covers
         assert not (mask.astype(bool) & front).any()
         hidden += (scene.thing.covers & front).sum() > 0
@@ -139,9 +138,9 @@ def test_a_hidden_part_is_not_in_the_mask():
 
 @pytest.mark.parametrize("size", [96, 64, 48])
 def test_a_smaller_picture_is_the_mean_of_the_larger_and_its_mask_the_majority(size):
-    large, mask = draw("horse", np.random.default_rng(2), image_size=canvas, colour_tie=0.5)
+    large, mask = draw("horse", np.random.default_rng(2), image_size=CANVAS, colour_tie=0.5)
     image, small_mask = draw("horse", np.random.default_rng(2), image_size=size, colour_tie=0.5)
-    step = canvas // size
+    step = CANVAS // size
     averaged = large.reshape(3, size, step, size, step).mean((2, 4))
     share = mask.reshape(size, step, size, step).mean((1, 3))
     assert np.abs(averaged - image).max() <= 1

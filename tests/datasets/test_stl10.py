@@ -41,10 +41,10 @@ files = contents()
 @pytest.fixture(autouse=True)
 def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(stl10, "md5s", {name: hashlib.md5(content).hexdigest() for name, content in files.items()})
-    monkeypatch.setattr(stl10, "unpacked_bytes", sum(map(len, files.values())) + (1 << 20))
-    monkeypatch.setattr(stl10, "url", "http://127.0.0.1:9/stl10_binary.tar.gz")  # where nobody listens
-    monkeypatch.setattr(download, "pause_seconds", 0.0)
+    monkeypatch.setattr(stl10, "MD5S", {name: hashlib.md5(content).hexdigest() for name, content in files.items()})
+    monkeypatch.setattr(stl10, "UNPACKED_BYTES", sum(map(len, files.values())) + (1 << 20))
+    monkeypatch.setattr(stl10, "URL", "http://127.0.0.1:9/stl10_binary.tar.gz")  # where nobody listens
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -177,9 +177,9 @@ def served(tmp_path, monkeypatch):
     def serve(content):
         path = tmp_path / "served.tar.gz"
         path.write_bytes(content)
-        monkeypatch.setattr(stl10, "url", path.as_uri())
-        monkeypatch.setattr(stl10, "archive_md5", hashlib.md5(content).hexdigest())
-        monkeypatch.setattr(stl10, "archive_bytes", len(content))
+        monkeypatch.setattr(stl10, "URL", path.as_uri())
+        monkeypatch.setattr(stl10, "ARCHIVE_MD5", hashlib.md5(content).hexdigest())
+        monkeypatch.setattr(stl10, "ARCHIVE_BYTES", len(content))
 
     return serve
 
@@ -212,13 +212,13 @@ def test_interrupted_unpacking_is_done_again_from_the_archive(served, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         stl10.prepare()
     monkeypatch.setattr(archive.shutil, "copyfileobj", real)
-    monkeypatch.setattr(stl10, "url", "http://127.0.0.1:9/")
+    monkeypatch.setattr(stl10, "URL", "http://127.0.0.1:9/")
     assert len(stl10.prepare().pool) == 12
 
 
 def test_a_wrong_archive_is_refused(served, monkeypatch):
     served(official(files))
-    monkeypatch.setattr(stl10, "archive_md5", "0" * 32)
+    monkeypatch.setattr(stl10, "ARCHIVE_MD5", "0" * 32)
     with pytest.raises(LilliputError, match="instead of 00000000"):
         stl10.prepare()
 

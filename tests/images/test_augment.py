@@ -9,10 +9,7 @@ import torchvision.transforms.v2 as reference
 import torchvision.transforms.v2.functional as tv
 
 from lilliput.images import augment
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.conftest import rng
 
 
 def pictures(count, size=32, seed=1):
@@ -27,7 +24,7 @@ TRANSFORMS = {
     "grey": partial(augment.grey_, p=0.5),
     "solarise": partial(augment.solarise_, p=0.5),
     "blur": partial(augment.blur_, p=1.0),
-}  # fmt: skip
+}
 CONTINUOUS = ("resized_crop", "colour_jitter", "blur")
 
 
@@ -57,9 +54,6 @@ def test_every_image_of_a_batch_gets_its_own_draw(name):
 def test_values_stay_between_0_and_1(name):
     views = TRANSFORMS[name](torch.rand(64, 3, 24, 24, generator=rng()), rng())
     assert views.min() >= -1e-6 and views.max() <= 1 + 1e-6
-
-
-# -- crops ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("height", "size"), [(40, 24), (24, 40), (33, 32), (32, 32)])
@@ -113,9 +107,6 @@ def test_a_padded_crop_only_moves_pixels():
     }  # every shift by -2..2
     views = augment.padded_crop(image.expand(300, -1, -1, -1), rng(), padding=1 / 8, flip=0.0)
     assert {view.numpy().tobytes() for view in views} == places
-
-
-# -- colour -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("turn", [-0.5, -0.2, 0.0, 0.07, 0.3, 0.5])
@@ -200,9 +191,6 @@ def test_grey_images_are_torchvisions_grey():
 def test_solarised_images_are_torchvisions():
     images = torch.rand(8, 3, 8, 8, generator=rng())
     assert torch.allclose(augment.solarise_(images.clone(), rng(), p=1.0), tv.solarize(images, 0.5))
-
-
-# -- blur -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.6, 1.3, 2.0])

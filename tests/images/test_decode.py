@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from lilliput.images.decode import (
+    ROWS_PER_JOB,
     decode,
     fill_from_array,
     fill_from_files,
     in_parallel,
     quietly,
-    rows_per_job,
     short_sides,
 )
 
@@ -293,7 +293,7 @@ def test_the_short_side_is_read_from_the_header(tmp_path):
 
 def test_every_row_is_worked_on_once_and_errors_come_out():
     rows = []
-    in_parallel(rows.append, 3 * rows_per_job + 1, "x")
-    assert sorted(rows) == list(range(3 * rows_per_job + 1))
+    in_parallel(rows.append, 3 * ROWS_PER_JOB + 1, "x")
+    assert sorted(rows) == list(range(3 * ROWS_PER_JOB + 1))
     with pytest.raises(ZeroDivisionError):
         in_parallel(lambda row: 1 // row, 100, "x")

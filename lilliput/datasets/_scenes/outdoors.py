@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 
 from lilliput.datasets._scenes.silhouettes import Part, blob, chance, draw_parts, limb, oval, spot, turned
 
-canvas = 192
-least_area, most_area = 0.065, 0.36  # of the canvas, before anything hides a part
-contexts = ("sky", "sea", "grass", "road")
+CANVAS = 192
+LEAST_AREA, MOST_AREA = 0.065, 0.36  # of the canvas, before anything hides a part
+CONTEXTS = ("sky", "sea", "grass", "road")
 
 
 class Habit(NamedTuple):
@@ -29,7 +29,7 @@ class Habit(NamedTuple):
     ground: tuple[float, float, float]
 
 
-blue, pale, leaf, forest, asphalt, sand = (
+BLUE, PALE, LEAF, FOREST, ASPHALT, SAND = (
     (0.58, 0.6, 0.85),
     (0.57, 0.2, 0.9),
     (0.28, 0.55, 0.6),
@@ -37,21 +37,21 @@ blue, pale, leaf, forest, asphalt, sand = (
     (0.6, 0.06, 0.45),
     (0.11, 0.4, 0.75),
 )
-habits = {
-    "airplane": Habit(("sky",), ((0.6, 0.05, 0.92), (0.6, 0.1, 0.7)), blue, (0.55, 0.35, 0.6)),
-    "bird": Habit(("sky", "grass"), ((0.08, 0.45, 0.4), (0.6, 0.05, 0.3)), pale, (0.22, 0.45, 0.65)),
-    "car": Habit(("road",), ((0.0, 0.85, 0.75), (0.01, 0.9, 0.6)), pale, asphalt),
+HABITS = {
+    "airplane": Habit(("sky",), ((0.6, 0.05, 0.92), (0.6, 0.1, 0.7)), BLUE, (0.55, 0.35, 0.6)),
+    "bird": Habit(("sky", "grass"), ((0.08, 0.45, 0.4), (0.6, 0.05, 0.3)), PALE, (0.22, 0.45, 0.65)),
+    "car": Habit(("road",), ((0.0, 0.85, 0.75), (0.01, 0.9, 0.6)), PALE, ASPHALT),
     "cat": Habit(("grass", "road"), ((0.08, 0.7, 0.8), (0.1, 0.1, 0.5)), (0.1, 0.25, 0.8), (0.08, 0.35, 0.5)),
-    "deer": Habit(("grass",), ((0.07, 0.55, 0.55), (0.06, 0.5, 0.45)), leaf, leaf),
-    "dog": Habit(("grass", "sea", "road"), ((0.1, 0.35, 0.85), (0.08, 0.2, 0.2)), pale, sand),
-    "horse": Habit(("grass",), ((0.05, 0.7, 0.4), (0.06, 0.6, 0.25)), pale, leaf),
-    "monkey": Habit(("grass",), ((0.07, 0.45, 0.3), (0.09, 0.5, 0.45)), forest, forest),
+    "deer": Habit(("grass",), ((0.07, 0.55, 0.55), (0.06, 0.5, 0.45)), LEAF, LEAF),
+    "dog": Habit(("grass", "sea", "road"), ((0.1, 0.35, 0.85), (0.08, 0.2, 0.2)), PALE, SAND),
+    "horse": Habit(("grass",), ((0.05, 0.7, 0.4), (0.06, 0.6, 0.25)), PALE, LEAF),
+    "monkey": Habit(("grass",), ((0.07, 0.45, 0.3), (0.09, 0.5, 0.45)), FOREST, FOREST),
     "ship": Habit(("sea",), ((0.6, 0.1, 0.9), (0.6, 0.5, 0.3)), (0.56, 0.35, 0.9), (0.57, 0.65, 0.55)),
-    "truck": Habit(("road",), ((0.02, 0.85, 0.8), (0.98, 0.8, 0.65)), (0.58, 0.1, 0.8), asphalt),
+    "truck": Habit(("road",), ((0.02, 0.85, 0.8), (0.98, 0.8, 0.65)), (0.58, 0.1, 0.8), ASPHALT),
 }
-classes = list(habits)
+CLASSES = list(HABITS)
 
-fixed_tones = {
+FIXED_TONES = {
     "dark": (0.08, 0.08, 0.09),
     "light": (0.92, 0.91, 0.88),
     "hair": (0.12, 0.08, 0.06),
@@ -68,7 +68,7 @@ fixed_tones = {
     "sail": (0.94, 0.92, 0.86),
     "deck": (0.7, 0.56, 0.4),
 }
-animals = {"bird", "cat", "deer", "dog", "horse", "monkey"}
+ANIMALS = {"bird", "cat", "deer", "dog", "horse", "monkey"}
 
 
 class Layer(NamedTuple):
@@ -95,8 +95,8 @@ class Scene(NamedTuple):
 
 
 def make_scene(label: str, rng: np.random.Generator, colour_tie: float) -> Scene:
-    habit = habits[label]
-    context = pick(rng, habit.contexts) if chance(rng, 0.55) else pick(rng, contexts)
+    habit = HABITS[label]
+    context = pick(rng, habit.contexts) if chance(rng, 0.55) else pick(rng, CONTEXTS)
     parts, airborne = posed(label, rng)
     lower, upper = bounds(parts)
     sky = tied(rng, colour_tie, habit.sky, least_value=0.35)
@@ -107,8 +107,8 @@ def make_scene(label: str, rng: np.random.Generator, colour_tie: float) -> Scene
         water = ground if context == "sea" else tied(rng, colour_tie, habit.ground, least_value=0.2)
         float_on_water(rng, behind, lower, upper, water)
     elif context == "sea" and not airborne:
-        beach(rng, behind, upper[1], tied(rng, colour_tie, sand, least_value=0.3))
-    scenery = behind.layer(far=texture(rng, "cloud"), close=texture(rng, pick(rng, ground_textures[context])))
+        beach(rng, behind, upper[1], tied(rng, colour_tie, SAND, least_value=0.3))
+    scenery = behind.layer(far=texture(rng, "cloud"), close=texture(rng, pick(rng, GROUND_TEXTURES[context])))
     if not airborne:
         scenery = scenery._replace(factor=scenery.factor * cast_shadow(rng, lower, upper))
     thing = coloured_thing(label, rng, parts, scenery, tied_thing(rng, colour_tie, habit.things))
@@ -143,9 +143,9 @@ def picture(scene: Scene, size: int, *, with_thing: bool = True) -> tuple[np.nda
 
 def resized(plane: np.ndarray, size: int) -> np.ndarray:
     image = Image.fromarray(plane)
-    if canvas % size == 0:
-        return np.asarray(image.reduce(canvas // size))  # what BOX gives, quicker
-    how = Image.Resampling.BOX if size < canvas else Image.Resampling.BICUBIC
+    if CANVAS % size == 0:
+        return np.asarray(image.reduce(CANVAS // size))  # what BOX gives, quicker
+    how = Image.Resampling.BOX if size < CANVAS else Image.Resampling.BICUBIC
     return np.asarray(image.resize((size, size), how))
 
 
@@ -184,7 +184,7 @@ def tied_thing(rng, tie: float, typical):
 # --- textures --------------------------------------------------------------------------------------------
 
 # horizontal and vertical grain (larger: smoother in that direction) and how fast fine detail falls off
-spectra = {
+SPECTRA = {
     "cloud": (9.0, 5.0, 1.5),
     "water": (14.0, 1.6, 1.3),
     "grass": (1.2, 5.0, 1.1),
@@ -194,7 +194,7 @@ spectra = {
     "patches": (10.0, 8.0, 2.2),
     "bands": (1.6, 20.0, 2.5),
 }
-ground_textures = {
+GROUND_TEXTURES = {
     "sky": ("grass", "water"),
     "sea": ("water",),
     "grass": ("grass", "gravel"),
@@ -205,7 +205,7 @@ ground_textures = {
 @cache
 def tile(kind: str) -> np.ndarray:
     """A periodic texture [2C, 2C] of mean 0 and spread 1; the same in every process."""
-    wide, high, fall = spectra[kind]
+    wide, high, fall = SPECTRA[kind]
     side = 256
     noise = np.random.Generator(np.random.PCG64(list(kind.encode()))).standard_normal((side, side))
     x, y = np.fft.rfftfreq(side)[None, :] * side / 16, np.fft.fftfreq(side)[:, None] * side / 16
@@ -218,13 +218,13 @@ def tile(kind: str) -> np.ndarray:
 def texture(rng, kind: str) -> np.ndarray:
     """A random window [C, C] of a texture."""
     x, y = (int(v) for v in rng.integers(0, 256, 2))
-    window = tile(kind)[y : y + canvas, x : x + canvas]
+    window = tile(kind)[y : y + CANVAS, x : x + CANVAS]
     return window[:, ::-1] if chance(rng, 0.5) else window
 
 
 @cache
 def _ramp() -> np.ndarray:
-    return np.linspace(-1, 1, canvas, dtype=np.float32)
+    return np.linspace(-1, 1, CANVAS, dtype=np.float32)
 
 
 def slope(rng, strength: float) -> np.ndarray:
@@ -250,7 +250,7 @@ class Plane:
     """Areas painted as numbers; each number has a colour and how strongly two textures show in it. 0 is unpainted."""
 
     def __init__(self):
-        self.image = Image.new("L", (canvas, canvas))
+        self.image = Image.new("L", (CANVAS, CANVAS))
         self.pen = ImageDraw.Draw(self.image)
         self.colours: list = [(0.0, 0.0, 0.0)]
         self.rough: list[tuple[float, float]] = [(0.0, 0.0)]
@@ -269,7 +269,7 @@ class Plane:
         if len(self.colours) == 1:
             return empty()
         numbers = np.asarray(self.image)
-        factor = np.ones((canvas, canvas), np.float32)
+        factor = np.ones((CANVAS, CANVAS), np.float32)
         for field, strengths in zip((far, close), np.array(self.rough, np.float32).T, strict=True):
             if field is not None:
                 factor += strengths.take(numbers) * field
@@ -278,8 +278,8 @@ class Plane:
 
 @cache
 def empty() -> Layer:
-    numbers = np.zeros((canvas, canvas), np.uint8)
-    return Layer(numbers, np.zeros((1, 3), np.float32), np.ones((canvas, canvas), np.float32))
+    numbers = np.zeros((CANVAS, CANVAS), np.uint8)
+    return Layer(numbers, np.zeros((1, 3), np.float32), np.ones((CANVAS, CANVAS), np.float32))
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
@@ -293,17 +293,17 @@ def posed(label: str, rng) -> tuple[list[Part], bool]:
     """Its parts in canvas pixels (y downwards), and whether it is off the ground."""
     parts = draw_parts(label, rng)
     off = any(part.tone == "prop" for part in parts) or bounds(parts)[0][1] < -0.2  # on a branch, or centred on 0
-    airborne = label == "airplane" or (label in animals and off)
-    squeeze = rng.uniform(0.72, 1.08) if label in animals else rng.uniform(0.92, 1.05)
+    airborne = label == "airplane" or (label in ANIMALS and off)
+    squeeze = rng.uniform(0.72, 1.08) if label in ANIMALS else rng.uniform(0.92, 1.05)
     mirror = -1.0 if chance(rng, 0.5) else 1.0
     tilt = rng.normal(0, 9 if airborne else 4)
     parts = moved(parts, lambda points: turned(points * (squeeze * mirror, 1), tilt) * (1, -1))
     lower, upper = bounds(parts)  # y downwards: `lower` is the left top
     longest = float((upper - lower).max())
-    area = np.exp(rng.uniform(np.log(least_area), np.log(most_area)))
+    area = np.exp(rng.uniform(np.log(LEAST_AREA), np.log(MOST_AREA)))
     side = min(np.sqrt(area / filled_share(parts, lower, longest)), 1.02)
-    scale = side * canvas / longest
-    slack = canvas - (upper - lower) * scale
+    scale = side * CANVAS / longest
+    slack = CANVAS - (upper - lower) * scale
     at = np.where(slack > 0, slack * rng.uniform(-0.04, 1.04, 2), slack * rng.uniform(0.3, 0.7, 2))
     if not airborne:
         at[1] = slack[1] * (rng.uniform(0.3, 1.0) if slack[1] > 0 else 0.5)
@@ -347,7 +347,7 @@ def coloured_thing(label: str, rng, parts: list[Part], scenery: Layer, main) -> 
     for part in parts:
         soft = part.tone in ("main", "second", "hair")
         plane.add(np.asarray(tones[part.tone]) * part.shade, part.polygons, close=1.0 if soft else 0.3)
-    if label in animals:
+    if label in ANIMALS:
         kind = pick(rng, ("fur", "fur", "grass", "gravel"))
     else:
         kind = pick(rng, ("gravel", "water", "patches"))
@@ -359,7 +359,7 @@ def coloured_thing(label: str, rng, parts: list[Part], scenery: Layer, main) -> 
 
 def painted_over(label: str, rng, parts: list[Part], layer: Layer, tones: dict) -> Layer:
     """Piebald coats and paint stripes: the second colour shows on some of the main one."""
-    kinds = ("patches", "bands") if label in animals else ("bands", "water")
+    kinds = ("patches", "bands") if label in ANIMALS else ("bands", "water")
     pattern = texture(rng, pick(rng, kinds)) > rng.uniform(0.2, 0.9)
     mains = np.array([False, *(part.tone == "main" for part in parts)])
     shades = np.array([0.0, *(part.shade for part in parts)])[:, None]
@@ -370,7 +370,7 @@ def painted_over(label: str, rng, parts: list[Part], layer: Layer, tones: dict) 
 
 def surroundings(parts: list[Part], scenery: Layer) -> np.ndarray:
     """The mean colour of what the thing's frame holds without it."""
-    lower, upper = (np.clip(corner, 0, canvas - 1).astype(int) for corner in bounds(parts))
+    lower, upper = (np.clip(corner, 0, CANVAS - 1).astype(int) for corner in bounds(parts))
     numbers = scenery.numbers[lower[1] : upper[1] + 1 : 4, lower[0] : upper[0] + 1 : 4]
     return np.bincount(numbers.ravel(), minlength=len(scenery.colours)) @ scenery.colours / numbers.size
 
@@ -381,9 +381,9 @@ def tones_of(rng, main: np.ndarray, around: np.ndarray) -> dict:
     if np.abs(main - around).max() < 0.25:
         main = np.clip(around + (away if around.mean() < 0.4 else -away) + 0.5 * (main - around), 0.02, 1)
     second = near(rng, free(rng)) if chance(rng, 0.5) else np.clip(main * rng.uniform(0.6, 1.5), 0, 1)
-    hair = main * 0.45 if chance(rng, 0.6) else np.asarray(fixed_tones["hair"])
+    hair = main * 0.45 if chance(rng, 0.6) else np.asarray(FIXED_TONES["hair"])
     glass = np.array((0.3, 0.37, 0.45)) * rng.uniform(0.5, 1.4)
-    return {**fixed_tones, "main": main, "second": second, "band": near(rng, free(rng)), "hair": hair, "glass": glass}
+    return {**FIXED_TONES, "main": main, "second": second, "band": near(rng, free(rng)), "hair": hair, "glass": glass}
 
 
 def rounded(rng, mask: np.ndarray) -> np.ndarray:
@@ -393,7 +393,7 @@ def rounded(rng, mask: np.ndarray) -> np.ndarray:
     down[1:-1], right[:, 1:-1] = (coarse[2:] - coarse[:-2]) / 2, (coarse[:, 2:] - coarse[:, :-2]) / 2
     angle = rng.uniform(0.15 * np.pi, 0.85 * np.pi)  # from above
     lit = (down * np.sin(angle) + right * np.cos(angle)).astype(np.float32)
-    lit = np.asarray(Image.fromarray(lit).resize((canvas, canvas), Image.Resampling.BILINEAR))
+    lit = np.asarray(Image.fromarray(lit).resize((CANVAS, CANVAS), Image.Resampling.BILINEAR))
     return (1 + rng.uniform(0.2, 0.9) * lit) * slope(rng, rng.uniform(0, 0.2))
 
 
@@ -404,7 +404,7 @@ def props(rng, parts: list[Part]) -> Layer:
     if branch:
         plane.add(near(rng, (0.08, 0.4, rng.uniform(0.2, 0.5))), branch)
         ends = np.vstack(branch)
-        low, high = np.clip(ends.min(0), 0, canvas), np.clip(ends.max(0), 0, canvas)
+        low, high = np.clip(ends.min(0), 0, CANVAS), np.clip(ends.max(0), 0, CANVAS)
         at = rng.uniform(low, high, (9, 2)) + rng.normal(0, 10, (9, 2))
         leaves = [spot(place, rng.uniform(4, 11), rng.uniform(3, 6), rng.uniform(0, 180)) for place in at]
         plane.add(near(rng, (0.3, 0.5, 0.45), 2.5), leaves)
@@ -418,7 +418,7 @@ def cast_shadow(rng, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     x = (lower[0] + upper[0]) / 8 + rng.uniform(-0.5, 0.5) * wide
     high = rng.uniform(0.12, 0.3) * wide
     ImageDraw.Draw(small).ellipse((x - wide, foot - high, x + wide, foot + high * 0.7), fill=255)
-    soft = np.asarray(small.resize((canvas, canvas), Image.Resampling.BILINEAR), np.float32)
+    soft = np.asarray(small.resize((CANVAS, CANVAS), Image.Resampling.BILINEAR), np.float32)
     return 1 - soft * np.float32(rng.uniform(0.1, 0.5) / 255)
 
 
@@ -427,9 +427,9 @@ def cast_shadow(rng, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 def horizon_for(rng, context: str, airborne: bool, *, top: float, feet: float) -> float:
     if airborne:
-        return canvas * (rng.uniform(0.75, 1.3) if context == "sky" else rng.uniform(0.3, 1.0))
+        return CANVAS * (rng.uniform(0.75, 1.3) if context == "sky" else rng.uniform(0.3, 1.0))
     raised = rng.uniform(0.02, 0.12) if context == "sky" else rng.uniform(0.1, 0.9)
-    return max(0.08 * canvas, feet - raised * max(feet - top, 0.3 * canvas))
+    return max(0.08 * CANVAS, feet - raised * max(feet - top, 0.3 * CANVAS))
 
 
 def backdrop(rng, context: str, horizon: float, sky, ground) -> Plane:
@@ -443,7 +443,7 @@ def backdrop(rng, context: str, horizon: float, sky, ground) -> Plane:
     for k in range(12):
         plane.add(
             above + (below - above) * k / 11,
-            [rectangle(0, edges[k], canvas, edges[k + 1] + 1 if k < 11 else canvas)],
+            [rectangle(0, edges[k], CANVAS, edges[k + 1] + 1 if k < 11 else CANVAS)],
             far=cloudy,
         )
     for _ in range(rng.integers(0, 5)):
@@ -452,12 +452,12 @@ def backdrop(rng, context: str, horizon: float, sky, ground) -> Plane:
     lit = near(rng, ground)
     darker = rng.uniform(0.6, 1.1)
     rough = rng.uniform(0.04, 0.2)
-    edges = horizon + (canvas + 2 - horizon) * np.linspace(0, 1, 7) ** 1.5
-    if horizon < canvas:
+    edges = horizon + (CANVAS + 2 - horizon) * np.linspace(0, 1, 7) ** 1.5
+    if horizon < CANVAS:
         for k in range(6):
             plane.add(
                 np.clip(lit * (1 + (darker - 1) * k / 5), 0, 1),
-                [rectangle(0, edges[k], canvas, edges[k + 1] + 1)],
+                [rectangle(0, edges[k], CANVAS, edges[k + 1] + 1)],
                 close=rough,
             )
         {"sky": meadow, "sea": waves, "grass": meadow, "road": road}[context](rng, plane, horizon, lit)
@@ -465,7 +465,7 @@ def backdrop(rng, context: str, horizon: float, sky, ground) -> Plane:
 
 
 def cloud(rng, plane: Plane, horizon: float, tint: np.ndarray) -> None:
-    x, y = rng.uniform(0, canvas), rng.uniform(0, max(horizon, 30))
+    x, y = rng.uniform(0, CANVAS), rng.uniform(0, max(horizon, 30))
     wide = rng.uniform(12, 50)
     puffs = [
         oval(x + dx * wide, y + dy * wide * 0.25, wide * r, wide * r * 0.5)
@@ -484,10 +484,10 @@ def far_away(rng, plane: Plane, context: str, horizon: float, ground) -> None:
     """Hills, woods, houses: at or behind the horizon."""
     if chance(rng, 0.6):
         high = rng.uniform(5, 55, 6)
-        ridge = np.column_stack([np.linspace(-20, canvas + 20, 6), horizon - high])
+        ridge = np.column_stack([np.linspace(-20, CANVAS + 20, 6), horizon - high])
         plane.add(
             clutter_colour(rng, ground),
-            [blob((-40, horizon + 40), *ridge, (canvas + 40, horizon + 40))],
+            [blob((-40, horizon + 40), *ridge, (CANVAS + 40, horizon + 40))],
             far=0.08,
             close=0.06,
         )
@@ -498,7 +498,7 @@ def far_away(rng, plane: Plane, context: str, horizon: float, ground) -> None:
         "sky": (tree, bush),
     }[context]
     for _ in range(rng.integers(0, 7)):
-        pick(rng, kinds)(rng, plane, rng.uniform(0, canvas), horizon + rng.uniform(0, 5), rng.uniform(0.4, 1.5), ground)
+        pick(rng, kinds)(rng, plane, rng.uniform(0, CANVAS), horizon + rng.uniform(0, 5), rng.uniform(0.4, 1.5), ground)
 
 
 def tree(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None:
@@ -557,17 +557,17 @@ def house(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None
 
 def fence(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None:
     high = rng.uniform(14, 30) * size
-    posts = [rectangle(a, foot - high, a + 3, foot) for a in np.arange(rng.uniform(-15, 5), canvas, rng.uniform(9, 26))]
-    rails = [rectangle(0, foot - high * k, canvas, foot - high * k + 2.5) for k in (0.8, 0.4)]
+    posts = [rectangle(a, foot - high, a + 3, foot) for a in np.arange(rng.uniform(-15, 5), CANVAS, rng.uniform(9, 26))]
+    rails = [rectangle(0, foot - high * k, CANVAS, foot - high * k + 2.5) for k in (0.8, 0.4)]
     plane.add(near(rng, (0.08, 0.25, rng.uniform(0.25, 0.9))), posts + rails, close=0.1)
 
 
 def meadow(rng, plane: Plane, horizon: float, lit: np.ndarray) -> None:
     ground = (rng.normal(0.27, 0.05) % 1, 0.5, 0.5)
     for _ in range(rng.integers(0, 5)):
-        foot = horizon + (canvas - horizon) * rng.uniform(0, 0.5)
-        pick(rng, (bush, rock, tree, fence))(rng, plane, rng.uniform(0, canvas), foot, rng.uniform(0.4, 1.0), ground)
-    tufts = rng.uniform((0, horizon), (canvas, canvas + 5), (12, 2)) if horizon < canvas - 5 else []
+        foot = horizon + (CANVAS - horizon) * rng.uniform(0, 0.5)
+        pick(rng, (bush, rock, tree, fence))(rng, plane, rng.uniform(0, CANVAS), foot, rng.uniform(0.4, 1.0), ground)
+    tufts = rng.uniform((0, horizon), (CANVAS, CANVAS + 5), (12, 2)) if horizon < CANVAS - 5 else []
     blades = [
         np.array([(x - 3, y), (x + lean, y - 9), (x + 3, y)])
         for (x, y), lean in zip(tufts, rng.uniform(-4, 4, 12), strict=False)
@@ -578,26 +578,26 @@ def meadow(rng, plane: Plane, horizon: float, lit: np.ndarray) -> None:
 def waves(rng, plane: Plane, horizon: float, lit: np.ndarray) -> None:
     crests = []
     for _ in range(rng.integers(4, 16)):
-        x, y = rng.uniform((0, horizon), (canvas, canvas))
-        near_us = 0.3 + (y - horizon) / canvas
+        x, y = rng.uniform((0, horizon), (CANVAS, CANVAS))
+        near_us = 0.3 + (y - horizon) / CANVAS
         crests.append(blob((x - 30 * near_us, y), (x, y - 4 * near_us), (x + 30 * near_us, y), (x, y + 1)))
     plane.add(np.clip(lit + rng.uniform(-0.15, 0.3), 0, 1), crests, close=0.1)
 
 
 def road(rng, plane: Plane, horizon: float, lit: np.ndarray) -> None:
     paint = near(rng, pick(rng, ((0.12, 0.1, 0.9), (0.13, 0.6, 0.85))))
-    deep = canvas - horizon
+    deep = CANVAS - horizon
     if chance(rng, 0.5):  # across
         top = horizon + deep * rng.uniform(0.05, 0.3)
-        plane.add(np.clip(lit * rng.uniform(0.6, 1.3), 0, 1), [rectangle(0, top, canvas, canvas)], close=0.12)
-        y = top + (canvas - top) * rng.uniform(0.3, 0.8)
-        dashes = [rectangle(x, y, x + 22, y + 4) for x in np.arange(rng.uniform(-40, 0), canvas, 40)]
-        plane.add(paint, [*dashes, rectangle(0, top + 2, canvas, top + 4)])
+        plane.add(np.clip(lit * rng.uniform(0.6, 1.3), 0, 1), [rectangle(0, top, CANVAS, CANVAS)], close=0.12)
+        y = top + (CANVAS - top) * rng.uniform(0.3, 0.8)
+        dashes = [rectangle(x, y, x + 22, y + 4) for x in np.arange(rng.uniform(-40, 0), CANVAS, 40)]
+        plane.add(paint, [*dashes, rectangle(0, top + 2, CANVAS, top + 4)])
         return
-    x, wide = rng.uniform(0.2, 0.8) * canvas, rng.uniform(60, 150)
+    x, wide = rng.uniform(0.2, 0.8) * CANVAS, rng.uniform(60, 150)
     plane.add(
         np.clip(lit * rng.uniform(0.5, 1.3), 0, 1),
-        [np.array([(x - 4, horizon), (x + 4, horizon), (x + wide, canvas), (x - wide, canvas)])],
+        [np.array([(x - 4, horizon), (x + 4, horizon), (x + wide, CANVAS), (x - wide, CANVAS)])],
         close=0.12,
     )
     for a, b in ((0.1, 0.2), (0.3, 0.48), (0.65, 0.95)):
@@ -620,21 +620,21 @@ def float_on_water(rng, plane: Plane, lower: np.ndarray, upper: np.ndarray, wate
     """Water under the hull wherever the ship is: the sea, a lake or a harbour."""
     top = upper[1] - rng.uniform(0.12, 0.3) * (upper[1] - lower[1]) - 4
     lit = near(rng, water)
-    plane.add(lit, [rectangle(0, top, canvas, canvas)], close=rng.uniform(0.06, 0.2))
+    plane.add(lit, [rectangle(0, top, CANVAS, CANVAS)], close=rng.uniform(0.06, 0.2))
     waves(rng, plane, top, lit)
-    if chance(rng, 0.3) and upper[1] < canvas - 30:
+    if chance(rng, 0.3) and upper[1] < CANVAS - 30:
         plane.add(
-            near(rng, free(rng, 0.3)), [rectangle(0, rng.uniform(upper[1] + 12, canvas), canvas, canvas)], close=0.15
+            near(rng, free(rng, 0.3)), [rectangle(0, rng.uniform(upper[1] + 12, CANVAS), CANVAS, CANVAS)], close=0.15
         )
 
 
 def beach(rng, plane: Plane, feet: float, colour) -> None:
     """Firm ground at the water's edge for what cannot swim."""
     shore = feet - rng.uniform(8, 25)
-    edge = np.column_stack([np.linspace(-10, canvas + 10, 5), shore + rng.uniform(-6, 6, 5)])
+    edge = np.column_stack([np.linspace(-10, CANVAS + 10, 5), shore + rng.uniform(-6, 6, 5)])
     plane.add(
         near(rng, colour),
-        [np.vstack([edge, [(canvas + 10, canvas + 5), (-10, canvas + 5)]])],
+        [np.vstack([edge, [(CANVAS + 10, CANVAS + 5), (-10, CANVAS + 5)]])],
         close=rng.uniform(0.05, 0.15),
     )
 
@@ -648,7 +648,7 @@ def occluder(rng, mask: np.ndarray, lower: np.ndarray, upper: np.ndarray, ground
     if chance(rng, 0.5):
         kind = pick(rng, (bush, rock, fence, pole, tufts, twigs, tree))
         x = rng.uniform(lower[0] - 10, upper[0] + 10)
-        kind(rng, plane, x, min(upper[1] + rng.uniform(0, 14), canvas + 10), rng.uniform(0.8, 1.8), ground)
+        kind(rng, plane, x, min(upper[1] + rng.uniform(0, 14), CANVAS + 10), rng.uniform(0.8, 1.8), ground)
     layer = plane.layer(close=texture(rng, "grass"))
     if (layer.covers & mask).sum() > 0.4 * mask.sum():
         return empty()
@@ -661,7 +661,7 @@ def pole(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None:
 
 
 def tufts(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None:
-    at = rng.uniform((0, foot - 3, -6, 12), (canvas, foot + 8, 6, 32), (30, 4))
+    at = rng.uniform((0, foot - 3, -6, 12), (CANVAS, foot + 8, 6, 32), (30, 4))
     plane.add(
         clutter_colour(rng, ground),
         [np.array([(a - 3, b), (a + lean, b - high), (a + 3, b)]) for a, b, lean, high in at],
@@ -670,7 +670,7 @@ def tufts(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None
 
 def twigs(rng, plane: Plane, x: float, foot: float, size: float, ground) -> None:
     from_left = chance(rng, 0.5)
-    start = np.array([-5.0 if from_left else canvas + 5.0, rng.uniform(-10, canvas * 0.7)])
+    start = np.array([-5.0 if from_left else CANVAS + 5.0, rng.uniform(-10, CANVAS * 0.7)])
     end = np.array([x, start[1] + rng.uniform(-30, 60)])
     plane.add(near(rng, (0.08, 0.4, 0.3)), limb([start, (start + end) / 2 + (0, -8), end], 8, 3), close=0.2)
     along = rng.uniform(0, 1, 14)[:, None] * (end - start) + start + rng.normal(0, 8, (14, 2))

@@ -19,22 +19,22 @@ class Part(NamedTuple):
 
 def draw_parts(label: str, rng: np.random.Generator) -> list[Part]:
     """One of the ten classes in a pose of its own."""
-    return figures[label](rng)
+    return FIGURES[label](rng)
 
 
 # --- plane shapes ----------------------------------------------------------------------------------------
 
-_eighths = np.linspace(0, 1, 5)[:-1, None]
-_catmull = 0.5 * np.hstack(
+EIGHTHS = np.linspace(0, 1, 5)[:-1, None]
+CATMULL_ROM = 0.5 * np.hstack(
     [
-        -_eighths + 2 * _eighths**2 - _eighths**3,
-        2 - 5 * _eighths**2 + 3 * _eighths**3,
-        _eighths + 4 * _eighths**2 - 3 * _eighths**3,
-        -(_eighths**2) + _eighths**3,
+        -EIGHTHS + 2 * EIGHTHS**2 - EIGHTHS**3,
+        2 - 5 * EIGHTHS**2 + 3 * EIGHTHS**3,
+        EIGHTHS + 4 * EIGHTHS**2 - 3 * EIGHTHS**3,
+        -(EIGHTHS**2) + EIGHTHS**3,
     ]
 )
-_half_turn = np.linspace(-np.pi / 2, np.pi / 2, 6)
-_circle = np.stack([np.cos(np.linspace(0, 2 * np.pi, 15)[:-1]), np.sin(np.linspace(0, 2 * np.pi, 15)[:-1])], 1)
+HALF_TURN = np.linspace(-np.pi / 2, np.pi / 2, 6)
+CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 15)[:-1]), np.sin(np.linspace(0, 2 * np.pi, 15)[:-1])], 1)
 
 
 def blob(*points) -> np.ndarray:
@@ -42,7 +42,7 @@ def blob(*points) -> np.ndarray:
     knots = np.asarray(points, float)
     count = len(knots)
     neighbours = (np.arange(count)[:, None] + (-1, 0, 1, 2)) % count
-    return (_catmull @ knots[neighbours]).reshape(-1, 2)
+    return (CATMULL_ROM @ knots[neighbours]).reshape(-1, 2)
 
 
 def bend(*points) -> np.ndarray:
@@ -50,11 +50,11 @@ def bend(*points) -> np.ndarray:
     knots = np.asarray(points, float)
     last = len(knots) - 1
     neighbours = np.clip(np.arange(last)[:, None] + (-1, 0, 1, 2), 0, last)
-    return np.concatenate([(_catmull @ knots[neighbours]).reshape(-1, 2), knots[-1:]])
+    return np.concatenate([(CATMULL_ROM @ knots[neighbours]).reshape(-1, 2), knots[-1:]])
 
 
 def oval(x: float, y: float, rx: float, ry: float, degrees: float = 0.0) -> np.ndarray:
-    points = _circle * (rx, ry)
+    points = CIRCLE * (rx, ry)
     return np.add(turned(points, degrees) if degrees else points, (x, y))
 
 
@@ -72,7 +72,7 @@ def limb(path, start_width: float, end_width: float) -> list[np.ndarray]:
     path = np.asarray(path, float)
     radii = np.linspace(start_width, end_width, len(path)) / 2
     steps = np.diff(path, axis=0)
-    angles = np.arctan2(steps[:, 1], steps[:, 0])[:, None] + _half_turn
+    angles = np.arctan2(steps[:, 1], steps[:, 0])[:, None] + HALF_TURN
     arcs = np.stack([np.cos(angles), np.sin(angles)], -1)  # [pieces, 6, 2]
     fronts = path[1:, None] + radii[1:, None, None] * arcs
     backs = path[:-1, None] - radii[:-1, None, None] * arcs
@@ -736,8 +736,8 @@ class View:
         return self.solid([(*p, z0) for p in rim], [(*p, z1) for p in rim], tone=tone)
 
     def wheel(self, x: float, r: float, z: float) -> list[Part]:
-        ring = np.column_stack([_circle * r + (x, r), np.full(len(_circle), z)])
-        inner = np.column_stack([_circle * r * 0.55 + (x, r), np.full(len(_circle), z)])
+        ring = np.column_stack([CIRCLE * r + (x, r), np.full(len(CIRCLE), z)])
+        inner = np.column_stack([CIRCLE * r * 0.55 + (x, r), np.full(len(CIRCLE), z)])
         back = ring - (0, 0, np.sign(z) * r * 0.6)
         tyre = Part("tyre", 1.0, [self.flat(back), self.flat(ring), self.flat(np.vstack([back[:7], ring[6::-1]]))])
         return [tyre, *self.decal("hub", inner, (0, 0, np.sign(z)))]
@@ -908,7 +908,7 @@ def truck(rng) -> list[Part]:
 def truck_load(rng, view: View, kind: str, length: float, half: float, high: float) -> list[Part]:
     x0, x1 = -0.12 - length, 0.02
     if kind == "tank":
-        ring = np.column_stack([_circle[:, 1] * 0.33 + 0.66, _circle[:, 0] * half])  # y, z
+        ring = np.column_stack([CIRCLE[:, 1] * 0.33 + 0.66, CIRCLE[:, 0] * half])  # y, z
         return view.solid([(x0, *p) for p in ring], [(x1, *p) for p in ring], tone="second")
     if kind == "tipper":
         rim = [(x0, 0.75), (x0 + 0.25, 0.34), (x1, 0.34), (x1, 0.85)]
@@ -1126,7 +1126,7 @@ def cabin(view: View, radius: float) -> list[Part]:
     return parts + view.decal("glass", windscreen, (0.5, 0.86, 0), 0.8)
 
 
-figures: dict[str, Callable[[np.random.Generator], list[Part]]] = {
+FIGURES: dict[str, Callable[[np.random.Generator], list[Part]]] = {
     "airplane": airplane,
     "bird": bird,
     "car": car,

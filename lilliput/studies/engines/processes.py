@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from lilliput.errors import LilliputError
 from lilliput.system import progress, signals
-from lilliput.system.files import InUse
+from lilliput.system.locks import InUse
 from lilliput.system.machine import cores
 
 Job = Callable[[Any], bool]  # of the workshop that its worker keeps; says whether there was anything to do
@@ -48,7 +48,7 @@ def usual_size(device: str | None) -> int:
     """A worker for each core that memory has room for; one where an accelerator computes or files have no locks."""
     import torch
 
-    from lilliput.system.files import has_locks
+    from lilliput.system.locks import has_locks
     from lilliput.system.machine import available_bytes
 
     if device is None:

@@ -1,0 +1,57 @@
+"""Folders that one process at a time works in."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lilliput
+from lilliput.system.locks import InUse, alone, has_locks, locked
+
+pytestmark = pytest.mark.skipif(not has_locks(), reason="this system has no locks")
+TRY = """
+import sys
+from pathlib import Path
+from lilliput.system.locks import InUse, alone
+try:
+    with alone(Path(sys.argv[1])):
+        print("alone")
+except InUse as error:
+    print(error)
+"""
+
+
+def another_process(folder):
+    command = [sys.executable, "-c", TRY, str(folder)]
+    root = Path(lilliput.__file__).parents[1]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_another_process_is_told_who_works_in_a_folder_until_it_ends(tmp_path):
+    with alone(tmp_path):
+        assert "is in use by process" in another_process(tmp_path)
+    assert another_process(tmp_path) == "alone"
+
+
+def test_who_is_alone_may_ask_again_and_still_is(tmp_path):
+    with alone(tmp_path):
+        with alone(tmp_path / "."):
+            pass
+        assert "is in use by process" in another_process(tmp_path)
+
+
+def test_an_error_within_gives_the_folder_back(tmp_path):
+    with pytest.raises(ZeroDivisionError), alone(tmp_path):
+        raise ZeroDivisionError
+    assert another_process(tmp_path) == "alone"
+
+
+def test_a_folder_in_use_is_a_wrong_setting_with_a_way_out():
+    assert issubclass(InUse, lilliput.errors.BadSetting)
+
+
+def test_a_moment_alone_leaves_the_folder_to_others(tmp_path):
+    for _ in range(2):
+        with locked(tmp_path):
+            assert (tmp_path / ".lock").exists()

@@ -1,0 +1,42 @@
+"""Records and tensors under a digest: what is written is read, and nothing else is."""
+
+import json
+
+import pytest
+
+from lilliput.errors import BadData
+from lilliput.system.records import of_kinds, read_json, seal, write_json
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    record = {"name": "é", "list": [1, 2.5, None], "deep": {"b": True, "a": []}}
+    write_json(tmp_path / "r.json", record)
+    assert read_json(tmp_path / "r.json") == record
+
+
+def test_a_seal_does_not_depend_on_the_layout_and_the_order_of_names(tmp_path):
+    write_json(tmp_path / "r.json", {"a": 1, "b": {"c": 2, "d": 3}})
+    sealed = json.loads((tmp_path / "r.json").read_text())
+    sealed["b"] = {"d": 3, "c": 2}
+    (tmp_path / "r.json").write_text(json.dumps(dict(reversed(sealed.items()))))
+    assert read_json(tmp_path / "r.json") == {"a": 1, "b": {"c": 2, "d": 3}}
+
+
+def test_a_seal_is_that_of_numbers_as_names_too():
+    assert seal({"a": {1: 2}}) == seal({"a": {"1": 2}, "sha256": "anything"})
+
+
+def test_a_changed_value_breaks_the_seal(tmp_path):
+    write_json(tmp_path / "r.json", {"epochs": 10})
+    (tmp_path / "r.json").write_text((tmp_path / "r.json").read_text().replace("10", "11"))
+    with pytest.raises(BadData, match="its digest is not that of its content"):
+        read_json(tmp_path / "r.json")
+
+
+def test_values_of_other_kinds_are_named():
+    kinds = {"epochs": int, "seeds": [int], "options": {"width": float}}
+    record = {"epochs": 1, "seeds": [0, 1], "options": {"width": 0.5}}
+    assert of_kinds(record, kinds, "here") is record
+    for wrong in ({"epochs": True}, {"seeds": ["0"]}, {"options": {}}, {"epochs": 2**63}):
+        with pytest.raises(BadData, match=f"here is damaged: its ({next(iter(wrong))}|width) is "):
+            of_kinds({**record, **wrong}, kinds, "here")
