@@ -29,14 +29,16 @@ from lilliput.training.state import trusted_log
 Row = dict[str, Any]
 
 
-class Said(NamedTuple):
+class Judgement(NamedTuple):
+    """What a probe has found in an encoder."""
+
     values: list[tuple[str, float]]
     seconds: float
-    flag: str
+    flags: str
 
 
 class Judge:
-    """Labelled images and probes; remembers what it has said of an encoder, so that equal ones are judged once."""
+    """Labelled images and probes; remembers its judgements of an encoder, so that equal ones are judged once."""
 
     def __init__(
         self, name: str, train: Images, test: Images, probes: dict[str, dict[str, Any]], *, plan: Plan, data: str = ""
@@ -47,7 +49,7 @@ class Judge:
         for probe in probes:
             check_need(probe, catalog.probe(probe), train, test)
         self.name, self.train, self.test, self.probes, self.plan, self.data = name, train, test, probes, plan, data
-        self.said: dict[tuple[str, str, int], Said] = {}
+        self.judgements: dict[tuple[str, str, int], Judgement] = {}
         self.commit = commit()
         self.traces: dict[str, dict] = {}
         self.circumstances = {
@@ -62,8 +64,8 @@ class Judge:
             **catalog.own_files(probes=probes),
         }
 
-    def rows(self, encoder: nn.Module, about: Row, *, probes: list[str], seed: int, label: str) -> list[Row]:
-        """One row per metric of each probe, `about` (technique, backbone, epoch, costs ...) in all of them."""
+    def rows(self, encoder: nn.Module, identity: Row, *, probes: list[str], seed: int, label: str) -> list[Row]:
+        """One row per metric of each probe, `identity` (technique, backbone, epoch, costs ...) in all of them."""
         functions = {name: catalog.probe(name) for name in probes}
         encoder = self.plan.place(encoder)
         exams = exams_for(functions, encoder, self.train, self.test, plan=self.plan, seed=seed, label=label)
@@ -71,13 +73,13 @@ class Judge:
         rows = []
         for name in probes:
             key = weights, name, seed
-            if key not in self.said:
+            if key not in self.judgements:
                 began = time.perf_counter()
                 values, flags = sorted_out(functions[name](exams[name], **self.probes[name]))
-                self.said[key] = Said(values, time.perf_counter() - began, " ".join(flags))
-            said = self.said[key]
-            found = {**about, "flagged": " ".join(filter(None, [about.get("flagged", ""), said.flag]))}
-            rows += self.rows_of(found, name, said.values, said.seconds)
+                self.judgements[key] = Judgement(values, time.perf_counter() - began, " ".join(flags))
+            judgement = self.judgements[key]
+            flagged = " ".join(filter(None, [identity.get("flagged", ""), judgement.flags]))
+            rows += self.rows_of({**identity, "flagged": flagged}, name, judgement.values, judgement.seconds)
         return rows
 
     def trace(self, run: dict[str, Any]) -> str:
@@ -94,10 +96,10 @@ class Judge:
             write_json(folder / "traces" / f"{name}.json", self.traces[name])
         results.append(folder, rows)
 
-    def rows_of(self, about: Row, probe: str, values: list[tuple[str, float]], seconds: float) -> list[Row]:
-        """All that a probe has said, (metric, value), as rows."""
+    def rows_of(self, identity: Row, probe: str, values: list[tuple[str, float]], seconds: float) -> list[Row]:
+        """All that a probe gave, (metric, value), as rows."""
         same = {
-            **about,
+            **identity,
             "probe": probe,
             "data": self.data,
             "judge": self.name,
@@ -139,7 +141,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         except BadData as error:
             lost.append(str(error))
             continue
-        about = {
+        identity = {
             **{key: record[key] for key in ("technique", "backbone", "seed", "recipe")},
             "epoch": epoch,
             **costs(record, log.get(epoch)),
@@ -147,7 +149,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
             "trace": judge.trace(record),
         }
         label = f"{record['technique']} {record['backbone']} epoch {epoch}"
-        yield judge.rows(encoder, about, probes=wanted, seed=record["seed"], label=label)
+        yield judge.rows(encoder, identity, probes=wanted, seed=record["seed"], label=label)
     if lost:
         raise BadData(
             f"{'; '.join(lost)}: the other encoders are judged; to have it again, move {folder} away and run the same "
@@ -198,8 +200,8 @@ def judge_stores(record: dict[str, Any], judge: tuple[Images, Images] | None = N
     Raises BadData with the way out where they are gone, or others.
     """
     wanted, origin = record.get("judge_digests", ["", ""]), record.get("judge_origin")
-    told = {"judge_digests": wanted, "judge_origin": origin or {"digest": "", "left_out": []}}
-    records.of_kinds(told, IMAGES, "the record of what judged")
+    kinds = {"judge_digests": wanted, "judge_origin": origin or {"digest": "", "left_out": []}}
+    records.of_kinds(kinds, IMAGES, "the record of what judged")
     if len(wanted) != 2:
         raise BadData(f"of judge_digests there are {len(wanted)}, not those of the training and the test images")
     train, test = judge or (_store_of(origin["digest"] if origin else wanted[0]), _store_of(wanted[1]))

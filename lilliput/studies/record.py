@@ -29,15 +29,15 @@ def open_record(grid: Grid, out: Path) -> dict[str, Any]:
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             clear_drafts(out)
-            found = _joined(settings, out)
-            kinds = {name: catalog.technique(name).contrastive for name in found["techniques"]}
-            about = {
+            joined = _joined(settings, out)
+            kinds = {name: catalog.technique(name).contrastive for name in joined["techniques"]}
+            circumstances = {
                 "contrastive": kinds,
                 "country": grid.resources.country,
                 "machine": this_machine(),
                 "versions": versions(),
             }
-            record = {**found, **about, "commit": commit()}
+            record = {**joined, **circumstances, "commit": commit()}
             write_json(out / "study.json", record)
         (out / "cells").mkdir(exist_ok=True)
     except OSError as error:

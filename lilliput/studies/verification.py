@@ -128,7 +128,7 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Images,
     here = versions(), this_machine()["processor"]
     if (judged["versions"], judged["machine"]["processor"]) == here:
         return Checked(what, len(old), _worst(old, values), 0.0)
-    old, values = ({name: told[name] for name in told if _of_all(name)} for told in (old, values))
+    old, values = ({name: some[name] for name in some if _of_all(name)} for some in (old, values))
     return Checked(what, len(old), _worst(old, values), max(ELSEWHERE, FLIPPED / len(test)))
 
 
@@ -157,9 +157,9 @@ def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Images, Ima
         say(line)
     print(f"{count - len(wrong)} of {count} files are what was written")
     checked = []
-    for one in recomputed(folder, sample=sample, seed=seed, judge=judge):
-        print(one, flush=True)
-        checked.append(one)
-    held = sum(one.holds for one in checked)
+    for result in recomputed(folder, sample=sample, seed=seed, judge=judge):
+        print(result, flush=True)
+        checked.append(result)
+    held = sum(result.holds for result in checked)
     print(f"{held} of {len(checked)} hold")
     return held == len(checked) and not wrong

@@ -37,11 +37,11 @@ def saved_encoders(folder: Path) -> dict[int, Path]:
     return dict(sorted((int(epoch), path) for epoch, path in files.items() if epoch.isdecimal()))
 
 
-def save_encoder(path: Path, encoder: nn.Module, about: dict) -> None:
-    """Weights under their library's names; `about` (technique, backbone, width, ...) is kept in the file's header."""
+def save_encoder(path: Path, encoder: nn.Module, header: dict) -> None:
+    """Weights under their library's names; `header` (technique, backbone, width, ...) is kept in the file's header."""
     weights = {library_name(key): value for key, value in encoder.state_dict().items()}
-    own_files = catalog.own_files(techniques=[about["technique"]], backbones=[about["backbone"]])
-    write_tensors(path, weights, {"format": FORMAT, **about, **own_files})
+    own_files = catalog.own_files(techniques=[header["technique"]], backbones=[header["backbone"]])
+    write_tensors(path, weights, {"format": FORMAT, **header, **own_files})
 
 
 def load_encoder(path: str | os.PathLike) -> nn.Module:
@@ -55,12 +55,12 @@ def load_encoder(path: str | os.PathLike) -> nn.Module:
         if not saved:
             raise BadData(f"no encoder_*.safetensors in {path}; is it the folder of a run?")
         path = list(saved.values())[-1]
-    weights, about = read_tensors(path)
-    if "technique" not in about:
+    weights, header = read_tensors(path)
+    if "technique" not in header:
         raise BadData(f"{path} was not written by Lilliput: its header names no technique")
     try:
         with _Bounded(SPARE + 4 * sum(value.numel() for value in weights.values())):
-            encoder = _described(path, about)
+            encoder = _described(path, header)
     except LilliputError:
         raise
     except Exception as error:  # whatever a header of other kinds than ours leads to
@@ -68,19 +68,19 @@ def load_encoder(path: str | os.PathLike) -> nn.Module:
     ours = {library_name(key): key for key in encoder.state_dict()}
     if set(ours) != set(weights):
         odd = sorted(set(ours) ^ set(weights))[0]
-        raise BadData(f"{path} does not fit {about['technique']} on {about['backbone']}: weight {odd!r}")
+        raise BadData(f"{path} does not fit {header['technique']} on {header['backbone']}: weight {odd!r}")
     try:
         encoder.load_state_dict({ours[key]: value for key, value in weights.items()})
     except RuntimeError as error:
-        raise BadData(f"{path} does not fit {about['technique']} on {about['backbone']}: {error}") from None
+        raise BadData(f"{path} does not fit {header['technique']} on {header['backbone']}: {error}") from None
     return encoder.eval()
 
 
-def _described(path: Path, about: dict) -> nn.Module:
-    check_format(about.get("format", 0), path)
-    technique, backbone, options = about["technique"], about["backbone"], about["backbone_options"]
-    catalog.check_known(about)
-    for file in catalog.changed_files(about):
+def _described(path: Path, header: dict) -> nn.Module:
+    check_format(header.get("format", 0), path)
+    technique, backbone, options = header["technique"], header["backbone"], header["backbone_options"]
+    catalog.check_known(header)
+    for file in catalog.changed_files(header):
         _say_changed(file)
     build = catalog.backbone_builder(backbone, **catalog.typed_options("backbones", backbone, options))
     return catalog.technique(technique).build_encoder(build)

@@ -82,12 +82,12 @@ def flags(rows: list[dict]) -> list[str]:
 
 def watch(rows: list[dict], label: str) -> None:
     """Write the last row's flags into it, and say each that the row before did not have."""
-    found = flags(rows)
+    raised = flags(rows)
     before = rows[-2].get("flags", []) if len(rows) > 1 else []
-    if found:
-        rows[-1]["flags"] = found
+    if raised:
+        rows[-1]["flags"] = raised
     for guard in GUARDS:
-        if guard.name in found and guard.name not in before:
+        if guard.name in raised and guard.name not in before:
             say(f"{label}: {guard.name}: {guard.why.format(**rows[-1])}; try {guard.remedy}")
 
 

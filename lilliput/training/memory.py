@@ -13,14 +13,14 @@ SPARE = 0.8  # of what there is: the allocators' own loss, and the system's
 
 def batch_that_fits(technique: Technique, size: int, plan: Plan) -> int:
     """About the largest batch, of multiples of 8, whose training fits the free memory; 0 if not even 2 images do."""
-    each, whatever = _bytes_kept(plan.place(technique).train(), size, plan)
+    each, whatever = _bytes_saved(plan.place(technique).train(), size, plan)
     most = int((SPARE * available_bytes(plan.device) - whatever) // each)
     return most // 8 * 8 if most >= 8 else most if most >= 2 else 0
 
 
-def _bytes_kept(technique: Technique, size: int, plan: Plan) -> tuple[float, float]:
+def _bytes_saved(technique: Technique, size: int, plan: Plan) -> tuple[float, float]:
     """What one image more keeps for the backward pass, and what is there whatever the batch; from two small ones."""
-    kept = []
+    saved = []
     for batch in (2, 4):
         seen: dict[int, int] = {}
 
@@ -31,10 +31,10 @@ def _bytes_kept(technique: Technique, size: int, plan: Plan) -> tuple[float, flo
         views = technique.views(torch.rand(batch, 3, size, size).to(plan.device), plan.generator(0))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), plan.autocast():
             technique(*views)
-        kept.append(sum(seen.values()))
-    each = (kept[1] - kept[0]) / 2
+        saved.append(sum(seen.values()))
+    each = (saved[1] - saved[0]) / 2
     learned = sum(parameter.nbytes for parameter in technique.parameters())
-    return 1.25 * each, max(0.0, kept[0] - 2 * each) + 3 * learned  # a gradient, and two of the optimiser's
+    return 1.25 * each, max(0.0, saved[0] - 2 * each) + 3 * learned  # a gradient, and two of the optimiser's
 
 
 def what_fits(cell: Cell, size: int, plan: Plan) -> str:

@@ -33,10 +33,10 @@ def write_log(folder: Path, rows: list[dict]) -> None:
     write_whole(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def check_format(found: Any, where: Path) -> None:
+def check_format(number: Any, where: Path) -> None:
     """BadData if a newer Lilliput wrote it."""
-    if not isinstance(found, int) or found > FORMAT:
-        raise BadData(f"{where} has format {found!r}, this Lilliput reads up to {FORMAT}; install a newer one")
+    if not isinstance(number, int) or number > FORMAT:
+        raise BadData(f"{where} has format {number!r}, this Lilliput reads up to {FORMAT}; install a newer one")
 
 
 def same_settings(theirs: dict, ours: dict, folder: Path) -> None:

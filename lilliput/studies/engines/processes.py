@@ -77,11 +77,11 @@ def side_by_side(jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], 
     left = list(reversed(jobs))
     crew: dict[Connection, _Worker] = {}
     deaths: Counter[str] = Counter()
-    board, told = progress.Board(), False
+    board, stopping = progress.Board(), False
     try:
         while left or crew:
-            if signals.asked() and not told:
-                told = True
+            if signals.asked() and not stopping:
+                stopping = True
                 left.clear()
                 for worker in crew.values():
                     worker.process.terminate()
@@ -94,7 +94,7 @@ def side_by_side(jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], 
                 event = worker.hear(board)
                 if event is None:
                     continue
-                if worker.is_dead and told:
+                if worker.is_dead and stopping:
                     event = event._replace(error=None, stopped=True)
                 elif worker.is_dead:
                     deaths[event.name] += 1
