@@ -9,9 +9,15 @@ from tests.conftest import PLAN
 
 NASTY = "<img src=x onerror=alert(1)>&\"'"
 SMALL = {
-    "techniques": ["simclr", "split_brain"], "backbones": ["shufflenet_v2"], "width": 0.5,
-    "epochs": 2, "every": 1, "batch": 16, "probes": ["linear", "knn", "few_finetune"],
-    "device": "cpu", "plan": PLAN,
+    "techniques": ["simclr", "split_brain"],
+    "backbones": ["shufflenet_v2"],
+    "width": 0.5,
+    "epochs": 2,
+    "every": 1,
+    "batch": 16,
+    "probes": ["linear", "knn", "few_finetune"],
+    "device": "cpu",
+    "plan": PLAN,
 }
 EPOCHS = (0, 5, 10)
 COSTS = {"parameters": 2e6, "multiply_adds": 56e6, "multiply_adds_224": 301e6, "images_per_s": 1000.0}

@@ -169,13 +169,13 @@ def _confusions(inspection: Inspection, name: str) -> str:
     rows = rows[(rows.probe == "linear") & cell]
     rows = rows[(rows.epoch == rows.epoch.max()) & (rows.seed == rows.seed.min())]
     alt = f"Confusion matrix of {name}: shares of each class taken for each other."
-    matrix_ = still(study, "confusion", pictures.confusion(rows, classes), alt)
+    picture = still(study, "confusion", pictures.confusion(rows, classes), alt)
     shares = pictures.confusion_shares(rows, classes)
     pairs = sorted(((shares[i, j], i, j) for i, j in np.ndindex(shares.shape) if i != j), reverse=True)
     lines = [[classes[i], classes[j], f"{value:.1%}"] for value, i, j in pairs[:PAIRS_SHOWN]]
     table = html.table(["class", "taken for", "share of the class"], lines)
     heading = f"<h3>Confusions of {html.text(name)}, all test images</h3>"
-    return f"{heading}{matrix_}<h4>The most confused</h4>{table}"
+    return f"{heading}{picture}<h4>The most confused</h4>{table}"
 
 
 def _shared_mistakes(inspection: Inspection, looks: Sequence[Look], best: Look) -> str:

@@ -140,9 +140,9 @@ def _few_finetuned(study: Study) -> str:
             "<p>The whole network fine-tuned with few labels: not asked for; <code>--probes linear knn few_finetune"
             "</code> adds it to the study.</p>"
         )
-    one, ten = (rows[rows.metric == f"images_{percent}_percent"].value.median() for percent in (1, 10))
+    with_one, with_ten = (rows[rows.metric == f"images_{percent}_percent"].value.median() for percent in (1, 10))
     return (
-        f"<h3>Fine-tuned</h3><p>The whole network learns from {one:.0f} and from {ten:.0f} labelled "
+        f"<h3>Fine-tuned</h3><p>The whole network learns from {with_one:.0f} and from {with_ten:.0f} labelled "
         "images; means over draws, on all test images. Random init learns from scratch.</p>"
         + matrix(study, rows, _accuracies(1, 10), "random_init")
         + source(study, "few_finetune")
