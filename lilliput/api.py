@@ -189,17 +189,19 @@ def report(
 
     `data`: the labelled data that judged the study, where it does not lie prepared on this machine any more.
     """
-    from lilliput.reports.page.page import write_page
-    from lilliput.reports.tables import report as tables
+    from lilliput.reports.material import open_material
+    from lilliput.reports.page.page import write_report
+    from lilliput.reports.tables import write_tables
 
     folder = Path(folder)
-    paths = tables(folder)
+    material = open_material(folder)
+    paths = write_tables(material)
     if not (folder / "study.json").exists():
         return paths
     judge = None
     if data is not None:
         judge = _labelled(data, read_study(folder)["image_size"], data_folder)
-    return [write_page(folder, judge), *paths]
+    return [write_report(material, judge), *paths]
 
 
 def make_cells(

@@ -30,7 +30,8 @@ from lilliput.datasets import _open
 from lilliput.errors import BadData, LilliputError
 from lilliput.images.decode import decode, quietly
 from lilliput.reports import tables
-from lilliput.reports.page import page
+from lilliput.reports.material import open_material
+from lilliput.reports.page import measured, page, section
 from lilliput.reports.page.looks import plan_of
 from lilliput.studies import judge, results
 from lilliput.system import plan, records
@@ -431,10 +432,11 @@ class Studies(Kind):
 
     def meet(self, content):
         (self.folder / "study.json").write_bytes(content)
-        text, self.read = tables.page(self.folder), False
+        text, self.read = tables.table_text(self.folder), False
         with contextlib.suppress(LilliputError):
-            study = page._opened(self.folder)
-            text += page._verdict(study).body + page._table(study).body + page._protocol(study).body
+            study = section.open_study(open_material(self.folder))
+            text += measured.verdict_section(study).body + measured.table_section(study).body
+            text += page.protocol_section(study).body
             self.read = True
         assert not ORDERS.search(text) and not re.search(r"(?<!\\)<(script|b)>", text), ascii(text)
 

@@ -1,20 +1,23 @@
 """Two studies side by side, or a study and the paper's Table 1."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from lilliput.errors import BadData
-from lilliput.reports import paper
-from lilliput.studies import results, statistics
+from lilliput.reports import markdown, paper
+from lilliput.reports.words import signed, title
+from lilliput.studies import results
 from lilliput.studies.record import read_study
 from lilliput.studies.results import BASELINES, CELL
-from lilliput.studies.statistics import interval, select, wilson
+from lilliput.studies.statistics import accuracy_interval, finished, select, spearman
 from lilliput.system.visible import visible
 
 PAPER = "paper"
+CONDITIONS = ("data_digest", "judge", "image_size", "pool_images", "epochs", "batch", "recipe", "seeds", "commit")
 
 
 class Side(NamedTuple):
@@ -22,6 +25,7 @@ class Side(NamedTuple):
 
     name: str
     cells: dict[tuple[str, str], tuple[float, float | None]]
+    settings: Mapping[str, Any] | None  # of its study; the paper has none
 
 
 def compare(one: str | Path, two: str | Path) -> str:
@@ -33,68 +37,65 @@ def compare(one: str | Path, two: str | Path) -> str:
     if not common:
         raise BadData(f"{first.name} and {second.name} have no technique and backbone in common")
     lines = [
-        f"| technique | backbone | {_cell(first.name)} | {_cell(second.name)} | difference | |",
+        f"| technique | backbone | {markdown.escape(first.name)} | {markdown.escape(second.name)} | difference | |",
         "| --- | --- | ---: | ---: | ---: | --- |",
+        *(_line(cell, first, second) for cell in sorted(common, key=_place)),
+        "",
+        _summary(common, first, second),
+        "",
+        *_differences(first, second),
     ]
-    for technique, backbone in sorted(common, key=_place):
-        (a, half_a), (b, half_b) = first.cells[technique, backbone], second.cells[technique, backbone]
-        known = half_a is not None and half_b is not None
-        beyond = known and abs(b - a) > math.hypot(half_a or 0, half_b or 0)
-        said = ("beyond uncertainty" if beyond else "within uncertainty") if known else ""
-        names = _cell(paper.technique(technique) or technique), _cell(backbone)
-        lines.append(f"| {names[0]} | {names[1]} | {a:.3f} | {b:.3f} | {b - a:+.3f} | {said} |")
-    pairs = pd.DataFrame([(first.cells[cell][0], second.cells[cell][0]) for cell in common], columns=["a", "b"])
-    lines += ["", f"{len(common)} cells in common; mean difference {(pairs.b - pairs.a).mean():+.3f}"]
-    ranks = pairs.rank()
-    if len(pairs) > 2 and (ranks.nunique() > 1).all():
-        lines[-1] += f"; Spearman's rank correlation {ranks.a.corr(ranks.b):+.2f}"
-    lines[-1] += "."
-    return "\n".join([*lines, *_differences(one, two)])
+    return "\n".join(lines)
 
 
-def _side(where: str | Path) -> Side:
-    if str(where) == PAPER:
-        return Side("the paper's Table 1", {cell: (value, None) for cell, value in paper.TABLE_1.items()})
-    folder = Path(where)
+def _side(source: str | Path) -> Side:
+    if str(source) == PAPER:
+        return Side("the paper's Table 1", {cell: (value, None) for cell, value in paper.TABLE_1.items()}, None)
+    folder = Path(source)
     rows = results.read(folder)
     if not (folder / "study.json").exists() or rows.empty:
         raise BadData(f"{folder} is not the folder of a judged study; give one, or the word {PAPER}")
     record = read_study(folder)
-    picked = select(statistics.finished(rows[rows.judge == record["judge"]]))
-    cells = {}
-    for (technique, backbone), cell in picked[~picked.technique.isin(BASELINES)].groupby(CELL[:2]):
-        mean, half = interval(cell.best)
-        if half is None and record["test_images"]:
-            low, high = wilson(mean * record["test_images"], record["test_images"])
-            half = (high - low) / 2
-        cells[paper.technique(technique) or technique, paper.backbone(backbone) or backbone] = mean, half
-    return Side(str(folder), cells)
+    selected = select(finished(rows[rows.judge == record["judge"]]))
+    cells = {
+        (title(technique), paper.backbone(backbone) or backbone): accuracy_interval(seeds.best, record["test_images"])
+        for (technique, backbone), seeds in selected[~selected.technique.isin(BASELINES)].groupby(CELL[:2])
+    }
+    return Side(str(folder), cells, record)
 
 
-def _differences(one: str | Path, two: str | Path) -> list[str]:
+def _line(cell: tuple[str, str], first: Side, second: Side) -> str:
+    (a, half_a), (b, half_b) = first.cells[cell], second.cells[cell]
+    certainty = ""
+    if half_a is not None and half_b is not None:
+        certainty = "beyond uncertainty" if abs(b - a) > math.hypot(half_a, half_b) else "within uncertainty"
+    technique, backbone = map(markdown.escape, cell)
+    return f"| {technique} | {backbone} | {a:.3f} | {b:.3f} | {signed(b - a, 3)} | {certainty} |"
+
+
+def _summary(common: list[tuple[str, str]], first: Side, second: Side) -> str:
+    a, b = (pd.Series([side.cells[cell][0] for cell in common]) for side in (first, second))
+    text = f"{len(common)} cells in common; mean difference {signed((b - a).mean(), 3)}"
+    correlation = spearman(a, b)
+    if len(common) > 2 and not math.isnan(correlation):
+        text += f"; Spearman's rank correlation {signed(correlation)}"
+    return f"{text}."
+
+
+def _differences(first: Side, second: Side) -> list[str]:
     """Settings that differ: what else may be behind a difference."""
-    if PAPER in (str(one), str(two)):
+    if first.settings is None or second.settings is None:
         return [
-            "",
             "The paper: STL-10 at 96 px, 100,000 images without labels, 100 epochs or more. On other data, sizes or "
-            "lengths this compares the order of techniques and networks, not their accuracies.",
+            "lengths this compares the order of techniques and networks, not their accuracies."
         ]
-    both = [read_study(Path(where)) for where in (one, two)]
-    names = ["data_digest", "judge", "image_size", "pool_images", "epochs", "batch", "recipe", "seeds", "commit"]
-    odd = [
-        visible(f"- {name}: {a.get(name)} / {b.get(name)}")
-        for a, b in [both]
-        for name in names
-        if a.get(name) != b.get(name)
-    ]
-    return ["", "Settings that differ:", *odd] if odd else ["", "Their settings are the same."]
+    pairs = {name: (first.settings.get(name), second.settings.get(name)) for name in CONDITIONS}
+    differing = [visible(f"- {name}: {a} / {b}") for name, (a, b) in pairs.items() if a != b]
+    return ["Settings that differ:", *differing] if differing else ["Their settings are the same."]
 
 
 def _place(cell: tuple[str, str]) -> tuple[int, str, int, str]:
+    """By the paper's order, then by alphabet."""
     techniques, backbones = list(paper.TECHNIQUES), list(paper.BACKBONES)
-    where = techniques.index(cell[0]) if cell[0] in techniques else 99
-    return where, cell[0], backbones.index(cell[1]) if cell[1] in backbones else 99, cell[1]
-
-
-def _cell(text: str) -> str:
-    return visible(text).replace("|", "\\|")
+    row = techniques.index(cell[0]) if cell[0] in techniques else 99
+    return row, cell[0], backbones.index(cell[1]) if cell[1] in backbones else 99, cell[1]

@@ -15,20 +15,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
 
 from lilliput.reports import paper
+from lilliput.reports.words import share
 from lilliput.studies.results import BASELINES, CELL
 from lilliput.studies.statistics import interval, select
 from lilliput.system.files import write_whole
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-_DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (2.5, 1.2)), (0, (6, 1.5, 1, 1.5, 1, 1.5)))
-_WIDTH = 7.2  # inches: the two columns of a printed page
-_SMALL = 7.5  # points
-_PIXELS: dict[str, Any] = {"color": "0.35", "linestyle": (0, (5, 2)), "linewidth": 0.8}
-_CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 0.9}
+DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (2.5, 1.2)), (0, (6, 1.5, 1, 1.5, 1, 1.5)))
+WIDTH = 7.2  # inches: the two columns of a printed page
+SMALL = 7.5  # points
+PIXELS: dict[str, Any] = {"color": "0.35", "linestyle": (0, (5, 2)), "linewidth": 0.8}
+CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 0.9}
 
 
 def curves(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
@@ -63,50 +65,48 @@ def cost_figure(rows: pd.DataFrame) -> Figure:
     """Accuracy at the last checkpoint against multiply-adds and energy, with the line that no cell beats on both."""
     cells = costs_and_accuracy(rows)
     techniques, backbones = _ordered(cells, "technique"), _ordered(cells, "backbone")
-    figure = Figure(figsize=(_WIDTH, 3.5), layout="constrained")
+    styles = {(t, b): (colour_of(i), marker_of(j)) for i, t in enumerate(techniques) for j, b in enumerate(backbones)}
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
     energy = ("pretraining energy (kWh)", 1.0) if cells.kwh.max() >= 0.1 else ("pretraining energy (Wh)", 1e-3)
-    quantities = [("multiply_adds", "multiply-adds per image (millions)", 1e6), ("kwh", *energy)]
-    drawn = [one for one in quantities if (cells[one[0]] > 0).any()]
-    panels = list(figure.subplots(1, len(drawn), sharey=True, squeeze=False).flat)
-    panels[0].set_ylabel("linear accuracy, last checkpoint", fontsize=_SMALL + 0.5)
-    for axes, (column, label, unit) in zip(panels, drawn, strict=True):
+    costs = {"multiply_adds": ("multiply-adds per image (millions)", 1e6), "kwh": energy}
+    measured = [column for column in costs if (cells[column] > 0).any()]
+    panels = list(figure.subplots(1, len(measured), sharey=True, squeeze=False).flat)
+    panels[0].set_ylabel("linear accuracy, last checkpoint", fontsize=SMALL + 0.5)
+    for axes, column in zip(panels, measured, strict=True):
+        label, unit = costs[column]
         known = cells[cells[column] > 0]
-        edge = front(list(zip(known[column] / unit, known.accuracy, strict=True)))
-        axes.plot(*zip(*edge, strict=True), color="0.6", linewidth=0.9, drawstyle="steps-post", zorder=1)
-        for cell in known.itertuples():
-            colour = COLOURS[techniques.index(cell.technique) % len(COLOURS)]
-            marker = MARKERS[backbones.index(cell.backbone) % len(MARKERS)]
-            x, y = getattr(cell, column) / unit, cell.accuracy
-            axes.plot(
-                [x],
-                [y],
-                marker=marker,
-                color=colour,
-                markersize=6.5,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
-                linestyle="none",
-            )
-        dress(axes)
-        _plain_log(axes, [x / unit for x in known[column]])
-        axes.set_xlabel(label, fontsize=_SMALL + 0.5)
-    gap = Line2D([], [], linestyle="none", label=" ")
-    handles = [
-        *(
-            Line2D([], [], color=COLOURS[i % len(COLOURS)], linewidth=4, label=shown(name, technique=True))
-            for i, name in enumerate(techniques)
-        ),
-        gap,
-        *(
-            Line2D([], [], color="0.25", marker=MARKERS[i % len(MARKERS)], linestyle="none", label=shown(name))
-            for i, name in enumerate(backbones)
-        ),
-        gap,
-        Line2D([], [], color="0.6", linewidth=0.9, label="Pareto front"),
-    ]
-    legend = figure.legend(handles=handles, loc="outside right center", fontsize=_SMALL, frameon=False)
+        _cost_panel(axes, known.assign(cost=known[column] / unit), styles)
+        axes.set_xlabel(label, fontsize=SMALL + 0.5)
+    handles = _cost_handles(techniques, backbones)
+    legend = figure.legend(handles=handles, loc="outside right center", fontsize=SMALL, frameon=False)
     literally(legend.get_texts())
     return figure
+
+
+def _cost_panel(axes: Axes, points: pd.DataFrame, styles: dict[tuple[str, str], tuple[str, str]]) -> None:
+    """A marker for each cell at its cost and accuracy, and the Pareto front below them."""
+    edge = front(list(zip(points.cost, points.accuracy, strict=True)))
+    axes.plot(*zip(*edge, strict=True), color="0.6", linewidth=0.9, drawstyle="steps-post", zorder=1)
+    look: dict[str, Any] = {"markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.6, "linestyle": "none"}
+    for cell in points.itertuples():
+        colour, marker = styles[cell.technique, cell.backbone]
+        axes.plot([cell.cost], [cell.accuracy], marker=marker, color=colour, **look)
+    dress(axes)
+    _plain_log(axes, list(points.cost))
+
+
+def _cost_handles(techniques: Sequence[str], backbones: Sequence[str]) -> list[Line2D]:
+    """Of the legend: colours are techniques, markers are backbones."""
+    gap = Line2D([], [], linestyle="none", label=" ")
+    colours = [
+        Line2D([], [], color=colour_of(index), linewidth=4, label=label_of(name, technique=True))
+        for index, name in enumerate(techniques)
+    ]
+    markers = [
+        Line2D([], [], color="0.25", marker=marker_of(index), linestyle="none", label=label_of(name))
+        for index, name in enumerate(backbones)
+    ]
+    return [*colours, gap, *markers, gap, Line2D([], [], color="0.6", linewidth=0.9, label="Pareto front")]
 
 
 def costs_and_accuracy(rows: pd.DataFrame) -> pd.DataFrame:
@@ -148,43 +148,58 @@ def _so_far(run: pd.DataFrame, start: pd.DataFrame, seed: object) -> pd.Series:
 
 
 def _panels(rows: pd.DataFrame, *, panel: str, line: str) -> Figure:
-    drawn = curves(rows)
-    panels, lines = _ordered(drawn, panel), _ordered(drawn, line)
-    across = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
-    down = math.ceil(len(panels) / across)
-    legend = 0 if len(panels) % across else 0.2 * math.ceil((len(lines) + 2) / 3)  # none where it fills a free panel
-    size = (_WIDTH if across > 1 else 4.5, 2.25 * down + 0.5 + legend)
-    figure = Figure(figsize=size, layout="constrained")
-    grid = list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
-    for axes, name in zip(grid, panels, strict=False):
+    """Curves in a panel for each value of one column, coloured by another, with a legend where there is room."""
+    points = curves(rows)
+    panels, lines = _ordered(points, panel), _ordered(points, line)
+    figure, grid = _grid_of_panels(len(panels), len(lines))
+    filled, free = grid[: len(panels)], grid[len(panels) :]
+    for axes, name in zip(filled, panels, strict=True):
         for index, other in enumerate(lines):
-            _curve(axes, drawn[(drawn[panel] == name) & (drawn[line] == other)], index)
-        _title(axes, shown(name, technique=panel == "technique"))
+            _curve(axes, points[(points[panel] == name) & (points[line] == other)], index)
+        title = label_of(name, technique=panel == "technique")
+        axes.set_title(title, fontsize=SMALL + 1.5, loc="left", pad=4, parse_math=False)
         dress(axes)
-    known = _horizontals(grid[: len(panels)], rows)
-    # All panels share one scale, so the last tick label of each column stands under its lowest panel.
-    for axes in grid[max(0, len(panels) - across) : len(panels)]:
+    levels = _horizontals(filled, rows)
+    _share_axes(grid, len(panels))
+    figure.supxlabel("pretraining epochs", fontsize=SMALL + 1)
+    figure.supylabel("maximum linear accuracy so far", fontsize=SMALL + 1)
+    labels = [label_of(name, technique=line == "technique") for name in lines]
+    handles = [Line2D([], [], **_style(index), label=label) for index, label in enumerate(labels)]
+    _legend(figure, free, handles + levels)
+    return figure
+
+
+def _grid_of_panels(panels: int, lines: int) -> tuple[Figure, list[Axes]]:
+    """At most three across, which share their scales; more than `panels` where a row is not full."""
+    across = _across(panels)
+    down = math.ceil(panels / across)
+    legend = 0 if panels % across else 0.2 * math.ceil((lines + 2) / 3)  # none where it fills a free panel
+    size = (WIDTH if across > 1 else 4.5, 2.25 * down + 0.5 + legend)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
+
+
+def _across(panels: int) -> int:
+    return {1: 1, 2: 2, 4: 2}.get(panels, 3)
+
+
+def _share_axes(grid: Sequence[Axes], panels: int) -> None:
+    """One scale for all panels; its labels stand below the lowest panel of each column."""
+    for axes in grid[max(0, panels - _across(panels)) : panels]:
         axes.tick_params(labelbottom=True)
-    for axes in grid[len(panels) :]:
+    for axes in grid[panels:]:
         axes.set_axis_off()
     low, high = grid[0].get_ylim()
     grid[0].set_ylim(max(low, 0), min(high, 1))  # an interval of few seeds may promise more than there is
     grid[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     grid[0].yaxis.set_major_locator(_steps(grid[0]))
-    figure.supxlabel("pretraining epochs", fontsize=_SMALL + 1)
-    figure.supylabel("maximum linear accuracy so far", fontsize=_SMALL + 1)
-    handles = [
-        Line2D([], [], **_style(i), label=shown(name, technique=line == "technique")) for i, name in enumerate(lines)
-    ]
-    _legend(figure, grid[len(panels) :], handles + known)
-    return figure
 
 
 def _curve(axes: Axes, points: pd.DataFrame, index: int) -> None:
     if points.empty:
         return
     style = _style(index)
-    name = f"{_visible(points.technique.iloc[0])}|{_visible(points.backbone.iloc[0])}"  # for whoever reads the figure
+    name = f"{_drawable(points.technique.iloc[0])}|{_drawable(points.backbone.iloc[0])}"  # for whoever reads the figure
     axes.plot(points.epoch, points.accuracy, **style, gid=name, markevery=math.ceil(len(points) / 12))
     if points.low.notna().any():
         axes.fill_between(points.epoch, points.low, points.high, color=style["color"], alpha=0.15, linewidth=0)
@@ -196,8 +211,8 @@ def _horizontals(panels: Sequence[Axes], rows: pd.DataFrame) -> list[Line2D]:
     classes = rows.metric[rows.metric.str.startswith("accuracy/")].nunique()
     handles = []
     for label, height, style in [
-        ("linear probe on pixels", pixels, _PIXELS),
-        ("chance", 1 / classes if classes else math.nan, _CHANCE),
+        ("linear probe on pixels", pixels, PIXELS),
+        ("chance", 1 / classes if classes else math.nan, CHANCE),
     ]:
         if not math.isnan(height):
             for axes in panels:
@@ -207,7 +222,7 @@ def _horizontals(panels: Sequence[Axes], rows: pd.DataFrame) -> list[Line2D]:
 
 
 def _legend(figure: Figure, free: Sequence[Axes], handles: list[Line2D]) -> None:
-    looks: dict[str, Any] = {"fontsize": _SMALL, "frameon": False, "handlelength": 3.6}
+    looks: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "handlelength": 3.6}
     if len(free):
         legend = free[0].legend(handles=handles, loc="center", labelspacing=0.7, **looks)
     else:
@@ -217,9 +232,9 @@ def _legend(figure: Figure, free: Sequence[Axes], handles: list[Line2D]) -> None
 
 def _style(index: int) -> dict[str, Any]:
     return {
-        "color": COLOURS[index % len(COLOURS)],
-        "linestyle": _DASHES[index % len(_DASHES)],
-        "marker": MARKERS[index % len(MARKERS)],
+        "color": colour_of(index),
+        "linestyle": DASHES[index % len(DASHES)],
+        "marker": marker_of(index),
         "markersize": 3.6,
         "markeredgecolor": "white",
         "markeredgewidth": 0.4,
@@ -227,17 +242,24 @@ def _style(index: int) -> dict[str, Any]:
     }
 
 
+def colour_of(index: int) -> str:
+    """Of the line or point of this number."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def marker_of(index: int) -> str:
+    """Of the line or point of this number."""
+    return MARKERS[index % len(MARKERS)]
+
+
 def dress(axes: Axes) -> None:
-    axes.tick_params(labelsize=_SMALL, length=2.5, width=0.6)
+    """The frame, grid and numbers of a panel of shares."""
+    axes.tick_params(labelsize=SMALL, length=2.5, width=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_linewidth(0.6)
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2f}".removeprefix("0")))
-
-
-def _title(axes: Axes, name: str) -> None:
-    axes.set_title(name, fontsize=_SMALL + 1.5, loc="left", pad=4, parse_math=False)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: share(value, 2)))
 
 
 def _steps(axes: Axes) -> MultipleLocator:
@@ -260,18 +282,19 @@ def _ordered(frame: pd.DataFrame, column: str) -> list[str]:
     return paper.in_order(frame[column], paper.TECHNIQUES if column == "technique" else paper.BACKBONES)
 
 
-def shown(name: str, *, technique: bool = False) -> str:
-    title = (paper.technique(name) if technique else None) or name
-    text = _visible(title)
+def label_of(name: str, *, technique: bool = False) -> str:
+    """A name as a figure shows it: at most 30 letters, none that draws as a box, a technique as the paper spells it."""
+    text = _drawable((paper.technique(name) if technique else None) or name)
     # Matplotlib hides legend entries that begin with an underscore.
     return (" " if text.startswith("_") else "") + (text if len(text) <= 30 else f"{text[:29]}…")
 
 
-def _visible(text: str) -> str:
+def _drawable(text: str) -> str:
     # Control characters draw as boxes, and an SVG with one in it is no XML.
     return "".join(letter if unicodedata.category(letter)[0] != "C" else "?" for letter in text)
 
 
-def literally(texts: Sequence[Any]) -> None:
+def literally(texts: Sequence[Text]) -> None:
+    """Draw these texts as they are: a name may hold dollar signs."""
     for text in texts:
-        text.set_parse_math(False)  # a name may hold dollar signs
+        text.set_parse_math(False)

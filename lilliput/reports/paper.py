@@ -51,8 +51,8 @@ def backbone(name: str) -> str | None:
 
 def in_order(names: Iterable[str], known: dict[str, tuple[str, ...]]) -> list[str]:
     """Each name once: those of the paper in its order, then the others by alphabet."""
-    places = list(known)
-    return sorted(set(names), key=lambda name: (places.index(found) if (found := _find(name, known)) else 99, name))
+    places = {title: place for place, title in enumerate(known)}
+    return sorted(set(names), key=lambda name: (places.get(_find(name, known) or "", len(places)), name))
 
 
 def _find(name: str, known: dict[str, tuple[str, ...]]) -> str | None:

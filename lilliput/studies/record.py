@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,15 @@ JUDGED = {"plan": PLAN, "probes": dict, "versions": dict, "machine": {"processor
 def read_study(folder: Path) -> dict[str, Any]:
     """What study.json says; BadData naming what is missing in it or of another kind."""
     return of_kinds(read_json(folder / "study.json"), STUDY, folder / "study.json")
+
+
+def read_unchecked(path: Path) -> dict[str, Any]:
+    """What study.json or run.json says, whatever its kinds and seal; {} where there is none or it is torn.
+
+    For a reader who can do with less: a table is made of results.csv alone if need be.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

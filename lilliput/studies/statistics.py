@@ -52,6 +52,29 @@ def wilson(successes: float, total: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
+def accuracy_interval(values: Iterable[float], test_images: int | None) -> tuple[float, float | None]:
+    """Mean over seeds and the half-width of its 95 % interval: over the seeds, or of the test images with one seed.
+
+    None where there is one seed and the number of test images is not known.
+    """
+    mean, half = interval(values)
+    if half is None and test_images:
+        low, high = wilson(mean * test_images, test_images)
+        half = (high - low) / 2
+    return mean, half
+
+
+def spearman(first: pd.Series, second: pd.Series) -> float:
+    """Rank correlation of two series of the same index, ties sharing the mean of their ranks.
+
+    NaN with fewer than two pairs, or where a side does not vary.
+    """
+    ranks = first.rank(), second.rank()
+    if len(first) < 2 or any(side.nunique() < 2 for side in ranks):
+        return math.nan
+    return float(ranks[0].corr(ranks[1]))
+
+
 def _by_epoch(group: pd.DataFrame, metric: str) -> pd.Series:
     return group[group.metric == metric].set_index("epoch").value.sort_index()
 

@@ -9,34 +9,17 @@ import pytest
 from scipy import stats
 
 from lilliput.errors import BadData
-from lilliput.reports import figures, paper
-from lilliput.reports.tables import page, rank_agreement, report
+from lilliput.reports import paper
+from lilliput.reports.tables import rank_agreement, report, table_text
 from lilliput.studies import results
-
-EPOCHS = (0, 5, 10)
-COSTS = {"parameters": 2e6, "multiply_adds": 56e6, "multiply_adds_224": 301e6, "images_per_s": 1000.0}
-
-
-def rows_of(technique, backbone, values, *, seed=0, held_out=None, epochs=EPOCHS, probe="linear", metric="accuracy"):
-    """Rows of one cell: a test value for each epoch, and held-out ones where given."""
-    made = []
-    for name, series in ((metric, values), (f"held_out_{metric}", held_out or ())):
-        for epoch, value in zip(epochs, series, strict=False):
-            made.append(
-                COSTS
-                | {"technique": technique, "backbone": backbone, "seed": seed, "epoch": epoch, "probe": probe}
-                | {"metric": name, "value": value, "data": "scenes", "judge": "stl10", "recipe": "short"}
-                | {"image_size": 96, "seconds": 60.0 * epoch, "probe_seconds": 4.0, "kwh": 0.01 * epoch}
-                | {"grams_co2": 2.0 * epoch, "grams_co2_ml_impact": 3.0 * epoch}
-            )
-    return made
+from tests.reports.conftest import rows_of
 
 
 def study(folder, rows, **settings):
     results.append(folder, rows)
     if settings:
         (folder / "study.json").write_text(json.dumps(settings))
-    return page(folder)
+    return table_text(folder)
 
 
 def table(text, heading):
@@ -222,30 +205,6 @@ def test_a_second_judge_has_its_own_section_and_figures(tmp_path):
     assert "(figure1.png)" in text and "(figure1-2.png)" in text
 
 
-def lines_of(figure):
-    """The curves of a figure as {(technique, backbone): (epochs, heights)}."""
-    curves = [line for axes in figure.axes for line in axes.lines if "|" in (line.get_gid() or "")]
-    return {tuple(line.get_gid().split("|")): (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in curves}
-
-
-def test_the_figures_draw_the_maximum_so_far_from_the_random_start(tmp_path):
-    results.append(
-        tmp_path,
-        rows_of("byol", "resnet18", (0.2, 0.6, 0.5, 0.7), epochs=(0, 5, 10, 15))
-        + rows_of("rotnet", "resnet18", (0.1, 0.4), epochs=(5, 10))
-        + rows_of("random_init", "resnet18", (0.3,)),
-    )
-    rows = results.read(tmp_path)
-    expected = {
-        ("byol", "resnet18"): ([0, 5, 10, 15], [0.2, 0.6, 0.6, 0.7]),
-        ("rotnet", "resnet18"): ([0, 5, 10], [0.3, 0.3, 0.4]),  # it has no start of its own: the backbone's
-    }
-    first, second = figures.figure1(rows), figures.figure2(rows)
-    assert lines_of(first) == expected and lines_of(second) == expected
-    titles = [[axes.get_title(loc="left") for axes in figure.axes] for figure in (first, second)]
-    assert titles == [["RotNet", "BYOL"], ["resnet18"]]
-
-
 def test_the_curve_over_seeds_is_the_mean_of_each_seeds_maximum(tmp_path):
     results.append(
         tmp_path,
@@ -278,15 +237,6 @@ def test_seeds_that_converged_count_at_any_length_and_crashed_ones_do_not(tmp_pa
     assert drawn.seeds.tolist() == [2, 2, 2]
 
 
-def test_pixels_and_chance_are_level_lines_in_every_panel(tmp_path):
-    classes = [row for c in "abcd" for row in rows_of("byol", "resnet18", (0, 0, 0), metric=f"accuracy/{c}")]
-    cells = rows_of("byol", "resnet18", (0.1, 0.2, 0.3)) + rows_of("simclr", "resnet18", (0.1, 0.2, 0.3))
-    results.append(tmp_path, classes + cells + rows_of("pixels", "", (0.377,)))
-    for axes in figures.figure1(results.read(tmp_path)).axes:
-        level = [line.get_ydata()[0] for line in axes.lines if "|" not in (line.get_gid() or "")]
-        assert level == [0.377, 0.25]
-
-
 def test_each_figure_is_saved_in_two_kinds_and_the_same_rows_give_the_same_bytes(tmp_path):
     results.append(tmp_path, rows_of("byol", "resnet18", (0.1, 0.2, 0.3)))
     paths = report(tmp_path)
@@ -295,11 +245,6 @@ def test_each_figure_is_saved_in_two_kinds_and_the_same_rows_give_the_same_bytes
     assert {path.name for path in paths} == names
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in report(tmp_path)] == before
-
-
-def test_the_front_holds_what_no_cheaper_cell_matches():
-    points = [(1, 0.3), (2, 0.2), (2, 0.5), (3, 0.5), (4, 0.6), (5, 0.55)]
-    assert figures.front(points) == [(1, 0.3), (2, 0.5), (4, 0.6)]
 
 
 def grid_like_the_paper(change):

@@ -249,6 +249,19 @@ def test_one_seed_has_no_spread():
     assert statistics.interval([0.4]) == (0.4, None)
 
 
+def test_the_interval_of_an_accuracy_is_over_seeds_where_there_are_several_else_of_the_test_images():
+    assert statistics.accuracy_interval([0.4, 0.6], 100) == statistics.interval([0.4, 0.6])
+    low, high = statistics.wilson(40, 100)
+    assert statistics.accuracy_interval([0.4], 100) == (0.4, (high - low) / 2)
+    assert statistics.accuracy_interval([0.4], None) == (0.4, None)
+
+
+def test_the_rank_correlation_is_that_of_scipy_and_unknown_where_a_side_does_not_vary():
+    first, second = pd.Series([0.1, 0.4, 0.4, 0.2]), pd.Series([3.0, 1.0, 2.0, 2.0])
+    assert statistics.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert math.isnan(statistics.spearman(first, first * 0)) and math.isnan(statistics.spearman(first[:1], second[:1]))
+
+
 @pytest.mark.parametrize(("successes", "total"), [(0, 10), (3, 10), (4000, 8000), (10, 10)])
 def test_the_binomial_interval_is_that_of_scipy(successes, total):
     expected = stats.binomtest(successes, total).proportion_ci(method="wilson")

@@ -1,12 +1,12 @@
 """What the encoders of a study look at: probes on a sample of its labelled images, and what its pictures are made of.
 
-Everything is kept below <study>/inspect: results.csv, rows like the study's own, and a .npz for each look; what is
+Everything is stored below <study>/inspect: results.csv, rows like the study's own, and a .npz for each look; what is
 there is not done again. The sample is the same for all cells.
 """
 
 import glob
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from lilliput.errors import BadSetting
 from lilliput.probes import LabelledExam
 from lilliput.probes.knn import nearness
 from lilliput.probes.linear import Classifier, fitted
+from lilliput.probes.saliency import METHODS, saliency_maps
 from lilliput.studies import results
 from lilliput.studies.judge import Judge, judge_run, judge_stores
 from lilliput.studies.record import read_study
@@ -39,6 +40,7 @@ PROBES: dict[str, dict[str, Any]] = {
     "few_labels": {},
     "saliency": {"most": 40},
 }
+AT_ALL_EPOCHS: dict[str, dict[str, Any]] = {"geometry": {}}
 NEIGHBOURS = 5
 
 
@@ -68,62 +70,67 @@ def open_sample(folder: Path, judge: tuple[Images, Images] | None = None) -> Sam
 
     Raises BadData with the way out where they are gone.
     """
-    train, test = judge_stores(read_study(folder), judge)
-    labels = _spread_by_class(test, TEST)
-    test = test.take(labels)
+    return sample_of(read_study(folder), judge)
+
+
+def sample_of(record: dict[str, Any], judge: tuple[Images, Images] | None = None) -> Sample:
+    """As `open_sample`, of a study.json that was read already."""
+    train, test = judge_stores(record, judge)
+    test = test.take(spread_by_class(test, TEST))
     queries = [np.flatnonzero(test.labels == number)[0] for number in range(len(test.classes))]
-    return Sample(train.take(_spread_by_class(train, TRAIN)), test, np.array(queries))
+    return Sample(train.take(spread_by_class(train, TRAIN)), test, np.array(queries))
 
 
-def _spread_by_class(store: Images, count: int) -> np.ndarray:
+def spread_by_class(store: Images, count: int) -> np.ndarray:
     """At most so many rows, of every class alike."""
     each = max(10, count // len(store.classes))
     members = (np.flatnonzero(store.labels == number) for number in range(len(store.classes)))
     return np.sort(np.concatenate([own[spaced(len(own), each)] for own in members]))
 
 
-def inspect(folder: Path, sample: Sample) -> pd.DataFrame:
+def inspect(folder: Path, judge: str, sample: Sample) -> pd.DataFrame:
     """Judge every cell's last encoder by PROBES, and all encoders by geometry; the rows, those of before too."""
-    place, study = folder / "inspect", read_study(folder)
-    results.mend(place)
+    inspected = folder / "inspect"
+    results.mend(inspected)
     runs = [run for run in sorted((folder / "cells").glob("*")) if saved_encoders(run)]
     with own_threads(), task("inspecting", len(runs)) as advance:
         for run in runs:
             try:
-                _inspect_run(run, place, study, sample)
+                _inspect_run(run, inspected, judge, sample)
             except Exception as error:  # one encoder that cannot be read costs no others their section
                 say(f"{run.name} is left out: {error}")
             advance(1)
-    return results.read(place)
+    return results.read(inspected)
 
 
-def _inspect_run(run: Path, place: Path, study: dict, sample: Sample) -> None:
-    record = read_run(run)
-    rows = results.read(place)
-    own = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
-    own = own[own.seed == record["seed"]]
-    done = results.done(own[own.judge == study["judge"]])
-    saved = saved_encoders(run)
-    last = max(saved)
-    probes: dict[str, dict[str, Any]] = PROBES if last else {}
+def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) -> None:
+    record, saved = read_run(run), saved_encoders(run)
+    done, last = _done(record, inspected, judge_name), max(saved)
+    probes = PROBES if last else {}
     if masks_of(sample.test) is None:
         probes = {name: options for name, options in probes.items() if name != "saliency"}
-    always: dict[str, dict[str, Any]] = {"geometry": {}}
     plan = plan_of(record)
-    for names, epochs in ((always, list(saved)), (probes, [last])):
-        if names and any((epoch, name) not in done for epoch in epochs for name in names):
-            judge = Judge(study["judge"], sample.train, sample.test, names, plan=plan, data=record["data"])
-            for found in judge_run(run, judge, at=epochs, done=done):
-                judge.keep(place, found)
+    for asked, epochs in ((AT_ALL_EPOCHS, list(saved)), (probes, [last])):
+        if asked and any((epoch, name) not in done for epoch in epochs for name in asked):
+            judge = Judge(judge_name, sample.train, sample.test, asked, plan=plan, data=record["data"])
+            for rows in judge_run(run, judge, at=epochs, done=done):
+                judge.keep(inspected, rows)
 
 
-def plan_of(record: dict) -> Plan:
+def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple[int, str]]:
+    """(epoch, probe) of the run that need no judging."""
+    rows = results.read(inspected)
+    rows = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
+    return results.done(rows[(rows.seed == record["seed"]) & (rows.judge == judge_name)])
+
+
+def plan_of(record: dict[str, Any]) -> Plan:
     """The precision and format that the run's encoders were judged in, on the best device here."""
-    kept = {key: record["plan"][key] for key in ("precision", "channels_last")}
+    fixed = {key: record["plan"][key] for key in ("precision", "channels_last")}
     try:
-        return choose(fixed=kept)
+        return choose(fixed=fixed)
     except BadSetting:  # half precision, of an accelerator that this machine has not
-        return choose(fixed={**kept, "precision": "fp32"})
+        return choose(fixed={**fixed, "precision": "fp32"})
 
 
 def looks_of(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False) -> Iterator[Look]:
@@ -136,36 +143,54 @@ def looks_of(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epoc
                 yield _look(run, epoch, saved[epoch], folder / "inspect", sample)
 
 
-def _look(run: Path, epoch: int, path: Path, place: Path, sample: Sample) -> Look:
-    record = read_run(run)
-    file = place / f"{run.name}-{epoch:03}.npz"
-    about = record["technique"], record["backbone"], record["seed"], epoch
+def saliency_of(folder: Path, look: Look, sample: Sample, rows: Sequence[int]) -> dict[str, np.ndarray]:
+    """For each method, [N, H, W]: what the score of their own class hangs on, in these of the sample's test images."""
+    run = folder / "cells" / cell_name(look.technique, look.backbone, look.seed)
+    exam = _exam_of(saved_encoders(run)[look.epoch], read_run(run), sample)
+    device = exam.plan.device
+    images = sample.test.load(np.array(rows), device)
+    labels = torch.as_tensor(sample.test.labels[rows], device=device)
+    classify = Classifier(*(torch.as_tensor(part, device=device) for part in look.classifier))
+    return {m: saliency_maps(exam.encoder, classify, images, labels, m).cpu().numpy() for m in METHODS}
+
+
+def _look(run: Path, epoch: int, path: Path, inspected: Path, sample: Sample) -> Look:
+    """That of before, where the encoder is no newer; else made anew, and stored."""
+    record, file = read_run(run), inspected / f"{run.name}-{epoch:03}.npz"
+    encoder = record["technique"], record["backbone"], record["seed"], epoch
     if file.exists() and file.stat().st_mtime >= path.stat().st_mtime:
         # what a damaged file makes numpy raise is not documented; it is made anew
-        with suppress(Exception), opened(file) as content, np.load(content, allow_pickle=False) as kept:
-            parts = tuple(kept[name] for name in Classifier._fields)
-            return Look(*about, kept["scores"], kept["neighbours"], kept["features"], parts)
-    exam = exam_of(path, record, sample)
+        with suppress(Exception), opened(file) as content, np.load(content, allow_pickle=False) as stored:
+            parts = tuple(stored[name] for name in Classifier._fields)
+            return Look(*encoder, stored["scores"], stored["neighbours"], stored["features"], parts)
+    arrays = _arrays(_exam_of(path, record, sample), sample)
+    inspected.mkdir(parents=True, exist_ok=True)
+    write_whole(file, _npz(arrays))
+    parts = tuple(arrays[name] for name in Classifier._fields)
+    return Look(*encoder, arrays["scores"], arrays["neighbours"], arrays["features"], parts)
+
+
+def _arrays(exam: LabelledExam, sample: Sample) -> dict[str, np.ndarray]:
+    """What a look is stored as: its arrays by their names, and the parts of its classifier."""
     classify = exam.once(fitted).classify
-    scores = classify(exam.test_features).softmax(1)
     queries = exam.test_features[torch.as_tensor(sample.queries, device=exam.plan.device)]
-    near = nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices
-    arrays = [part.cpu().numpy() for part in (scores, near, exam.test_features)]
-    found = Look(*about, arrays[0], arrays[1], arrays[2], tuple(part.cpu().numpy() for part in classify))
-    kept = ["scores", "neighbours", "features", *Classifier._fields]
-    place.mkdir(parents=True, exist_ok=True)
-    write_whole(file, _npz(**dict(zip(kept, [*arrays, *found.classifier], strict=True))))
-    return found
+    tensors = {
+        "scores": classify(exam.test_features).softmax(1),
+        "neighbours": nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices,
+        "features": exam.test_features,
+        **dict(zip(Classifier._fields, classify, strict=True)),
+    }
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
 
-def exam_of(path: Path, record: dict, sample: Sample) -> LabelledExam:
+def _exam_of(path: Path, record: dict[str, Any], sample: Sample) -> LabelledExam:
     """A saved encoder before the sample."""
     plan = plan_of(record)
     encoder = plan.place(load_encoder(path))
     return LabelledExam(encoder, sample.train, sample.test, plan=plan, seed=record["seed"], label=path.parent.name)
 
 
-def _npz(**arrays: np.ndarray) -> bytes:
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

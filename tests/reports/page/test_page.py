@@ -1,46 +1,15 @@
-"""report.html: filled, escaped, alone; its verdict from the rows; and, where there is a browser, working in it."""
+"""report.html: filled, escaped, alone; and, where there is a browser, working in it."""
 
 import html.parser
 import json
 import re
 import shutil
 
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 
 from lilliput import api, cli
 from lilliput.errors import BadData
-from lilliput.reports.compare import compare
-from lilliput.reports.page.looks import _spread_by_class
-from lilliput.reports.verdict import verdict
-
-NASTY = "<img src=x onerror=alert(1)>&\"'"
-PLAN = {"precision": "fp32", "channels_last": True}
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """Two techniques on a small network, on photographs whose classes have the worst of names."""
-    folder = tmp_path_factory.mktemp("study")
-    draw = np.random.default_rng(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LILLIPUT_HOME", str(folder / "home"))
-        for split, count in (("train", 24), ("test", 12)):
-            for place, name in enumerate((NASTY.replace("/", ""), "plain", "$x_1$")):
-                here = folder / "photos" / split / name
-                here.mkdir(parents=True)
-                for number in range(count):
-                    pixels = draw.integers(0, 120, (32, 32, 3)) + 45 * place
-                    Image.fromarray(pixels.astype(np.uint8)).save(here / f"{number}.png")
-        out, failed = api.study(
-            folder / "photos", folder / "study", techniques=["simclr", "split_brain"], backbones=["shufflenet_v2"],
-            epochs=2, every=1, batch=16, device="cpu", plan=PLAN, width=0.5, probes=["linear", "knn", "few_finetune"],
-        )  # fmt: skip
-        assert not failed
-        paths = api.report(out)
-        yield out, paths, folder / "photos"
+from tests.reports.conftest import NASTY
 
 
 class Reader(html.parser.HTMLParser):
@@ -126,38 +95,6 @@ def test_without_its_images_a_report_says_how_to_get_its_pictures(study, tmp_pat
     assert "surest" in read(copied)[1].text
 
 
-def test_the_sample_has_of_every_class_alike(scenes):
-    rows = _spread_by_class(scenes.train, 100)
-    assert np.bincount(scenes.train.labels[rows]).tolist() == [10] * 10
-
-
-def rows(values, **costs):
-    """A row for each (technique, backbone): accuracy."""
-    base = {"seed": 0, "epoch": 10, "probe": "linear", "multiply_adds": 1e6, "seconds": 60.0}
-    return pd.DataFrame(
-        [
-            {**base, "technique": t, "backbone": b, "metric": m, "value": v, **costs.get(b, {})}
-            for (t, b), v in values.items()
-            for m in ("accuracy", "held_out_accuracy")
-        ]
-    )
-
-
-def test_the_verdict_tells_a_clear_winner_from_one_too_close_to_call():
-    clear = rows({("simclr", "resnet18"): 0.8, ("byol", "resnet18"): 0.6, ("random_init", "resnet18"): 0.3})
-    said = " ".join(verdict(clear, test_images=1000, seeds=1))
-    assert said.startswith("SimCLR on resnet18 is the most accurate: .800 ± .025")
-    assert "No other of the 2 cells" in said and "Every cell is above its untrained network" in said
-    close = rows(
-        {("simclr", "resnet18"): 0.80, ("byol", "shufflenet_v2"): 0.79, ("random_init", "shufflenet_v2"): 0.785},
-        resnet18={"multiply_adds": 1e9},
-    )
-    said = " ".join(verdict(close, test_images=1000, seeds=1))
-    assert "Too close to call: 1 of the other 1" in said and "BYOL on shufflenet_v2 is not told apart" in said
-    assert "Not shown to have learned anything: 1 cells" in said
-    assert verdict(close[:0], test_images=1000, seeds=1) == ["Nothing has been pretrained and judged yet."]
-
-
 def test_a_study_without_the_linear_probe_has_a_table_and_says_why_no_page(study, tmp_path, capsys):
     """It once ended in a traceback."""
     words = "--techniques rotnet --backbones shufflenet_v2 --epochs 1 --batch 16 --device cpu --plan precision=fp32"
@@ -165,15 +102,6 @@ def test_a_study_without_the_linear_probe_has_a_table_and_says_why_no_page(study
     assert cli.main(["study", *data, *words.split()]) == 0
     said = capsys.readouterr()
     assert "no report.html" in said.err and "add it to --probes" in said.err and "RotNet" in said.out
-
-
-def test_a_study_is_compared_with_the_paper_and_with_itself(study, tmp_path):
-    out = study[0]
-    said = compare(out, "paper")
-    assert "| SimCLR | shufflenet_v2 |" in said and "| 0.590 |" in said and "2 cells in common" in said
-    assert "Their settings are the same" in compare(out, out) and "+0.000 | within uncertainty" in compare(out, out)
-    with pytest.raises(BadData, match="not the folder of a judged study"):
-        compare(out, tmp_path)
 
 
 @pytest.fixture(scope="module")

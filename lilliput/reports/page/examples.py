@@ -1,0 +1,234 @@
+"""Sections of images: what the score of some hangs on, their neighbours, the mistakes, and maps of all."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lilliput.reports.page import html, pictures
+from lilliput.reports.page.looks import Look, looks_of, saliency_of
+from lilliput.reports.page.pictures import Case
+from lilliput.reports.page.section import Inspection, inspected_source, matrix, source, still
+from lilliput.reports.words import share, signed, title
+
+CLASSES_SHOWN = 10
+MAP_POINTS = 400
+PAIRS_SHOWN = 10
+RETRIEVAL = {
+    "precision_at_1": "precision at 1",
+    "precision_at_5": "at 5",
+    "precision_at_10": "at 10",
+    "mean_average_precision": "mean average precision",
+}
+
+
+def saliency(inspection: Inspection) -> str:
+    """Maps for each technique, and whether they lie on the object."""
+    study, sample, scores = inspection.study, inspection.sample, inspection.of("saliency")
+    parts = [
+        "<p>For each class the surest image told right (green) and the surest told wrong (red), and what the score of "
+        "its own class hangs on: the gradient by the pixels as in the paper's figure 3, SmoothGrad, Integrated "
+        "Gradients from grey, and Grad-CAM.</p>"
+    ]
+    for look in looks_of(study.folder, sample, inspection.by_technique):
+        figure = pictures.saliency(_cases(inspection, look), look, sample)
+        alt = f"Saliency of {title(look.technique)} on {look.backbone}: images by class and four maps over each."
+        heading = f"<h3>{html.text(title(look.technique))} on {html.text(look.backbone)}</h3>"
+        parts.append(heading + still(study, f"saliency-{look.technique}", figure, alt))
+    if scores.empty:
+        parts.append("<p>The images have no masks, so whether the saliency is on the object cannot be scored.</p>")
+        return "".join(parts)
+    return "".join([*parts, _on_object(inspection, scores), inspected_source(inspection, "saliency")])
+
+
+def _cases(inspection: Inspection, look: Look) -> list[Case]:
+    """For some classes: the surest image told right and the one told wrong whose class had the least chance."""
+    truth, guess = inspection.sample.test.labels, look.scores.argmax(1)
+    rows: list[int] = []
+    for number in range(min(CLASSES_SHOWN, len(inspection.sample.test.classes))):
+        members = np.flatnonzero(truth == number)
+        chance, is_right = look.scores[members, number], guess[members] == number
+        rows += [int(members[is_right][chance[is_right].argmax()])] if is_right.any() else []
+        rows += [int(members[~is_right][chance[~is_right].argmin()])] if not is_right.all() else []
+    maps = saliency_of(inspection.study.folder, look, inspection.sample, rows)
+    return [
+        Case(row, bool(guess[row] == truth[row]), {method: of_all[place] for method, of_all in maps.items()})
+        for place, row in enumerate(rows)
+    ]
+
+
+def _on_object(inspection: Inspection, scores: pd.DataFrame) -> str:
+    study = inspection.study
+    area = scores[scores.metric == "object_area"].value.mean()
+    images = scores[scores.metric == "object_images"].value.max()
+    note = (
+        f"<h3>Is it on the object?</h3><p>{images:.0f} test images with a mask; the object covers {area:.0%} of an "
+        "image on average, which is what chance would give. Above zero: on the object; below: on its surroundings. "
+        "Bars are 95 % intervals over images.</p>"
+    )
+    figure = pictures.on_object(scores, study.techniques, study.backbones)
+    alt = "Share of saliency on the object above chance, by technique, backbone and method."
+    return note + still(study, "on-object", figure, alt) + _on_object_by_class(inspection, scores)
+
+
+def _on_object_by_class(inspection: Inspection, scores: pd.DataFrame) -> str:
+    """The paper's claim, birds by their surroundings and horses by the horse, as figures with intervals."""
+    lines = []
+    for technique, backbone in inspection.by_technique:
+        cell = scores[(scores.technique == technique) & (scores.backbone == backbone)].groupby("metric").value.mean()
+        for name in inspection.study.record["classes"]:
+            gain, half = (cell.get(f"on_object_gain_gradient{part}/{name}") for part in ("", "_half"))
+            if gain is None or half is None:
+                continue
+            judged_by = "the object" if gain > half else "the surroundings" if gain < -half else "not told"
+            lines.append([title(technique), name, f"{signed(gain, 3)} ± {half:.3f}", judged_by])
+    header = ["technique", "class", "on the object, above chance", "judged by"]
+    return f"<h4>By class, |gradient|</h4>{html.table(header, lines)}"
+
+
+def neighbours(inspection: Inspection) -> str:
+    """Of one image of each class, side by side for techniques, backbones and checkpoints; and retrieval as numbers."""
+    technique, backbone = title(inspection.technique), inspection.backbone
+    folder, sample = inspection.study.folder, inspection.sample
+    parts = [
+        "<p>For one test image of every class, the nearest labelled images by Euclidean distance: green frames are of "
+        "its class.</p>",
+        _neighbours_by(
+            inspection,
+            "techniques",
+            backbone,
+            list(looks_of(folder, sample, inspection.by_technique)),
+            lambda look: title(look.technique),
+        ),
+        _neighbours_by(
+            inspection,
+            "backbones",
+            technique,
+            list(looks_of(folder, sample, inspection.by_backbone)),
+            lambda look: look.backbone,
+        ),
+        _neighbours_by(
+            inspection,
+            "checkpoints",
+            f"{technique}, {backbone}",
+            _first_middle_last(inspection),
+            lambda look: f"epoch {look.epoch}",
+        ),
+        _retrieval(inspection),
+    ]
+    return "".join(parts) + inspected_source(inspection, "retrieval")
+
+
+def _first_middle_last(inspection: Inspection) -> list[Look]:
+    """Of the checkpoints of the most accurate cell."""
+    best = [(inspection.technique, inspection.backbone)]
+    series = list(looks_of(inspection.study.folder, inspection.sample, best, epochs=True))
+    return [series[place] for place in sorted({0, len(series) // 2, len(series) - 1})]
+
+
+def _neighbours_by(
+    inspection: Inspection, what: str, of: str, looks: Sequence[Look], name: Callable[[Look], str]
+) -> str:
+    """A group of columns for each of the looks, which differ in `what` alone."""
+    figure = pictures.neighbours(looks, [name(look) for look in looks], inspection.sample)
+    alt = f"Nearest neighbours of one image of each class, side by side for the {what} ({of})."
+    heading = f"<h3>By {what[:-1]} <small>({html.text(of)})</small></h3>"
+    return heading + still(inspection.study, f"neighbours-{what}", figure, alt)
+
+
+def _retrieval(inspection: Inspection) -> str:
+    """Precision of the nearest neighbours, by cell and by class."""
+    study, rows = inspection.study, inspection.of("retrieval")
+    whole = matrix(study, rows[~rows.metric.str.contains("/")], RETRIEVAL)
+    by_class = rows[rows.metric.str.startswith("precision_at_10/")]
+    by_class = by_class.assign(name=by_class.metric.str.partition("/")[2])
+    wide = by_class.groupby(["technique", "name"]).value.mean().unstack(0)
+    wide = wide.reindex(columns=[technique for technique in study.techniques if technique in wide])
+    table = html.table(
+        ["class", *map(title, wide.columns)], [[name, *map(share, line)] for name, line in wide.iterrows()]
+    )
+    return f"<h3>Retrieval</h3>{whole}<h4>Precision at 10 by class, mean over backbones</h4>{table}"
+
+
+def mistakes(inspection: Inspection) -> str:
+    """Of the most accurate cell: confusions and the surest mistakes; and those that all techniques share."""
+    looks = list(looks_of(inspection.study.folder, inspection.sample, inspection.by_technique))
+    best = next(look for look in looks if look.technique == inspection.technique)
+    name = f"{title(inspection.technique)} on {inspection.backbone}"
+    alt = f"The surest mistakes of {name}, with class, guess and chance."
+    figure = pictures.mistakes(best, inspection.sample, pictures.surest_mistakes(best, inspection.sample.test.labels))
+    surest = f"<h3>Its surest mistakes</h3>{still(inspection.study, 'mistakes', figure, alt)}"
+    shared = _shared_mistakes(inspection, looks, best)
+    return _confusions(inspection, name) + surest + shared + source(inspection.study, "linear")
+
+
+def _confusions(inspection: Inspection, name: str) -> str:
+    """By the last checkpoint of the first seed, on all test images."""
+    study, rows, classes = inspection.study, inspection.study.rows, inspection.study.record["classes"]
+    cell = (rows.technique == inspection.technique) & (rows.backbone == inspection.backbone)
+    rows = rows[(rows.probe == "linear") & cell]
+    rows = rows[(rows.epoch == rows.epoch.max()) & (rows.seed == rows.seed.min())]
+    alt = f"Confusion matrix of {name}: shares of each class taken for each other."
+    picture = still(study, "confusion", pictures.confusion(rows, classes), alt)
+    shares = pictures.confusion_shares(rows, classes)
+    pairs = sorted(((shares[i, j], i, j) for i, j in np.ndindex(shares.shape) if i != j), reverse=True)
+    lines = [[classes[i], classes[j], f"{value:.1%}"] for value, i, j in pairs[:PAIRS_SHOWN]]
+    table = html.table(["class", "taken for", "share of the class"], lines)
+    heading = f"<h3>Confusions of {html.text(name)}, all test images</h3>"
+    return f"{heading}{picture}<h4>The most confused</h4>{table}"
+
+
+def _shared_mistakes(inspection: Inspection, looks: Sequence[Look], best: Look) -> str:
+    """Images that all techniques tell wrong, the surest first, and how many there would be by chance."""
+    truth = inspection.sample.test.labels
+    wrong = np.stack([look.scores.argmax(1) != truth for look in looks])
+    expected = float(np.prod(wrong.mean(1))) * len(truth)
+    shared = [int(row) for row in np.flatnonzero(wrong.all(0))]
+    text = (
+        f"<h3>Mistakes that all {len(looks)} techniques share</h3><p>{len(shared)} of {len(truth)} images; were they "
+        f"made independently, {expected:.0f} would be.</p>"
+    )
+    if not shared:
+        return text
+    shared.sort(key=lambda row: -float(np.mean([look.scores[row].max() for look in looks])))
+    figure = pictures.mistakes(best, inspection.sample, shared)
+    alt = "Images that all techniques tell wrong, with the guess of the best."
+    return text + still(inspection.study, "mistakes-shared", figure, alt)
+
+
+def maps(inspection: Inspection) -> str:
+    """All test images by t-SNE, an encoder at a time, an image where the pointer is; and all encoders, still."""
+    cells = list(dict.fromkeys([*inspection.by_technique, *inspection.by_backbone]))
+    looks = list(looks_of(inspection.study.folder, inspection.sample, cells))
+    names = [f"{title(look.technique)}, {look.backbone}" for look in looks]
+    test = inspection.sample.test
+    rows = np.arange(len(test))[:: max(1, len(test) // MAP_POINTS)]
+    places = [_embedded(look.features[rows]) for look in looks]
+    shown = test.take(rows)
+    data = {
+        "labels": np.asarray(shown.labels).tolist(),
+        "classes": shown.classes,
+        "colours": pictures.class_colours(len(shown.classes)),
+        "thumbnails": [html.thumbnail(shown, row) for row in range(len(rows))],
+        "maps": [{"name": name, "xy": np.round(place, 2).tolist()} for name, place in zip(names, places, strict=True)],
+    }
+    options = "".join(f"<option value={number}>{html.text(name)}</option>" for number, name in enumerate(names))
+    alt = "Maps of the test images by t-SNE, coloured by class, a panel for each encoder."
+    picture = still(inspection.study, "maps", pictures.maps(names, places, shown), alt)
+    return (
+        "<p>t-SNE of the features by cosine: near means alike to the network; the axes mean nothing. Point at a spot "
+        f"for its image.</p><p class=screen><label>Encoder <select id=map-choice>{options}</select></label></p>"
+        '<div class="plot screen" id=plot-map role=img aria-label="Map of the test images, coloured by class"></div>'
+        f"<script type=application/json id=map-data>{html.script_json(data)}</script>"
+        f"<details><summary>All maps, still</summary>{picture}</details>"
+    )
+
+
+def _embedded(features: np.ndarray) -> np.ndarray:
+    """[N, D] -> [N, 2], t-SNE of the centred directions."""
+    from sklearn.manifold import TSNE
+
+    centred = features - features.mean(0)
+    directions = centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-12)
+    perplexity = min(30, len(features) / 4)
+    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(directions)

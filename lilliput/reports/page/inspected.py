@@ -1,0 +1,45 @@
+"""The sections that need the images: one that fails says why and costs no other."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lilliput.errors import LilliputError
+from lilliput.reports.page import examples, html, probed
+from lilliput.reports.page.looks import Sample, inspect
+from lilliput.reports.page.section import Inspection, Section, Study, open_inspection
+from lilliput.system.progress import say
+
+
+class Plan(NamedTuple):
+    """A section to be made: its anchor and title, and what makes its body."""
+
+    anchor: str
+    title: str
+    make: Callable[[Inspection], str]
+
+
+PLANS = (
+    Plan("saliency", "What the score hangs on", examples.saliency),
+    Plan("neighbours", "Nearest neighbours", examples.neighbours),
+    Plan("mistakes", "Mistakes", examples.mistakes),
+    Plan("colour", "Is it colour that decides?", probed.colour),
+    Plan("layers", "Layers", probed.layers),
+    Plan("geometry", "Geometry without labels", probed.geometry),
+    Plan("map", "Maps of the test images", examples.maps),
+    Plan("few_labels", "Few labels", probed.few_labels),
+)
+
+
+def inspected_sections(study: Study, sample: Sample) -> list[Section]:
+    """In the order of the page; encoders that were not inspected yet are."""
+    rows = inspect(study.folder, study.record["judge"], sample)
+    inspection = open_inspection(study, sample, rows)
+    return [Section(plan.anchor, plan.title, _body(plan, inspection)) for plan in PLANS]
+
+
+def _body(plan: Plan, inspection: Inspection) -> str:
+    try:
+        return plan.make(inspection)
+    except (LilliputError, ValueError, RuntimeError, KeyError, IndexError) as error:
+        say(f"the report's section {plan.title!r} is empty: {error}")
+        return f"<p>This section could not be made: {html.text(error)}</p>"
