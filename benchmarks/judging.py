@@ -76,7 +76,7 @@ def ours(a: argparse.Namespace) -> tuple[float, float, Any]:
     print(
         f"features alone {sum(alone):.1f} s, judged by linear and knn {sum(whole):.1f} s: {sum(whole) / sum(alone):.2f}"
     )
-    print(f"knn {statistics.median(one['knn'] for one in probes):.2f} s an encoder")
+    print(f"knn {statistics.median(seconds['knn'] for seconds in probes):.2f} s an encoder")
     accuracy = next(row["value"] for row in rows if (row["probe"], row["metric"]) == ("linear", "accuracy"))
     return statistics.median(whole), accuracy, encoder
 
@@ -111,8 +111,8 @@ def lightly(encoder: Any, folder: str, size: int, epochs: int) -> float:
     )
     loader = DataLoader(train, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=True)
     trainer.fit(head, loader)
-    found = trainer.validate(head, DataLoader(test, batch, num_workers=workers), verbose=False)
-    return found[0]["val_top1"]
+    metrics = trainer.validate(head, DataLoader(test, batch, num_workers=workers), verbose=False)
+    return metrics[0]["val_top1"]
 
 
 if __name__ == "__main__":

@@ -51,9 +51,10 @@ def main() -> None:
             if kills % 20 == 0:
                 print(f"killed {kills} times", flush=True)
         print(f"killed {kills} times: {time.perf_counter() - began:.0f} s, ended with status {status}")
-        one, two = (rows_of(out) for out in (whole, disturbed))
-        print(f"{len(one)} rows and {len(two)} rows, {len(set(one) ^ set(two))} of them not in both")
-    sys.exit(0 if one and one == two else 1)
+        undisturbed, restarted = (rows_of(out) for out in (whole, disturbed))
+        differing = len(set(undisturbed) ^ set(restarted))
+        print(f"{len(undisturbed)} rows and {len(restarted)} rows, {differing} of them not in both")
+    sys.exit(0 if undisturbed and undisturbed == restarted else 1)
 
 
 def work(data: Data, seeds: list[int], out: Path) -> None:

@@ -27,8 +27,8 @@ def main() -> None:
     print(f"| | {' | '.join(a.backbones)} |")
     print(f"| --- |{' ---: |' * len(a.backbones)}")
     for technique in a.techniques:
-        found = [f"{highest(technique, backbone, a):,.0f}" for backbone in a.backbones]
-        print(f"| {technique} | {' | '.join(found)} |", flush=True)
+        peaks = [f"{highest(technique, backbone, a):,.0f}" for backbone in a.backbones]
+        print(f"| {technique} | {' | '.join(peaks)} |", flush=True)
 
 
 def highest(technique: str, backbone: str, a: argparse.Namespace) -> float:

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lilliput import catalog
-from lilliput.backbones import check_image_size
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting
 from lilliput.probes._exam import check_need, split
@@ -46,7 +45,5 @@ def check(grid: Grid) -> None:
         check_need(name, catalog.probe(name), train, test)
     check_country(grid.resources.country)
     check_batch(max(cell.recipe.batch for cell in grid.cells), grid.data)
-    for backbone, options in {cell.backbone: cell.backbone_options for cell in grid.cells}.items():
-        check_image_size(catalog.backbone_builder(backbone, **options)(), grid.data.pool.image_size)
-    for cell in {cell.technique: cell for cell in grid.cells}.values():
-        build_checked(cell)
+    for cell in {(cell.technique, cell.backbone): cell for cell in grid.cells}.values():
+        build_checked(cell, grid.data.pool.image_size)

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
-from lilliput import catalog
 from lilliput.errors import BadData
 from lilliput.optim.recipe import SMALL
 from lilliput.probes import LabelledExam, finetune
@@ -23,7 +21,6 @@ from lilliput.system import cost
 from lilliput.system.locks import alone, locked
 from lilliput.system.plan import Plan, choose
 from lilliput.system.records import read_json, write_json
-from lilliput.system.seeds import seeded
 from lilliput.training.cell import Cell, plan_for
 from lilliput.training.encoders import saved_encoders
 from lilliput.training.run import pretrain
@@ -129,7 +126,8 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
         if not probes:
             continue
         plan, pool = shop.plan(cell), shop.grid.data.pool
-        encoder, sizes = _plain_encoder(cell, pool.image_size)
+        encoder = cell.build_backbone()
+        sizes = cost.sizes(encoder, pool.image_size)
         if measured and not measure_batch_norm(plan.place(encoder), pool, plan=plan):
             continue
         judge, label = shop.judge(plan), name.replace("_", " ")
@@ -147,7 +145,8 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
         return False
     plan = shop.plan(cell)
     judge = shop.judge(plan)
-    encoder, sizes = _plain_encoder(cell, grid.data.pool.image_size)
+    encoder = cell.build_backbone()
+    sizes = cost.sizes(encoder, grid.data.pool.image_size)
     exam = LabelledExam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
     seen = grid.epochs * len(grid.data.pool)
     cost.reset_peak_memory(plan.device)
@@ -183,19 +182,6 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
     for rows in judge_run(folder, judge, done=done):
         judge.keep(shop.out, rows)
     return True
-
-
-def _plain_encoder(cell: Cell, size: int) -> tuple[torch.nn.Module, dict]:
-    """The backbone as initialised by the seed, and its sizes."""
-    build = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
-    with seeded(cell.seed):
-        encoder = build()
-    sizes = {
-        "parameters": cost.parameters(encoder),
-        "multiply_adds": cost.multiply_adds(encoder, size),
-        "multiply_adds_224": cost.multiply_adds_or_none(encoder, 224),
-    }
-    return encoder, sizes
 
 
 def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:

@@ -76,7 +76,7 @@ def _by_backbone(record: dict[str, Any], out: Path) -> dict[str, dict[str, Any]]
     """Backbone -> its options; older studies had the same for all, none of them an object."""
     options = record.get("backbone_options", {})
     of_kinds({"backbone_options": options}, {"backbone_options": dict}, out / "study.json")
-    if all(isinstance(value, dict) for value in options.values()):
+    if options and all(isinstance(value, dict) for value in options.values()):
         return options
     return {backbone: dict(options) for backbone in record.get("backbones", [])}
 

@@ -43,6 +43,15 @@ def multiply_adds_or_none(encoder: nn.Module, size: int) -> int | None:
         return None
 
 
+def sizes(encoder: nn.Module, image_size: int) -> dict[str, int | None]:
+    """The columns that tell how large an encoder is: parameters, multiply-adds at its image size and at 224 px."""
+    return {
+        "parameters": parameters(encoder),
+        "multiply_adds": multiply_adds(encoder, image_size),
+        "multiply_adds_224": multiply_adds_or_none(encoder, 224),
+    }
+
+
 def ml_impact_grams(seconds: float, *, watts: float = WATTS, grams_per_kwh: float = GRAMS_PER_KWH) -> float:
     """Grams of CO2 of so many seconds at full power, by the ML Impact formula."""
     return seconds / 3600 * watts / 1000 * grams_per_kwh

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,11 @@ def commit() -> str | None:
     if not git("ls-files", "machine.py"):
         return None
     return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+
+
+def command() -> str:
+    """The command line that this process was started by."""
+    return " ".join(sys.argv)
 
 
 def allocator() -> str:

@@ -1,8 +1,5 @@
 """A cell: the settings that determine a run's weights, and the technique that they build."""
 
-import dataclasses
-import sys
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +9,10 @@ from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.build import make_optimiser
 from lilliput.optim.recipe import Recipe
-from lilliput.system import cost
-from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.plan import Plan, choose
 from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
-from lilliput.techniques import Technique
-from lilliput.training.record import FORMAT
-from lilliput.training.stopping import Stopping
+from lilliput.techniques import BackboneBuilder, Technique
 
 
 @dataclass(frozen=True)
@@ -38,17 +31,24 @@ class Cell:
     def name(self) -> str:
         return cell_name(self.technique, self.backbone, self.seed)
 
+    @property
+    def backbone_builder(self) -> BackboneBuilder:
+        return catalog.backbone_builder(self.backbone, **self.backbone_options)
+
+    def build_backbone(self) -> Any:
+        """The untrained backbone alone, initialised by the seed."""
+        with seeded(self.seed):
+            return self.backbone_builder()
+
     def build_encoder(self) -> Any:
         """An untrained encoder of this cell, initialised by its seed."""
-        build = catalog.backbone_builder(self.backbone, **self.backbone_options)
         with seeded(self.seed):
-            return catalog.technique(self.technique).build_encoder(build)
+            return catalog.technique(self.technique).build_encoder(self.backbone_builder)
 
     def build(self) -> Technique:
         """The technique, initialised by the seed: its encoder's numbers are drawn first, the same for all."""
-        build = catalog.backbone_builder(self.backbone, **self.backbone_options)
         with seeded(self.seed):
-            return catalog.technique(self.technique)(build, **self.technique_options)
+            return catalog.technique(self.technique)(self.backbone_builder, **self.technique_options)
 
 
 def make_cell(
@@ -88,14 +88,16 @@ def recipe_of(technique: str, name: str) -> Recipe:
 
 def plan_for(cell: Cell, size: int, resources: Resources) -> Plan:
     """The plan that suits the cell's network on this machine, at images of so many pixels."""
-    network = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
     name = " ".join([cell.backbone, *(f"{key}={value}" for key, value in sorted(cell.backbone_options.items()))])
-    return choose(resources.device, resources.plan, network=network, name=name, size=size, batch=cell.recipe.batch)
+    return choose(
+        resources.device, resources.plan, network=cell.backbone_builder, name=name, size=size, batch=cell.recipe.batch
+    )
 
 
-def build_checked(cell: Cell) -> Technique:
-    """The technique as initialised by the seed; BadSetting if an option's value cannot work."""
+def build_checked(cell: Cell, size: int) -> Technique:
+    """The technique as initialised by the seed; BadSetting if an option's value or the image size cannot work."""
     try:
+        check_image_size(cell.backbone_builder(), size)
         technique = cell.build()
         make_optimiser(cell.recipe.suited(technique.encoder), technique)
         return technique
@@ -120,55 +122,9 @@ def checked(cell: Cell, data: Data, every: int) -> Technique:
     check_batch(cell.recipe.batch, data)
     if every < 1:
         raise BadSetting(f"every {every} must be at least 1 epoch")
-    build = catalog.backbone_builder(cell.backbone, **cell.backbone_options)
-    check_image_size(build(), data.pool.image_size)
-    return build_checked(cell)
-
-
-def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: Stopping | None) -> dict[str, Any]:
-    """Everything that determines the weights and when they are saved."""
-    used = dataclasses.asdict(recipe)
-    del used["options"], used["bare"]
-    return {
-        "technique": cell.technique,
-        "backbone": cell.backbone,
-        "seed": cell.seed,
-        "recipe": cell.recipe_name,
-        "recipe_settings": used,
-        "technique_options": {**_defaults("techniques", cell.technique), **cell.technique_options},
-        "backbone_options": cell.backbone_options,
-        "data": data.name,
-        "data_digest": data.pool.digest,
-        "pool_images": len(data.pool),
-        "image_size": data.pool.image_size,
-        "every": every,
-        "until_converged": dataclasses.asdict(stopping) if stopping else None,
-        **catalog.own_files(techniques=[cell.technique], backbones=[cell.backbone]),
-    }
-
-
-def _defaults(kind: str, name: str) -> dict[str, Any]:
-    return {option.name: option.default for option in catalog.entry(kind, name).options}
+    return build_checked(cell, data.pool.image_size)
 
 
 def cell_name(technique: str, backbone: str, seed: int) -> str:
     """Of a run in a study's folder."""
     return f"{technique}-{backbone.replace('/', '_')}-{seed}"
-
-
-def circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:
-    """What the run cannot choose, and what follows from its settings."""
-    encoder = cell.build_encoder()
-    return {
-        "format": FORMAT,
-        "parameters": cost.parameters(encoder),
-        "multiply_adds": cost.multiply_adds(encoder, size),
-        "multiply_adds_224": cost.multiply_adds_or_none(encoder, 224),
-        "dim": encoder.dim,
-        "country": country,
-        "versions": versions(),
-        "machine": this_machine(),
-        "commit": commit(),
-        "command": " ".join(sys.argv),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }

@@ -1,13 +1,21 @@
 """What a run says of itself: run.json, every effective setting, and log.jsonl, a row for each epoch."""
 
+import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from lilliput import catalog
+from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
+from lilliput.optim.recipe import Recipe
+from lilliput.system import cost
 from lilliput.system.files import read_whole, write_whole
+from lilliput.system.machine import command, commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json
+from lilliput.training.cell import Cell
+from lilliput.training.stopping import Stopping
 
 FORMAT = 2  # of runs and studies
 
@@ -72,3 +80,45 @@ LOGGED = dict.fromkeys(("total_seconds", "images_per_s", "peak_memory_mib", "kwh
 def read_run(folder: Path) -> dict[str, Any]:
     """What run.json says; BadData naming what is missing in it or of another kind."""
     return of_kinds(read_json(folder / "run.json"), RUN, folder / "run.json")
+
+
+def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: Stopping | None) -> dict[str, Any]:
+    """Everything that determines the weights and when they are saved."""
+    used = dataclasses.asdict(recipe)
+    del used["options"], used["bare"]
+    return {
+        "technique": cell.technique,
+        "backbone": cell.backbone,
+        "seed": cell.seed,
+        "recipe": cell.recipe_name,
+        "recipe_settings": used,
+        "technique_options": {**_defaults("techniques", cell.technique), **cell.technique_options},
+        "backbone_options": cell.backbone_options,
+        "data": data.name,
+        "data_digest": data.pool.digest,
+        "pool_images": len(data.pool),
+        "image_size": data.pool.image_size,
+        "every": every,
+        "until_converged": dataclasses.asdict(stopping) if stopping else None,
+        **catalog.own_files(techniques=[cell.technique], backbones=[cell.backbone]),
+    }
+
+
+def _defaults(kind: str, name: str) -> dict[str, Any]:
+    return {option.name: option.default for option in catalog.entry(kind, name).options}
+
+
+def circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:
+    """What the run cannot choose, and what follows from its settings."""
+    encoder = cell.build_encoder()
+    return {
+        "format": FORMAT,
+        **cost.sizes(encoder, size),
+        "dim": encoder.dim,
+        "country": country,
+        "versions": versions(),
+        "machine": this_machine(),
+        "commit": commit(),
+        "command": command(),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

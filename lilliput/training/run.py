@@ -23,11 +23,11 @@ from lilliput.system.progress import duration, say
 from lilliput.system.records import write_json
 from lilliput.system.resources import Resources
 from lilliput.training import guards
-from lilliput.training.cell import Cell, checked, circumstances, plan_for, settings_of
+from lilliput.training.cell import Cell, checked, plan_for
 from lilliput.training.encoders import encoder_path, save_encoder
 from lilliput.training.loop import Epoch, Learner, Pause, train
 from lilliput.training.memory import what_fits
-from lilliput.training.record import read_log, write_log
+from lilliput.training.record import circumstances, read_log, settings_of, write_log
 from lilliput.training.spending import SPENT, Spending
 from lilliput.training.state import State, part, put_back, reopen, save_state, tensors_of
 from lilliput.training.stopping import Stopping, score_of
@@ -87,6 +87,7 @@ class _Run:
         self.cell, self.data, self.folder, self.learner, self.stopping = cell, data, folder, learner, stopping
         self.record: dict[str, Any] = {}  # run.json
         self.rows: list[dict] = []  # log.jsonl
+        self.start = 0  # epochs that are done and saved
         self.midway: Pause | None = None
         self.spent: dict[str, float] = {}
         images = data.pool
@@ -104,7 +105,7 @@ class _Run:
         """Go on from a saved state."""
         put_back(state.tensors, self.learner.technique, self.learner.optimiser)
         self.learner.scaler.load_state_dict(state.scaler)
-        self.record, self.rows = record, list(state.log)
+        self.record, self.rows, self.start = record, list(state.log), state.epoch
         self.spent = {name: self.rows[-1][name] for name in SPENT} if self.rows else {}
         steps = ""
         if state.step:  # and what the epoch that was broken off took so far
@@ -125,13 +126,12 @@ class _Run:
                 partial(images.batches, batch, device),
                 len(images) // batch,
                 seed=self.cell.seed,
-                start=self.rows[-1]["epoch"] if self.rows else 0,
+                start=self.start,
                 midway=self.midway,
                 stop=signals.asked,
                 label=self.cell.name,
             ):
-                over = self._close(epoch, spending, due=epoch.number % every == 0)
-                if over:
+                if self._close(epoch, spending, due=epoch.number % every == 0):
                     break
         except Pause as pause:
             self._pause(pause, spending)
@@ -146,9 +146,7 @@ class _Run:
         over = epoch.number == self.learner.recipe.epochs
         if due or over:
             self._save_encoder(epoch.number)
-            if self.stopping and (reason := self._reason_to_stop(row)):
-                row["stopped"] = reason
-                over = True
+            over |= self._is_converged(row)
         write_log(self.folder, self.rows)
         # the state comes last: until it is there, the epoch before counts and this one is repeated; nothing comes
         # after the last one, so its state is light, and the one before remains beside it
@@ -160,7 +158,6 @@ class _Run:
     def _row(self, epoch: Epoch, spending: Spending) -> dict[str, Any]:
         """The row of an epoch in the log; LilliputError where the features are no numbers any more."""
         technique, recipe, plan = self.learner.technique, self.learner.recipe, self.learner.plan
-        spent = spending.so_far()
         features = _features(technique.encoder, self.ranked, plan)
         if not features.isfinite().all():
             raise LilliputError(
@@ -179,18 +176,23 @@ class _Run:
             "dead": guards.dead(features),
             "loss_of_guessing": technique.guessing(recipe.batch),
             **epoch.measures,
-            **spent,
+            **spending.so_far(),
             "peak_memory_mib": max([cost.peak_memory_mib(plan.device), *(row["peak_memory_mib"] for row in self.rows)]),
         }
 
-    def _reason_to_stop(self, row: dict[str, Any]) -> str | None:
-        assert self.stopping
-        row["score"] = score_of(self.stopping.score, self.learner.technique.encoder, self.data, self.learner.plan, row)
-        return self.stopping.reason([row["score"] for row in self.rows if "score" in row])
+    def _is_converged(self, row: dict[str, Any]) -> bool:
+        """Whether training is over by the stopping rule; score and reason go into the row."""
+        if self.stopping is None:
+            return False
+        encoder, plan = self.learner.technique.encoder, self.learner.plan
+        row["score"] = score_of(self.stopping.score, encoder, self.data.train, plan, row)
+        if reason := self.stopping.reason([row["score"] for row in self.rows if "score" in row]):
+            row["stopped"] = reason
+        return reason is not None
 
     def _pause(self, pause: Pause, spending: Spending) -> None:
         """Save the steps that the broken epoch has done, and raise Stopped."""
-        epochs = self.rows[-1]["epoch"] if self.rows else 0
+        epochs = self.rows[-1]["epoch"] if self.rows else self.start
         if pause.step:
             tensors = tensors_of(self.learner.technique, self.learner.optimiser)
             tensors |= {f"midway/{name}": value for name, value in pause.tensors.items()}

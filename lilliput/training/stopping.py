@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lilliput.data.store import Data
+from lilliput.data.store import Data, Images
 from lilliput.errors import BadSetting
 from lilliput.probes._exam import split
 from lilliput.probes._features import extract
@@ -44,11 +44,10 @@ def stopping_rule(data: Data, after: int | None, score: str | None) -> Stopping 
     return Stopping(after, score)
 
 
-def score_of(name: str, encoder: torch.nn.Module, data: Data, plan: Plan, row: dict) -> float:
-    """The score of an encoder, the greater the better; `row` is its epoch's in the log."""
-    if name == "rank":
+def score_of(name: str, encoder: torch.nn.Module, train: Images | None, plan: Plan, row: dict) -> float:
+    """The score of an encoder, the greater the better; `train`: labelled images, `row`: its epoch's in the log."""
+    if name == "rank" or train is None:
         return row["effective_rank"]
-    train, _ = data.judging
     features = extract(encoder, train, plan=plan, label="score")
     labels = torch.as_tensor(train.labels, device=plan.device)
     fit, held_out = split(train.labels)

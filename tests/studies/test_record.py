@@ -11,7 +11,7 @@ from lilliput.studies.record import _by_backbone, shared_settings
 def test_an_older_studys_options_are_those_of_each_of_its_backbones():
     record = {"backbones": ["resnet18", "squeezenet"], "backbone_options": {"width": 0.5}}
     assert _by_backbone(record, Path()) == {"resnet18": {"width": 0.5}, "squeezenet": {"width": 0.5}}
-    assert _by_backbone({**record, "backbone_options": {}}, Path()) == {}
+    assert _by_backbone({**record, "backbone_options": {}}, Path()) == {"resnet18": {}, "squeezenet": {}}
     new = {"resnet18": {"width": 0.5}, "squeezenet": {}}
     assert _by_backbone({**record, "backbone_options": new}, Path()) == new
 
