@@ -6,17 +6,16 @@ from lilliput._version import version as __version__
 from lilliput.catalog import use
 
 if TYPE_CHECKING:
-    from lilliput.api import pretrain, probe, study, verify
+    from lilliput.api import pretrain, probe, report, study, verify
     from lilliput.datasets._open import open_data
-    from lilliput.reports.tables import report as make_report
     from lilliput.training.encoders import load_encoder
 
-__all__ = ["__version__", "load_encoder", "make_report", "open_data", "pretrain", "probe", "study", "use", "verify"]
+__all__ = ["__version__", "load_encoder", "open_data", "pretrain", "probe", "report", "study", "use", "verify"]
 
 
 def __getattr__(name: str):
     """Import what is asked for only when it is: torch takes seconds."""
-    if name in ("pretrain", "probe", "study", "verify"):
+    if name in ("pretrain", "probe", "report", "study", "verify"):
         from lilliput import api
 
         return getattr(api, name)
@@ -28,8 +27,4 @@ def __getattr__(name: str):
         from lilliput.training.encoders import load_encoder
 
         return load_encoder
-    if name == "make_report":
-        from lilliput.reports.tables import report
-
-        return report
     raise AttributeError(f"module 'lilliput' has no attribute {name!r}")

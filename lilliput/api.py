@@ -1,5 +1,6 @@
 """The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report, verify."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from lilliput import catalog
 from lilliput.data.store import Data, Images
-from lilliput.datasets._open import Source, told_of_leaks
+from lilliput.datasets._open import Source, without_leaks
 from lilliput.errors import BadData
 from lilliput.studies import results
 from lilliput.studies.engines import processes
@@ -73,11 +74,11 @@ def probe(
 ):
     """Judge every saved encoder of a run (or those of the epochs `at`); rows are kept in its results.csv and returned.
 
-    Any labelled data set can be the judge, prepared at the image size of the run. Returns a pandas DataFrame.
+    Any labelled data set can be the judge, prepared at the image size of the run; for probes that need no labels any
+    images can. Returns a pandas DataFrame.
     """
     from lilliput.studies.judge import Judge, judge_run
     from lilliput.system.plan import choose
-    from lilliput.training.record import read_run
 
     folder = Path(folder)
     if not (folder / "run.json").exists():
@@ -87,7 +88,11 @@ def probe(
     catalog.check_known(record)
     begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
     chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
-    judging = Source(data, folder=data_folder, image_size=record["image_size"], limit=2).open()
+    source = Source(data, folder=data_folder, image_size=record["image_size"], limit=2)
+    judging = source.open()
+    if judging.train is None or judging.test is None:  # enough for probes that need no labels
+        images = dataclasses.replace(source, limit=None).open().pool
+        judging = Data(judging.name, images, images, images)
     judge = Judge(judging.name, *judging.judging, {name: {} for name in probes}, plan=chosen, data=record["data"])
     for rows in judge_run(folder, judge, at=list(at) if at else None):
         judge.keep(folder, rows)
@@ -144,7 +149,7 @@ def study(
     resources.check()
     opened = Source(data, pool, folder, image_size, limit).open()
     judged = Source(judge, image_size=opened.pool.image_size, limit=2).open() if judge else opened
-    opened, judged = told_of_leaks(opened, judged, leave_out)
+    opened, judged = without_leaks(opened, judged, leave_out)
     stopping = stopping_rule(opened, until_converged, score)
     grid = Grid(cells, opened, judged, {name: {} for name in probes}, every, resources, stopping)
     out = Path(out or Path("runs") / f"study-{opened.name}")
@@ -168,11 +173,11 @@ def verify(
     from lilliput.studies.verification import verify
 
     folder = Path(folder)
-    judge = None
+    judging = None
     if data is not None:
         read = read_study if (folder / "study.json").exists() else read_run
-        judge = _labelled(data, read(folder)["image_size"], data_folder)
-    return verify(folder, sample=sample, seed=seed, judge=judge)
+        judging = _labelled(data, read(folder)["image_size"], data_folder)
+    return verify(folder, sample=sample, seed=seed, judging=judging)
 
 
 def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLike | None) -> tuple[Images, Images]:
@@ -198,10 +203,10 @@ def report(
     paths = write_tables(material)
     if not (folder / "study.json").exists():
         return paths
-    judge = None
+    judging = None
     if data is not None:
-        judge = _labelled(data, read_study(folder)["image_size"], data_folder)
-    return [write_report(material, judge), *paths]
+        judging = _labelled(data, read_study(folder)["image_size"], data_folder)
+    return [write_report(material, judging), *paths]
 
 
 def make_cells(

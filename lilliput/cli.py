@@ -1,4 +1,4 @@
-"""The command line: study, pretrain, probe, report, verify, compare, prepare, list. The only file that knows argv."""
+"""The command line: study, pretrain, probe, report, verify, compare, prepare, list."""
 
 import argparse
 import os
@@ -395,7 +395,11 @@ def _list(a: argparse.Namespace, options: dict[str, Any]) -> int:
     for kind in [a.kind] if a.kind else catalog.KINDS:
         print(kind)
         for name in catalog.names(kind):
-            for line in _described(kind, catalog.entry(kind, name)):
+            try:
+                lines = list(_described(kind, catalog.entry(kind, name)))
+            except LilliputError as error:  # one file that cannot be read hides no others
+                lines = [f"{name}: {error}"]
+            for line in lines:
                 print(visible(f"  {line}"))
         print()
     if a.kind in (None, "backbones"):

@@ -4,10 +4,11 @@ Listing the folders is the registry; a user's own files join it by path or by en
 are read from the files' text, so that a list or a misspelt name costs no import of torch.
 """
 
-from lilliput.catalog.entries import LIBRARIES, Entry, Option, check, did_you_mean, entry, is_path, take, use
-from lilliput.catalog.files import KINDS, Location, locations, names
+from lilliput.catalog.entries import LIBRARIES, Entry, Option, check, did_you_mean, entry, is_path
+from lilliput.catalog.files import BASELINES, KINDS, Location, locations, names
 from lilliput.catalog.loading import backbone_builder, dataset, module, probe, technique
 from lilliput.catalog.options import parse_value, recipe_options, sort_options, typed_options
+from lilliput.catalog.own import take, use
 from lilliput.catalog.provenance import changed_files, check_known, own_files
 
 # a study's own, in the order of the paper's table
@@ -16,6 +17,7 @@ BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet18", "shufflenet_v2", 
 
 __all__ = [
     "BACKBONES",
+    "BASELINES",
     "KINDS",
     "LIBRARIES",
     "TECHNIQUES",

@@ -19,6 +19,7 @@ from lilliput.errors import BadSetting
 
 KINDS = ("techniques", "backbones", "probes", "datasets")
 HOME = Path(__file__).parents[1]
+BASELINES = ("pixels", "random_init", "random_init_measured", "supervised")  # they stand among techniques in the rows
 VARIABLE = "LILLIPUT_USE"  # kind=/absolute/path.py, several joined as in PATH
 
 
@@ -33,8 +34,14 @@ class Location:
 
 
 def locations(kind: str) -> dict[str, Location]:
-    """Name -> location of all things of a kind; this package's own names come before all others."""
-    return {**_offered(kind, tuple(sys.path)), **given(kind), **_listed(kind)}
+    """Name -> location of all things of a kind; this package's own names come before all others.
+
+    BadSetting where a technique of somebody's own has the name of a baseline, whose rows it would take.
+    """
+    own = {**_offered(kind, tuple(sys.path)), **given(kind)}
+    if kind == "techniques" and (taken := sorted(set(own) & set(BASELINES))):
+        raise BadSetting(f"{own[taken[0]].file}: {taken[0]!r} is the name of a baseline; rename the technique")
+    return {**own, **_listed(kind)}
 
 
 def names(kind: str) -> list[str]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
@@ -16,6 +17,8 @@ import numpy as np
 
 from lilliput.data.manifest import digest_of, read_manifest, what_is_wrong
 from lilliput.errors import BadData, BadSetting, Unreadable
+from lilliput.system.files import home
+from lilliput.system.records import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -187,8 +190,8 @@ class Data(NamedTuple):
         """The labelled images, train and test; BadData where there are none."""
         if self.train is None or self.test is None:
             raise BadData(
-                f"{self.name} has no labels to judge by: put images in train/<class>/ and test/<class>/, or name other "
-                f"labelled images (study --judge, probe --data)"
+                f"{self.name} has no labels to judge by: put images in train/<class>/ and test/<class>/, or name "
+                f"labelled images (--data, or --judge of a study); `lilliput pretrain` needs none"
             )
         return self.train, self.test
 
@@ -208,6 +211,15 @@ def open_store(folder: str | os.PathLike) -> Store:
     if wrong := what_is_wrong(manifest, arrays):
         raise BadData(f"the store {folder} is torn: {wrong}; remove it and prepare the data again")
     return Store(folder, manifest, arrays)
+
+
+def store_at_rest(digest: str) -> Store | None:
+    """The prepared store of this digest, checked; None where it does not lie here."""
+    for manifest in sorted((home() / "stores").glob("*/manifest.json")):
+        with suppress(BadData):  # of another store, it may be what it will
+            if ".damaged-" not in manifest.parent.name and read_json(manifest).get("digest") == digest:
+                return checked_store(manifest.parent)
+    return None
 
 
 def checked_store(folder: str | os.PathLike) -> Store:

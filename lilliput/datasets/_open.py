@@ -70,17 +70,19 @@ def open_data(
     return catalog.dataset("folder")(path=name, pool=pool, **options)
 
 
-def told_of_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data, Data]:
-    """Both without the images that give the test away, if that is wanted; what was found is said."""
+def without_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data, Data]:
+    """Both, after saying which test images are in the pool or the training images too; without those where wanted.
 
+    `leave_out`: "exact" or "near". Raises BadSetting where it is another word.
+    """
     if leave_out not in (None, "exact", "near"):
         raise BadSetting(f"leave_out {leave_out!r} is neither exact nor near")
     joined = Data(data.name, data.pool, judged.train, judged.test)
-    found = leaks.find(joined)
-    for line in leaks.summary(joined, found):
+    leaking = leaks.find(joined)
+    for line in leaks.summary(joined, leaking):
         say(line)
-    if leave_out and found:
-        joined = leaks.without(joined, [leak for leak in found if leak.exact or leave_out == "near"])
+    if leave_out and leaking:
+        joined = leaks.without(joined, [leak for leak in leaking if leak.exact or leave_out == "near"])
         fitted = len(judged.train or ()) - len(joined.train or ())
         say(f"left out: {len(data.pool) - len(joined.pool)} images of the pool, {fitted} of the training images")
     data = data._replace(pool=joined.pool)

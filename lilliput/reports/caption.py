@@ -3,10 +3,11 @@
 import re
 from typing import Any
 
+from lilliput.catalog import BASELINES
 from lilliput.reports import markdown
 from lilliput.reports.grid import Grid, distinct
 from lilliput.reports.words import flat, share
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.studies.results import CELL
 from lilliput.studies.statistics import accuracy_interval
 
 COUNTS = {

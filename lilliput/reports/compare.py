@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lilliput.catalog import BASELINES
 from lilliput.errors import BadData
 from lilliput.reports import markdown, paper
-from lilliput.reports.words import signed, title
+from lilliput.reports.words import share, signed, title
 from lilliput.studies import results
 from lilliput.studies.record import read_study
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.studies.results import CELL
 from lilliput.studies.statistics import accuracy_interval, finished, select, spearman
 from lilliput.system.visible import visible
 
@@ -70,7 +71,7 @@ def _line(cell: tuple[str, str], first: Side, second: Side) -> str:
     if half_a is not None and half_b is not None:
         certainty = "beyond uncertainty" if abs(b - a) > math.hypot(half_a, half_b) else "within uncertainty"
     technique, backbone = map(markdown.escape, cell)
-    return f"| {technique} | {backbone} | {a:.3f} | {b:.3f} | {signed(b - a, 3)} | {certainty} |"
+    return f"| {technique} | {backbone} | {share(a)} | {share(b)} | {signed(b - a, 3)} | {certainty} |"
 
 
 def _summary(common: list[tuple[str, str]], first: Side, second: Side) -> str:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lilliput.catalog import BASELINES
 from lilliput.reports import markdown
 from lilliput.reports.grid import Grid
 from lilliput.reports.words import ABSENT, count, short
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.studies.results import CELL
 from lilliput.system.progress import duration
 
 HIGHEST = ["parameters", "multiply_adds", "multiply_adds_224", "peak_memory_mib"]  # the same throughout a run

@@ -18,9 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator
 
+from lilliput.catalog import BASELINES
 from lilliput.reports import paper
 from lilliput.reports.words import share
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.studies.results import CELL
 from lilliput.studies.statistics import interval, select
 from lilliput.system.files import write_whole
 

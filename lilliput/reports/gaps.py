@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from lilliput.catalog import BASELINES
 from lilliput.reports.material import Material
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.studies.results import CELL
 from lilliput.studies.statistics import finished
 from lilliput.training.cell import cell_name
 

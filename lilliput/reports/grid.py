@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lilliput.catalog import BASELINES
 from lilliput.reports import paper
 from lilliput.reports.gaps import Gap, comparable, find_gaps
 from lilliput.reports.material import Material
 from lilliput.reports.words import flat
-from lilliput.studies.results import BASELINES
 
 
 @dataclass(frozen=True)

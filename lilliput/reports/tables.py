@@ -13,9 +13,10 @@ from lilliput.errors import BadData
 from lilliput.reports import figures, markdown, paper
 from lilliput.reports.caption import caption
 from lilliput.reports.costs import cell_costs, column_costs
+from lilliput.reports.flags import flag_lines
 from lilliput.reports.grid import Grid, grids
 from lilliput.reports.material import Material, open_material
-from lilliput.reports.words import ABSENT, flag_lines, share, short
+from lilliput.reports.words import ABSENT, share, short
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import interval, select, spearman
 from lilliput.system.files import write_whole

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lilliput.catalog import BASELINES
 from lilliput.reports.words import count, share, title
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.studies.results import CELL
 from lilliput.studies.statistics import accuracy_interval, select
 from lilliput.system.progress import duration
 

@@ -3,10 +3,7 @@
 import math
 from typing import Any
 
-import pandas as pd
-
 from lilliput.reports import paper
-from lilliput.training.guards import remedy
 
 ABSENT = "–"
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
@@ -64,16 +61,3 @@ def flat(value: Any) -> str:
 def title(name: str) -> str:
     """A technique as the paper spells it; any other name with spaces for its underscores."""
     return paper.technique(name) or name.replace("_", " ")
-
-
-def flag_lines(rows: pd.DataFrame) -> list[str]:
-    """Of a study's rows: each flag of each cell, at which epochs, and what to try."""
-    flagged = rows[rows.flagged != ""]
-    lines = []
-    for (technique, backbone, seed), cell in flagged.groupby(["technique", "backbone", "seed"], sort=False):
-        for flag in sorted({flag for text in cell.flagged for flag in text.split()}):
-            raised = [flag in text.split() for text in cell.flagged]
-            epochs = ", ".join(str(int(epoch)) for epoch in sorted(set(cell.epoch[raised])))
-            where = f"{technique} on {backbone}, seed {seed}, epoch {epochs}"
-            lines.append(f"{where}: {flag.replace('_', ' ')}; try {remedy(flag)}")
-    return lines

@@ -19,7 +19,7 @@ class Grid:
 
     cells: list[Cell]
     data: Data
-    judge: Data
+    labelled: Data  # what judges
     probes: dict[str, dict[str, Any]]  # name -> options
     every: int
     resources: Resources = field(default_factory=Resources)
@@ -39,7 +39,7 @@ def check(grid: Grid) -> None:
     """All that can be refused, before any work: BadSetting or BadData."""
     if not grid.cells:
         raise BadSetting("a study needs at least one technique and one backbone")
-    train, test = grid.judge.judging
+    train, test = grid.labelled.judging
     split(train.labels)
     for name in grid.probes:
         check_need(name, catalog.probe(name), train, test)

@@ -53,8 +53,10 @@ class Workshop:
 
     def judge(self, plan: Plan) -> Judge:
         if plan not in self.judges:
-            data = self.grid.judge
-            self.judges[plan] = Judge(data.name, *data.judging, self.grid.probes, plan=plan, data=self.grid.data.name)
+            labelled = self.grid.labelled
+            self.judges[plan] = Judge(
+                labelled.name, *labelled.judging, self.grid.probes, plan=plan, data=self.grid.data.name
+            )
         return self.judges[plan]
 
     def rows(self) -> pd.DataFrame:
@@ -70,7 +72,7 @@ class Workshop:
         rows = self.rows()
         for column, value in (("technique", technique), ("backbone", backbone), ("seed", seed)):
             rows = rows[rows[column] == value]
-        rows = rows[rows["judge"] == self.grid.judge.name]
+        rows = rows[rows["judge"] == self.grid.labelled.name]
         return results.done(rows)
 
     def missing(self, identity: dict, probes: list[str]) -> list[str]:

@@ -3,25 +3,21 @@
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch.nn.functional as F
 from torch import nn
 
 from lilliput import catalog
-from lilliput.data.store import Images, Subset, checked_store
+from lilliput.data.store import Images, Subset
 from lilliput.errors import BadData
 from lilliput.probes._exam import check_need, exams_for, sorted_out
 from lilliput.studies import results
-from lilliput.studies.record import IMAGES
 from lilliput.system import cost, records, signals
-from lilliput.system.files import home
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.plan import Plan
-from lilliput.system.records import read_json, seal, write_json
+from lilliput.system.records import seal, write_json
 from lilliput.training.encoders import load_encoder, planned
 from lilliput.training.record import LOGGED, read_run
 from lilliput.training.state import trusted_log
@@ -192,29 +188,3 @@ def _digest(module: nn.Module) -> str:
     for key, value in module.state_dict().items():
         digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def judge_stores(record: dict[str, Any], judge: tuple[Images, Images] | None = None) -> tuple[Images, Images]:
-    """The images that judged, as study.json or a trace names them: those given, or the stores that lie here still.
-
-    Raises BadData with the way out where they are gone, or others.
-    """
-    wanted, origin = record.get("judge_digests", ["", ""]), record.get("judge_origin")
-    kinds = {"judge_digests": wanted, "judge_origin": origin or {"digest": "", "left_out": []}}
-    records.of_kinds(kinds, IMAGES, "the record of what judged")
-    if len(wanted) != 2:
-        raise BadData(f"of judge_digests there are {len(wanted)}, not those of the training and the test images")
-    train, test = judge or (_store_of(origin["digest"] if origin else wanted[0]), _store_of(wanted[1]))
-    if origin and train.digest != wanted[0]:  # the labelled images were taken without some of them
-        train = train.take(np.setdiff1d(np.arange(len(train)), origin["left_out"]))
-    if [train.digest, test.digest] != wanted:
-        raise BadData("these are not the images that judged: their digests differ")
-    return train, test
-
-
-def _store_of(digest: str) -> Images:
-    for manifest in sorted((home() / "stores").glob("*/manifest.json")):
-        with suppress(BadData):  # of another store, it may be what it will
-            if ".damaged-" not in manifest.parent.name and read_json(manifest).get("digest") == digest:
-                return checked_store(manifest.parent)
-    raise BadData("the images that judged this study are no longer prepared here; name them with --data")

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lilliput import catalog
-from lilliput.data.store import Subset
+from lilliput.data.store import Images, Subset, store_at_rest
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.studies.grid import Grid
+from lilliput.system import records
 from lilliput.system.files import clear_drafts, set_aside
 from lilliput.system.locks import locked
 from lilliput.system.machine import commit, this_machine, versions
@@ -91,8 +94,8 @@ def _plans_of_cells(out: Path) -> dict[str, dict]:
 
 
 def settings_of(grid: Grid) -> dict[str, Any]:
-    first, pool, judge = grid.cells[0], grid.data.pool, grid.judge
-    train, test = judge.judging
+    first, pool = grid.cells[0], grid.data.pool
+    train, test = grid.labelled.judging
     shared = {cell.technique: dataclasses.asdict(cell.recipe) for cell in grid.cells}
     return {
         "format": FORMAT,
@@ -104,7 +107,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "data": grid.data.name,
         "data_digest": pool.digest,
         "pool_images": len(pool),
-        "judge": judge.name,
+        "judge": grid.labelled.name,
         "judge_digests": [train.digest, test.digest],
         "judge_origin": train.origin if isinstance(train, Subset) else None,
         "train_images": len(train),
@@ -158,3 +161,28 @@ def read_unchecked(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def judging_images(record: dict[str, Any], given: tuple[Images, Images] | None = None) -> tuple[Images, Images]:
+    """The labelled images that judged, train and test, as study.json or a trace names them.
+
+    Those `given`, or the stores that lie here still. Raises BadData with the way out where they are gone, or others.
+    """
+    digests, origin = record.get("judge_digests", ["", ""]), record.get("judge_origin")
+    kinds = {"judge_digests": digests, "judge_origin": origin or {"digest": "", "left_out": []}}
+    records.of_kinds(kinds, IMAGES, "the record of what judged")
+    if len(digests) != 2:
+        raise BadData(f"of judge_digests there are {len(digests)}, not those of the training and the test images")
+    train, test = given or (_at_rest(origin["digest"] if origin else digests[0]), _at_rest(digests[1]))
+    if origin and train.digest != digests[0]:  # the labelled images were taken without some of them
+        train = train.take(np.setdiff1d(np.arange(len(train)), origin["left_out"]))
+    if [train.digest, test.digest] != digests:
+        raise BadData("these are not the images that judged: their digests differ")
+    return train, test
+
+
+def _at_rest(digest: str) -> Images:
+    store = store_at_rest(digest)
+    if store is None:
+        raise BadData("the images that judged this study are no longer prepared here; name them with --data")
+    return store

@@ -1,6 +1,6 @@
 """The tidy table at rest: one row for each measured value, in <study>/results.csv.
 
-Everything that a reader sees is computed from these rows: the intervals and the choice of a checkpoint are here too.
+Everything that a reader sees is computed from these rows.
 A row is a line, and ends with the start of its own digest: damage is found, and costs no other row.
 """
 
@@ -34,7 +34,6 @@ _UNCOUNTED = COLUMNS[:-1]  # of those without the rows' number
 _HEAD = ",".join([*COLUMNS, "check"])  # a row's digest is on disk alone
 KEY = ["technique", "backbone", "seed", "epoch", "probe", "metric", "judge"]
 CELL = ["technique", "backbone", "seed"]
-BASELINES = ("pixels", "random_init", "random_init_measured", "supervised")
 
 
 def read(folder: str | Path) -> pd.DataFrame:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.catalog import BASELINES
+from lilliput.studies.results import CELL
 
 
 def select(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:

@@ -11,8 +11,8 @@ from lilliput import catalog
 from lilliput.data.store import Images
 from lilliput.errors import BadData, LilliputError
 from lilliput.studies import results
-from lilliput.studies.judge import Judge, judge_run, judge_stores
-from lilliput.studies.record import JUDGED
+from lilliput.studies.judge import Judge, judge_run
+from lilliput.studies.record import JUDGED, judging_images
 from lilliput.system import records
 from lilliput.system.machine import this_machine, versions
 from lilliput.system.plan import choose, own_threads
@@ -79,22 +79,20 @@ def _lost(run: Path) -> list[str]:
 
 @own_threads()
 def recomputed(
-    folder: Path, *, sample: int, seed: int = 0, judge: tuple[Images, Images] | None = None
+    folder: Path, *, sample: int, seed: int = 0, judging: tuple[Images, Images] | None = None
 ) -> Iterator[Checked]:
     """So many encoders of a run or study, drawn by chance, each judged anew by one of the probes that judged it.
 
-    `judge`: the labelled images, where they are not prepared here any more. Raises BadData where there are none, or
+    `judging`: the labelled images, where they are not prepared here any more. Raises BadData where there are none, or
     they are others.
     """
     rows = results.read(folder)
-    groups = [group for group in rows.groupby([*results.KEY[:5], "judge"]) if _run_of(folder, group[0])]
+    groups = [(run, own) for cell, own in rows.groupby([*results.KEY[:5], "judge"]) if (run := _run_of(folder, cell))]
     if not groups:
         raise BadData(f"{folder} has no rows of saved encoders")
     for number in np.random.default_rng(seed).permutation(len(groups))[:sample]:
-        cell, own = groups[number]
-        run = _run_of(folder, cell)
-        assert run is not None
-        yield _recomputed(folder, run, own, judge)
+        run, own = groups[number]
+        yield _recomputed(folder, run, own, judging)
 
 
 def _run_of(folder: Path, cell: tuple) -> Path | None:
@@ -104,7 +102,7 @@ def _run_of(folder: Path, cell: tuple) -> Path | None:
     return run if cell[3] in saved_encoders(run) else None
 
 
-def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Images, Images] | None) -> Checked:
+def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judging: tuple[Images, Images] | None) -> Checked:
     first = own.iloc[0]
     if not first.trace:
         raise BadData(f"the rows of {folder} are of an older Lilliput and do not say how they were judged")
@@ -113,7 +111,7 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judge: tuple[Images,
     if first.probe not in judged["probes"]:
         raise BadData(f"{path} is not of these rows: it tells nothing of the probe {first.probe}")
     catalog.check_known(judged)
-    train, test = judge_stores(judged, judge)
+    train, test = judging_images(judged, judging)
     begun = dict(judged["plan"])
     plan = choose(begun.pop("device"), begun)
     plan.take_effect()
@@ -148,7 +146,7 @@ def _worst(old: dict[str, float], new: dict[str, float]) -> float:
     return float(np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0))
 
 
-def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Images, Images] | None = None) -> bool:
+def verify(folder: Path, *, sample: int, seed: int = 0, judging: tuple[Images, Images] | None = None) -> bool:
     """Say what was checked and found; whether all of it holds."""
     if not any((folder / name).exists() for name in ("run.json", "study.json")):
         raise BadData(f"{folder} is the folder of neither a run nor a study")
@@ -157,7 +155,7 @@ def verify(folder: Path, *, sample: int, seed: int = 0, judge: tuple[Images, Ima
         say(line)
     print(f"{count - len(wrong)} of {count} files are what was written")
     checked = []
-    for result in recomputed(folder, sample=sample, seed=seed, judge=judge):
+    for result in recomputed(folder, sample=sample, seed=seed, judging=judging):
         print(result, flush=True)
         checked.append(result)
     held = sum(result.holds for result in checked)

@@ -19,9 +19,6 @@ from lilliput.training.record import FORMAT, check_format
 SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 
-# -- encoders ---------------------------------------------------------------------------------------------------------
-
-
 def library_name(key: str) -> str:
     """A weight's name in its own library: ours without the wrapper ("net.conv1.weight" -> "conv1.weight")."""
     return re.sub(r"^(\w+\.)?net\.", r"\1", key)

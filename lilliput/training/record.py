@@ -20,9 +20,6 @@ from lilliput.training.stopping import Stopping
 FORMAT = 2  # of runs and studies
 
 
-# -- log --------------------------------------------------------------------------------------------------------------
-
-
 def read_log(folder: Path, upto: int | None = None) -> list[dict]:
     """Rows of log.jsonl up to an epoch; a last line that was cut off is left out."""
     path = folder / "log.jsonl"

@@ -14,7 +14,7 @@ def test_measured_batch_norm_leaves_maps_of_mean_zero_and_variance_one(scenes):
     assert measure_batch_norm(encoder, scenes.pool, plan=CPU)
     seen = []
     encoder.net.conv1[1].register_forward_hook(lambda layer, given, out: seen.append(out.clone()))
-    encoder(CPU.images(scenes.pool.batch(slice(0, 48))))
+    encoder(scenes.pool.load(slice(0, 48), "cpu"))
     assert seen[0].mean((0, 2, 3)).abs().max() < 0.01 and (seen[0].var((0, 2, 3)) - 1).abs().max() < 0.02
     assert momenta == [layer.momentum for layer in encoder.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     assert not measure_batch_norm(catalog.backbone_builder("squeezenet")(), scenes.pool, plan=CPU)

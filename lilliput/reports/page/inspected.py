@@ -10,7 +10,7 @@ from lilliput.reports.page.section import Inspection, Section, Study, open_inspe
 from lilliput.system.progress import say
 
 
-class Plan(NamedTuple):
+class Maker(NamedTuple):
     """A section to be made: its anchor and title, and what makes its body."""
 
     anchor: str
@@ -18,15 +18,15 @@ class Plan(NamedTuple):
     make: Callable[[Inspection], str]
 
 
-PLANS = (
-    Plan("saliency", "What the score hangs on", examples.saliency),
-    Plan("neighbours", "Nearest neighbours", examples.neighbours),
-    Plan("mistakes", "Mistakes", examples.mistakes),
-    Plan("colour", "Is it colour that decides?", probed.colour),
-    Plan("layers", "Layers", probed.layers),
-    Plan("geometry", "Geometry without labels", probed.geometry),
-    Plan("map", "Maps of the test images", examples.maps),
-    Plan("few_labels", "Few labels", probed.few_labels),
+MAKERS = (
+    Maker("saliency", "What the score hangs on", examples.saliency),
+    Maker("neighbours", "Nearest neighbours", examples.neighbours),
+    Maker("mistakes", "Mistakes", examples.mistakes),
+    Maker("colour", "Is it colour that decides?", probed.colour),
+    Maker("layers", "Layers", probed.layers),
+    Maker("geometry", "Geometry without labels", probed.geometry),
+    Maker("map", "Maps of the test images", examples.maps),
+    Maker("few_labels", "Few labels", probed.few_labels),
 )
 
 
@@ -34,12 +34,12 @@ def inspected_sections(study: Study, sample: Sample) -> list[Section]:
     """In the order of the page; encoders that were not inspected yet are."""
     rows = inspect(study.folder, study.record["judge"], sample)
     inspection = open_inspection(study, sample, rows)
-    return [Section(plan.anchor, plan.title, _body(plan, inspection)) for plan in PLANS]
+    return [Section(maker.anchor, maker.title, _body(maker, inspection)) for maker in MAKERS]
 
 
-def _body(plan: Plan, inspection: Inspection) -> str:
+def _body(maker: Maker, inspection: Inspection) -> str:
     try:
-        return plan.make(inspection)
+        return maker.make(inspection)
     except (LilliputError, ValueError, RuntimeError, KeyError, IndexError) as error:
-        say(f"the report's section {plan.title!r} is empty: {error}")
+        say(f"the report's section {maker.title!r} is empty: {error}")
         return f"<p>This section could not be made: {html.text(error)}</p>"

@@ -23,8 +23,8 @@ from lilliput.probes.knn import nearness
 from lilliput.probes.linear import Classifier, fitted
 from lilliput.probes.saliency import METHODS, saliency_maps
 from lilliput.studies import results
-from lilliput.studies.judge import Judge, judge_run, judge_stores
-from lilliput.studies.record import read_study
+from lilliput.studies.judge import Judge, judge_run
+from lilliput.studies.record import judging_images, read_study
 from lilliput.system.files import opened, write_whole
 from lilliput.system.plan import Plan, choose, own_threads
 from lilliput.system.progress import say, task
@@ -65,17 +65,17 @@ class Sample(NamedTuple):
     queries: np.ndarray  # rows of test, one of every class
 
 
-def open_sample(folder: Path, judge: tuple[Images, Images] | None = None) -> Sample:
+def open_sample(folder: Path, judging: tuple[Images, Images] | None = None) -> Sample:
     """A sample of the images that judged the study: those given, or the stores of their digests that lie here still.
 
     Raises BadData with the way out where they are gone.
     """
-    return sample_of(read_study(folder), judge)
+    return sample_of(read_study(folder), judging)
 
 
-def sample_of(record: dict[str, Any], judge: tuple[Images, Images] | None = None) -> Sample:
+def sample_of(record: dict[str, Any], judging: tuple[Images, Images] | None = None) -> Sample:
     """As `open_sample`, of a study.json that was read already."""
-    train, test = judge_stores(record, judge)
+    train, test = judging_images(record, judging)
     test = test.take(spread_by_class(test, TEST))
     queries = [np.flatnonzero(test.labels == number)[0] for number in range(len(test.classes))]
     return Sample(train.take(spread_by_class(train, TRAIN)), test, np.array(queries))
@@ -88,7 +88,7 @@ def spread_by_class(store: Images, count: int) -> np.ndarray:
     return np.sort(np.concatenate([own[spaced(len(own), each)] for own in members]))
 
 
-def inspect(folder: Path, judge: str, sample: Sample) -> pd.DataFrame:
+def inspect(folder: Path, judge_name: str, sample: Sample) -> pd.DataFrame:
     """Judge every cell's last encoder by PROBES, and all encoders by geometry; the rows, those of before too."""
     inspected = folder / "inspect"
     results.mend(inspected)
@@ -96,7 +96,7 @@ def inspect(folder: Path, judge: str, sample: Sample) -> pd.DataFrame:
     with own_threads(), task("inspecting", len(runs)) as advance:
         for run in runs:
             try:
-                _inspect_run(run, inspected, judge, sample)
+                _inspect_run(run, inspected, judge_name, sample)
             except Exception as error:  # one encoder that cannot be read costs no others their section
                 say(f"{run.name} is left out: {error}")
             advance(1)

@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lilliput.catalog import BASELINES
 from lilliput.reports import figures, paper
+from lilliput.reports.flags import flag_lines
 from lilliput.reports.page import html
 from lilliput.reports.page.section import Section, Study, source, still
 from lilliput.reports.verdict import standings, verdict
-from lilliput.reports.words import ABSENT, count, flag_lines, share, shortest, title
-from lilliput.studies.results import BASELINES, CELL
+from lilliput.reports.words import ABSENT, count, share, shortest, title
+from lilliput.studies.results import CELL
 from lilliput.studies.statistics import select
 from lilliput.system.progress import duration
 

@@ -36,32 +36,32 @@ FACTS = {
 }
 
 
-def write_page(folder: Path, judge: tuple[Images, Images] | None = None) -> Path:
+def write_page(folder: Path, judging: tuple[Images, Images] | None = None) -> Path:
     """Write <study>/report.html, and its pictures below <study>/inspect; returns the page.
 
-    `judge`: the labelled stores, train and test, if they do not lie prepared on this machine. BadSetting without the
+    `judging`: the labelled stores, train and test, if they do not lie prepared on this machine. BadSetting without the
     libraries of the extra `report`; without the images the page has no pictures and says so.
     """
-    return write_report(open_material(folder), judge)
+    return write_report(open_material(folder), judging)
 
 
-def write_report(material: Material, judge: tuple[Images, Images] | None = None) -> Path:
+def write_report(material: Material, judging: tuple[Images, Images] | None = None) -> Path:
     """As `write_page`, of a folder that was read already."""
     for library in LIBRARIES:
         wanted(library, extra="report")
     study = open_study(material)
-    sections = [*measured_sections(study), *_with_images(study, judge), protocol_section(study)]
+    sections = [*measured_sections(study), *_with_images(study, judging), protocol_section(study)]
     path = study.folder / "report.html"
     write_whole(path, _composed(study, sections).encode())
     return path
 
 
-def _with_images(study: Study, judge: tuple[Images, Images] | None) -> list[Section]:
+def _with_images(study: Study, judging: tuple[Images, Images] | None) -> list[Section]:
     """Where the images are not to be had and none were given, a section that says so."""
     try:
-        sample = sample_of(study.record, judge)
+        sample = sample_of(study.record, judging)
     except BadData as error:
-        if judge:
+        if judging:
             raise
         return [Section("pictures", "Pictures", f"<p>There are none: {html.text(error)}.</p>")]
     return inspected_sections(study, sample)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lilliput.catalog import BASELINES
 from lilliput.errors import BadData
 from lilliput.reports import figures, paper
 from lilliput.reports.material import Material
@@ -15,7 +16,6 @@ from lilliput.reports.page.looks import Sample
 from lilliput.reports.verdict import standings
 from lilliput.reports.words import metric_value, title
 from lilliput.studies.record import read_study
-from lilliput.studies.results import BASELINES
 from lilliput.studies.statistics import finished
 
 Cells = list[tuple[str, str]]  # technique and backbone
