@@ -83,7 +83,7 @@ def test_a_path_gives_the_files_name_and_its_options_from_the_text_alone(tmp_pat
     ("name", "text", "said"),
     [
         ("simclr", TECHNIQUE, "there is a technique 'simclr' already"),
-        ("supervised", TECHNIQUE, "there is a technique 'supervised' already"),
+        ("supervised", TECHNIQUE, "'supervised' is the name of a baseline"),
         ("my-still", TECHNIQUE, "rename"),
         ("_still", TECHNIQUE, "rename"),
         ("tiny", BACKBONE, "it must define one class with the base Technique"),

@@ -1,4 +1,4 @@
-"""Files of a user's own, taken by path: checked from their text, then known by name in this process and its children."""
+"""Files of a user's own, taken by path: checked by their text, then known by name here and in child processes."""
 
 import ast
 import os
