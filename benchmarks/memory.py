@@ -22,20 +22,21 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=list(catalog.BACKBONES))
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=128)
-    a = parser.parse_args()
-    print(f"MiB resident at most, {a.size} px, batch {a.batch}\n")
-    print(f"| | {' | '.join(a.backbones)} |")
-    print(f"| --- |{' ---: |' * len(a.backbones)}")
-    for technique in a.techniques:
-        peaks = [f"{highest(technique, backbone, a):,.0f}" for backbone in a.backbones]
+    options = parser.parse_args()
+    size, batch = options.size, options.batch
+    print(f"MiB resident at most, {size} px, batch {batch}\n")
+    print(f"| | {' | '.join(options.backbones)} |")
+    print(f"| --- |{' ---: |' * len(options.backbones)}")
+    for technique in options.techniques:
+        peaks = [f"{peak_mib(technique, backbone, size, batch):,.0f}" for backbone in options.backbones]
         print(f"| {technique} | {' | '.join(peaks)} |", flush=True)
 
 
-def highest(technique: str, backbone: str, a: argparse.Namespace) -> float:
-    """MiB."""
+def peak_mib(technique: str, backbone: str, size: int, batch: int) -> float:
+    """The most MiB resident in an epoch of four steps."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "lilliput", "pretrain", technique, backbone, "--image-size", str(a.size)]
-        command += ["--batch", str(a.batch), "--limit", str(4 * a.batch), "--epochs", "1", "--out", folder]
+        command = [sys.executable, "-m", "lilliput", "pretrain", technique, backbone, "--image-size", str(size)]
+        command += ["--batch", str(batch), "--limit", str(4 * batch), "--epochs", "1", "--out", folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return read_log(Path(folder))[-1]["peak_memory_mib"]
 
