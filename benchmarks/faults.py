@@ -48,11 +48,14 @@ MOST_KILLS = 4  # before a study is left to end
 PAGED = 0.25  # of the studies
 
 
+@dataclass(frozen=True)
 class Work:
-    """A small study, and its page."""
+    """A small study, and its page where it is `paged`."""
 
-    def __init__(self, technique: str, data: Data, *, paged: bool):
-        self.technique, self.data, self.paged = technique, data, paged
+    technique: str
+    data: Data
+    paged: bool
+    epochs: int = 4
 
     def __call__(self, out: Path) -> None:
         api.study(
@@ -61,7 +64,7 @@ class Work:
             techniques=[self.technique],
             backbones=["shufflenet_v2"],
             seeds=[0],
-            epochs=4,
+            epochs=self.epochs,
             every=2,
             batch=16,
             plan=PLAN,
