@@ -22,6 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,50 +48,14 @@ MOST_KILLS = 4  # before a study is left to end
 PAGED = 0.25  # of the studies
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--techniques", nargs="+", default=list(catalog.TECHNIQUES))
-    parser.add_argument("--seed", type=int, default=0)
-    a = parser.parse_args()
-    rng = random.Random(a.seed)
-    data = few_images()
-    killed: Counter[tuple[str, str]] = Counter()
-    different = trials = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for number, technique in enumerate(a.techniques):
-            left = wanted = a.kills * (number + 1) // len(a.techniques) - a.kills * number // len(a.techniques)
-            whole = Path(folder) / technique
-            counts, seconds = undisturbed(Work(technique, data, paged=True), whole)
-            while left > 0:
-                trials += 1
-                out = Path(folder) / f"{technique}-{trials}"
-                work = Work(technique, data, paged=rng.random() < PAGED)
-                for _ in range(min(left, rng.randint(1, MOST_KILLS))):
-                    phase = disturbed(work, out, rng, counts, seconds)
-                    if phase:
-                        killed[technique, phase] += 1
-                        left -= 1
-                status = os.waitpid(fork(partial(work, out)), 0)[1]
-                expected = digests(whole, paged=work.paged)
-                found = digests(out, paged=work.paged) if status == 0 else {"ends": f"with status {status}"}
-                wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
-                different += bool(wrong)
-                for name in wrong:
-                    print(f"DIFFERENT {technique}: {name}: {found.get(name)} instead of {expected.get(name)}")
-            said = ", ".join(f"{phase} {killed[technique, phase]}" for phase in PHASES if killed[technique, phase])
-            print(f"{technique}: killed {wanted} times ({said})", flush=True)
-    by_phase = ", ".join(f"{sum(n for (_, p), n in killed.items() if p == phase)} while {phase}" for phase in PHASES)
-    print(f"{sum(killed.values())} kills ({by_phase})")
-    print(f"{trials} studies went on to their end, {different} of them with other bits")
-    sys.exit(1 if different else 0)
-
-
+@dataclass(frozen=True)
 class Work:
-    """A small study, and its page."""
+    """A small study, and its page where it is `paged`."""
 
-    def __init__(self, technique: str, data: Data, *, paged: bool):
-        self.technique, self.data, self.paged = technique, data, paged
+    technique: str
+    data: Data
+    paged: bool
+    epochs: int = 4
 
     def __call__(self, out: Path) -> None:
         api.study(
@@ -99,22 +64,89 @@ class Work:
             techniques=[self.technique],
             backbones=["shufflenet_v2"],
             seeds=[0],
-            epochs=4,
+            epochs=self.epochs,
             every=2,
             batch=16,
             plan=PLAN,
             device="cpu",
         )
         if self.paged:
-            page.write_page(out, (self.data.train, self.data.test))
+            page.write_page(out, self.data.judging)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--techniques", nargs="+", default=list(catalog.TECHNIQUES))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    data = few_images()
+    kills: Counter[str] = Counter()
+    trials = different = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for technique, wanted in shares(options.kills, options.techniques):
+            tally = kill_studies(technique, data, Path(folder), wanted, rng)
+            by_phase = ", ".join(f"{phase} {tally.kills[phase]}" for phase in PHASES if tally.kills[phase])
+            print(f"{technique}: killed {wanted} times ({by_phase})", flush=True)
+            kills += tally.kills
+            trials, different = trials + tally.trials, different + tally.different
+    by_phase = ", ".join(f"{kills[phase]} while {phase}" for phase in PHASES)
+    print(f"{kills.total()} kills ({by_phase})")
+    print(f"{trials} studies went on to their end, {different} of them with other bits")
+    sys.exit(1 if different else 0)
+
+
+def shares(kills: int, techniques: list[str]) -> list[tuple[str, int]]:
+    """The kills of each technique, as even as may be."""
+    bounds = [kills * number // len(techniques) for number in range(len(techniques) + 1)]
+    return [(technique, bounds[i + 1] - bounds[i]) for i, technique in enumerate(techniques)]
+
+
+@dataclass
+class Tally:
+    """What became of a technique's studies."""
+
+    kills: Counter[str] = field(default_factory=Counter)  # by phase
+    trials: int = 0
+    different: int = 0  # of the trials, with other bits than the undisturbed study
+
+
+def kill_studies(technique: str, data: Data, folder: Path, wanted: int, rng: random.Random) -> Tally:
+    """One study undisturbed, then as many more as it takes for the wanted kills; differences are printed."""
+    whole, tally = folder / technique, Tally()
+    counts, seconds = undisturbed(Work(technique, data, paged=True), whole)
+    while tally.kills.total() < wanted:
+        tally.trials += 1
+        out = folder / f"{technique}-{tally.trials}"
+        work = Work(technique, data, paged=rng.random() < PAGED)
+        for _ in range(min(wanted - tally.kills.total(), rng.randint(1, MOST_KILLS))):
+            if phase := disturbed(work, out, rng, counts, seconds):
+                tally.kills[phase] += 1
+        differences = ended_otherwise(work, out, whole)
+        tally.different += bool(differences)
+        for difference in differences:
+            print(f"DIFFERENT {technique}: {difference}")
+    return tally
+
+
+def ended_otherwise(work: Work, out: Path, whole: Path) -> list[str]:
+    """Let the study in `out` end, and say what differs from the undisturbed one in `whole`."""
+    status = os.waitpid(fork(partial(work, out)), 0)[1]
+    expected = digests(whole, paged=work.paged)
+    actual = digests(out, paged=work.paged) if status == 0 else {"ends": f"with status {status}"}
+    names = sorted({*expected, *actual})
+    return [
+        f"{name}: {actual.get(name)} instead of {expected.get(name)}"
+        for name in names
+        if expected.get(name) != actual.get(name)
+    ]
 
 
 def few_images() -> Data:
     data = _open.open_data("scenes", image_size=32, limit=64)
-    assert data.train is not None and data.test is not None
-    return data._replace(
-        train=data.train.take(range(0, len(data.train), 8)), test=data.test.take(range(0, len(data.test), 16))
-    )
+    train, test = data.judging
+    return data._replace(train=train.take(range(0, len(train), 8)), test=test.take(range(0, len(test), 16)))
 
 
 def undisturbed(work: Work, out: Path) -> tuple[dict[str, int], float]:
@@ -171,7 +203,7 @@ class Shared:
     def within(self, phase: str, function: Callable, concerns: Callable[..., bool] | None = None) -> Callable:
         """The function, which is that phase wherever it is called so that it `concerns`."""
 
-        def told(*args: Any, **named: Any) -> Any:
+        def entering(*args: Any, **named: Any) -> Any:
             if concerns and not concerns(*args, **named):
                 return function(*args, **named)
             before = self.enter(phase)
@@ -180,7 +212,7 @@ class Shared:
             finally:
                 self.leave(before)
 
-        return told
+        return entering
 
 
 def fork(work: Callable[[], Any], shared: Shared | None = None) -> int:
@@ -203,10 +235,14 @@ def fork(work: Callable[[], Any], shared: Shared | None = None) -> int:
 
 def _watch(shared: Shared) -> None:
     """Saving is every single operation that changes a file."""
-    loop._step = shared.within("training", loop._step)
-    judge.Judge.rows = shared.within("probing", judge.Judge.rows)  # type: ignore[method-assign]
-    tables.report = shared.within("reporting", tables.report)
-    page.write_page = shared.within("reporting", page.write_page)
+    phases = (
+        ("training", loop.Learner, "step"),
+        ("probing", judge.Judge, "rows"),
+        ("reporting", tables, "write_tables"),
+        ("reporting", page, "write_report"),
+    )
+    for phase, owner, name in phases:
+        setattr(owner, name, shared.within(phase, getattr(owner, name)))
     for name in ("replace", "fsync", "mkdir", "unlink", "rename"):
         setattr(os, name, shared.within("saving", getattr(os, name)))
 
@@ -218,26 +254,34 @@ def _watch(shared: Shared) -> None:
 
 def digests(out: Path, *, paged: bool) -> dict[str, str]:
     """Of all that a study must have in the end, and of what must not be left."""
-    found: dict[str, str] = {}
-    for path in sorted(out.rglob("*.safetensors")):
-        tensors, header = read_tensors(path)
-        numbers = {name: value.float().tolist() if value.numel() < 2 else value for name, value in tensors.items()}
-        digest = hashlib.sha256(json.dumps({k: header.get(k) for k in ("epoch", "step", "technique")}).encode())
-        for name, value in sorted(numbers.items()):
-            digest.update(name.encode() + (value.numpy().tobytes() if hasattr(value, "numpy") else str(value).encode()))
-        found[path.relative_to(out).as_posix()] = digest.hexdigest()
+    content = {path.relative_to(out).as_posix(): of_tensors(path) for path in sorted(out.rglob("*.safetensors"))}
     for path in sorted(out.rglob("run.json")):
         log = [{k: v for k, v in row.items() if k not in VARIES} for row in read_log(path.parent)]
-        found[f"{path.parent.relative_to(out)}/log.jsonl"] = of(log)
+        content[f"{path.parent.relative_to(out)}/log.jsonl"] = of(log)
     for folder in (out, out / "inspect") if paged else (out,):
-        rows = results.read(folder)[[*results.KEY, "value", "flagged"]].astype(str)
-        found[f"{folder.relative_to(out)}/results.csv"] = of(sorted(map(tuple, rows.to_numpy().tolist())))
-        found[f"{folder.relative_to(out)}/damaged rows"] = str(results.damaged_lines(folder / "results.csv"))
+        content[f"{folder.relative_to(out)}/results.csv"] = of(measured_rows(folder))
+        content[f"{folder.relative_to(out)}/damaged rows"] = str(results.damaged_lines(folder / "results.csv"))
     page_files = {"inspect", "report.html", "saliency.png"}
-    found["files"] = str(sorted({path.name for path in out.glob("[!.]*")} - (set() if paged else page_files)))
+    content["files"] = str(sorted({path.name for path in out.glob("[!.]*")} - (set() if paged else page_files)))
     left = [path.name for path in out.rglob("*") if ".damaged" in path.name or path.name == "error.txt"]
-    found["left behind"] = str(left)
-    return found
+    content["left behind"] = str(left)
+    return content
+
+
+def of_tensors(path: Path) -> str:
+    """The digest of a safetensors file's numbers, and of the part of its header that does not vary."""
+    tensors, header = read_tensors(path)
+    digest = hashlib.sha256(json.dumps({key: header.get(key) for key in ("epoch", "step", "technique")}).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(str(tensor.float().tolist()).encode() if tensor.numel() < 2 else tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def measured_rows(folder: Path) -> list[tuple[str, ...]]:
+    """The rows of a study, in order, without what varies from run to run."""
+    rows = results.read(folder)[[*results.KEY, "value", "flagged"]].astype(str)
+    return sorted(map(tuple, rows.to_numpy().tolist()))
 
 
 def of(content: Any) -> str:

@@ -27,21 +27,21 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=int, default=20)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--lightly-epochs", type=int, default=90)
-    a = parser.parse_args()
+    options = parser.parse_args()
     if os.environ.get("GLIBC_TUNABLES") != (wanted := throughput.environment("ours")["GLIBC_TUNABLES"]):
         os.environ["GLIBC_TUNABLES"] = wanted  # as the command starts
         os.execv(sys.executable, [sys.executable, "-m", "benchmarks.judging", *sys.argv[1:]])
-    seconds, accuracy, encoder = ours(a)
-    if a.lightly_epochs:
+    seconds, accuracy, encoder = ours(options)
+    if options.lightly_epochs:
         began = time.perf_counter()
-        theirs = lightly(encoder, a.data, a.size, a.lightly_epochs)
+        theirs = lightly(encoder, options.data, options.size, options.lightly_epochs)
         taken = time.perf_counter() - began
-        print(f"lightly, {a.lightly_epochs} epochs: {taken:.1f} s, linear accuracy {theirs:.3f}")
+        print(f"lightly, {options.lightly_epochs} epochs: {taken:.1f} s, linear accuracy {theirs:.3f}")
         print(f"Lilliput, the same encoder, linear and knn: {seconds:.1f} s, linear accuracy {accuracy:.3f}")
         print(f"lightly / Lilliput: {taken / seconds:.0f}")
 
 
-def ours(a: argparse.Namespace) -> tuple[float, float, Any]:
+def ours(options: argparse.Namespace) -> tuple[float, float, Any]:
     """Judge all; returns the median seconds, and the last encoder with its accuracy."""
     from lilliput import catalog
     from lilliput.datasets import _open
@@ -51,28 +51,28 @@ def ours(a: argparse.Namespace) -> tuple[float, float, Any]:
     from lilliput.system.seeds import seeded
     from lilliput.training.encoders import load_encoder, saved_encoders
 
-    data = _open.open_data(a.data, image_size=a.size, limit=2)
-    assert data.train and data.test
-    build = catalog.backbone_builder(a.backbone)
-    plan = choose("cpu", network=build, name=a.backbone, size=a.size)
+    data = _open.open_data(options.data, image_size=options.size, limit=2)
+    train, test = data.judging
+    build = catalog.backbone_builder(options.backbone)
+    plan = choose("cpu", network=build, name=options.backbone, size=options.size)
     plan.take_effect()
-    judge = Judge(data.name, data.train, data.test, {"linear": {}, "knn": {}}, plan=plan)
-    saved = list(saved_encoders(Path(a.run)).values()) if a.run else []
+    judge = Judge(data.name, train, test, {"linear": {}, "knn": {}}, plan=plan)
+    saved = list(saved_encoders(Path(options.run)).values()) if options.run else []
     whole, alone, probes = [], [], []
-    for number in range(a.checkpoints):
+    for number in range(options.checkpoints):
         with seeded(number):
             encoder = plan.place(load_encoder(saved[number % len(saved)]) if saved else build())
-        judge.said.clear()
+        judge.judgements.clear()
         began = time.perf_counter()
-        for store in (data.train, data.test):
-            extract(encoder, store, plan=plan)
+        for images in (train, test):
+            extract(encoder, images, plan=plan)
         alone.append(time.perf_counter() - began)
         began = time.perf_counter()
         rows = judge.rows(encoder, {}, probes=list(judge.probes), seed=0, label=str(number))
         whole.append(time.perf_counter() - began)
         probes.append({row["probe"]: row["probe_seconds"] for row in rows})
-    count = len(data.train) + len(data.test)
-    print(f"{a.checkpoints} encoders, {count} images of {a.size} px, {plan}")
+    count = len(train) + len(test)
+    print(f"{options.checkpoints} encoders, {count} images of {options.size} px, {plan}")
     print(
         f"features alone {sum(alone):.1f} s, judged by linear and knn {sum(whole):.1f} s: {sum(whole) / sum(alone):.2f}"
     )

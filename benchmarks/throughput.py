@@ -16,12 +16,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lilliput.data.store import Images
+    from lilliput.training.loop import Epoch, Learner
 
 SIDES = ("ours", "ceiling", "lightly")
 SECONDS, STEPS = 8.0, 3  # at least so long, and so many steps, for a figure
 DRAINED = 6  # batches that a data loader has ready before the clock starts
+
+Running = tuple[str, Iterator[int], Any]
+"""A side under way: the plan that it runs by, how many images each step learned from, without end, and its encoder."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both sides pretrain, and on which images."""
+
+    technique: str
+    backbone: str
+    size: int  # pixels
+    batch: int
+    pool: str  # a folder of images
 
 
 def main() -> None:
@@ -35,50 +55,47 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    a = parser.parse_args()
-    if a.one:
-        print(json.dumps(measure(a.one, a.techniques[0], a.backbones[0], a.sizes[0], a.batch, a.pool)))
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    cases = [
+        Case(technique, backbone, size, options.batch, options.pool)
+        for size in options.sizes
+        for technique in options.techniques
+        for backbone in options.backbones
+    ]
+    if options.side:
+        print(json.dumps(measure(options.side, cases[0])))
         return
-    print(f"{os.cpu_count()} cores, batch {a.batch}, images/s: median of {a.rounds} (lowest-highest)")
-    print(f"| px | technique | backbone | {' | '.join(a.sides)} | plan | ours / ceiling | ours / lightly |")
-    print(f"| ---: | --- | --- |{' ---: |' * len(a.sides)} --- | ---: | ---: |")
-    for size in a.sizes:
-        for technique in a.techniques:
-            for backbone in a.backbones:
-                print(row(a, technique, backbone, size), flush=True)
+    sides = options.sides
+    print(f"{os.cpu_count()} cores, batch {options.batch}, images/s: median of {options.rounds} (lowest-highest)")
+    print(f"| px | technique | backbone | {' | '.join(sides)} | plan | ours / ceiling | ours / lightly |")
+    print(f"| ---: | --- | --- |{' ---: |' * len(sides)} --- | ---: | ---: |")
+    for case in cases:
+        figures: dict[str, list[dict]] = {side: [] for side in sides}
+        for _ in range(options.rounds):
+            for side in sides:
+                figures[side].append(_in_own_process(side, case))
+        print(row(case, figures), flush=True)
 
 
-def row(a: argparse.Namespace, technique: str, backbone: str, size: int) -> str:
-    """A line of the table: all sides, round by round."""
-    found: dict[str, list[dict]] = {side: [] for side in a.sides}
-    for _ in range(a.rounds):
-        for side in a.sides:
-            found[side].append(_in_own_process(side, technique, backbone, size, a))
-    rates = {side: [one["images_per_s"] for one in ones] for side, ones in found.items()}
+def row(case: Case, figures: dict[str, list[dict]]) -> str:
+    """A line of the table: what `measure` gave of every side, round by round."""
+    rates = {side: [figure["images_per_s"] for figure in rounds] for side, rounds in figures.items()}
     middle = {side: statistics.median(values) for side, values in rates.items()}
-    shown = [f"{middle[side]:.0f} ({min(rates[side]):.0f}-{max(rates[side]):.0f})" for side in a.sides]
-    plan = " ".join(dict.fromkeys(one["plan"] for side in a.sides if side != "lightly" for one in found[side]))
+    spreads = [f"{middle[side]:.0f} ({min(values):.0f}-{max(values):.0f})" for side, values in rates.items()]
+    plans = [figure["plan"] for side, rounds in figures.items() if side != "lightly" for figure in rounds]
     ratios = [
         f"{middle['ours'] / middle[side]:.2f}" if {"ours", side} <= set(middle) else "–"
         for side in ("ceiling", "lightly")
     ]
-    return f"| {size} | {technique} | {backbone} | {' | '.join(shown)} | {plan} | {' | '.join(ratios)} |"
+    cells = [str(case.size), case.technique, case.backbone, *spreads, " ".join(dict.fromkeys(plans)), *ratios]
+    return f"| {' | '.join(cells)} |"
 
 
-def _in_own_process(side: str, technique: str, backbone: str, size: int, a: argparse.Namespace) -> dict:
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.throughput",
-        "--one",
-        side,
-        "--pool",
-        a.pool,
-        "--techniques",
-        technique,
-    ]
-    command += ["--backbones", backbone, "--sizes", str(size), "--batch", str(a.batch)]
+def _in_own_process(side: str, case: Case) -> dict:
+    command = [sys.executable, "-m", "benchmarks.throughput", "--side", side, "--pool", case.pool]
+    command += ["--techniques", case.technique, "--backbones", case.backbone]
+    command += ["--sizes", str(case.size), "--batch", str(case.batch)]
     done = subprocess.run(command, env=environment(side), stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -87,14 +104,13 @@ def environment(side: str) -> dict[str, str]:
     """Ours as the command sets it, lightly's as it comes."""
     from lilliput.cli import TUNABLES
 
-    found = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-    return found if side == "lightly" else {**found, "GLIBC_TUNABLES": TUNABLES}
+    variables = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    return variables if side == "lightly" else {**variables, "GLIBC_TUNABLES": TUNABLES}
 
 
-def measure(side: str, technique: str, backbone: str, size: int, batch: int, pool: str) -> dict[str, Any]:
+def measure(side: str, case: Case) -> dict[str, Any]:
     """Images a second of one side, and the plan that it ran by."""
-    sides = {"ours": ours, "ceiling": ceiling, "lightly": lightly}
-    plan, steps, _ = sides[side](technique, backbone, size, batch, pool)
+    plan, steps, _ = {"ours": ours, "ceiling": ceiling, "lightly": lightly}[side](case)
     return {"images_per_s": images_per_s(steps, drained=DRAINED if side == "lightly" else 2), "plan": plan}
 
 
@@ -109,21 +125,35 @@ def images_per_s(steps: Iterator[int], *, drained: int) -> float:
     return images / (time.perf_counter() - began)
 
 
-def prepared(technique: str, backbone: str, size: int, batch: int, pool: str, *, paper_views: bool = True):
-    """What a run has before its first step: images, plan, technique and optimiser, by the small recipe."""
-    from lilliput.datasets import _open
-    from lilliput.optim.build import make_optimiser
+def learner_of(case: Case, images: "Images", *, epochs: int, options: dict[str, Any] | None = None) -> "Learner":
+    """What a run has before its first step, by the small recipe and the plan that is measured for it."""
+    from lilliput.system.resources import Resources
     from lilliput.training.cell import make_cell, plan_for
+    from lilliput.training.loop import Learner
 
-    cell = make_cell(
-        technique, backbone, batch=batch, epochs=1000, options=_views_of_the_paper(technique) if paper_views else {}
-    )
-    images = _open.open_data(pool, image_size=size, limit=4 * batch).pool  # short epochs, so that their ends count too
-    plan = plan_for(cell, size)
+    cell = make_cell(case.technique, case.backbone, batch=case.batch, epochs=epochs, options=options)
+    plan = plan_for(cell, images.image_size, Resources())
     plan.take_effect()
-    built = plan.place(cell.build())
-    recipe = cell.recipe.suited(built.encoder)
-    return images, plan, built, recipe, make_optimiser(recipe, built)
+    technique = cell.build()
+    return Learner(technique, cell.recipe.suited(technique.encoder), plan)
+
+
+def epochs_of(learner: "Learner", images: "Images") -> Iterator["Epoch"]:
+    """Train to the recipe's last epoch, as a run does; an Epoch after each."""
+    from lilliput.training.loop import train
+
+    batch = learner.recipe.batch
+    batches = partial(images.batches, batch, learner.plan.device)
+    return train(learner, batches, len(images) // batch, seed=0)
+
+
+def prepared(case: Case, *, paper_views: bool = True) -> "tuple[Images, Learner]":
+    """Few images of the pool, so that the ends of epochs count too, and who learns from them."""
+    from lilliput.datasets import _open
+
+    images = _open.open_data(case.pool, image_size=case.size, limit=4 * case.batch).pool
+    options = _views_of_the_paper(case.technique) if paper_views else {}
+    return images, learner_of(case, images, epochs=1000, options=options)
 
 
 def _views_of_the_paper(technique: str) -> dict[str, float]:
@@ -131,26 +161,22 @@ def _views_of_the_paper(technique: str) -> dict[str, float]:
     return {"blur": 1.0 if technique == "byol" else 0.5}
 
 
-def shown(plan: Any) -> str:
+def brief(plan: Any) -> str:
     """A plan in the table: its precision, and what of it is unusual."""
     unusual = [] if plan.channels_last else ["contiguous"]
     return " ".join([plan.precision, *unusual, f"x{plan.threads}"])
 
 
-def ours(*what, **named) -> tuple[str, Iterator[int], Any]:
-    import torch
-
-    from lilliput.training.loop import train
-
-    images, plan, technique, recipe, optimiser = prepared(*what, **named)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
-    epochs = train(technique, images, recipe, optimiser, scaler, plan=plan, seed=0)
-    return shown(plan), (epoch.images for epoch in epochs), technique.encoder
+def ours(case: Case, *, paper_views: bool = True) -> Running:
+    images, learner = prepared(case, paper_views=paper_views)
+    counts = (epoch.images for epoch in epochs_of(learner, images))
+    return brief(learner.plan), counts, learner.technique.encoder
 
 
-def ceiling(*what) -> tuple[str, Iterator[int], Any]:
-    images, plan, technique, recipe, optimiser = prepared(*what)
-    views = technique.views(images.load(slice(0, recipe.batch), plan.device), plan.generator(0))
+def ceiling(case: Case) -> Running:
+    images, learner = prepared(case)
+    technique, optimiser, plan = learner.technique, learner.optimiser, learner.plan
+    views = technique.views(images.load(slice(0, case.batch), plan.device), plan.generator(0))
 
     def run():
         technique.train()
@@ -161,14 +187,13 @@ def ceiling(*what) -> tuple[str, Iterator[int], Any]:
             loss.backward()
             optimiser.step()
             technique.after_step(0.0)
-            yield recipe.batch
+            yield case.batch
 
-    return shown(plan), run(), technique.encoder
+    return brief(plan), run(), technique.encoder
 
 
-def lightly(
-    technique: str, backbone: str, size: int, batch: int, pool: str, *, limit: int | None = None
-) -> tuple[str, Iterator[int], Any]:
+def lightly(case: Case, *, limit: int | None = None) -> Running:
+    """By its documented recipe, on the pool's images or at most `limit` of them."""
     import torch
     from lightly.data import LightlyDataset
 
@@ -178,16 +203,18 @@ def lightly(
     from lilliput.system.seeds import seeded
 
     with seeded(0):
-        network = backbone_builder(backbone)()  # the same network, with the same pooling, as plain torch layers
+        network = backbone_builder(case.backbone)()  # the same network, with the same pooling, as plain torch layers
     for layer in network.modules():
         if type(layer).__name__ == "DepthwiseConv2d":
             layer.__class__ = torch.nn.Conv2d
     silence_dropout(network)
-    transform, model, loss_of = LIGHTLY[technique](network, size)
-    images = LightlyDataset(str(Path(pool)), transform=transform)
+    transform, model, loss_of = LIGHTLY[case.technique](network, case.size)
+    images = LightlyDataset(str(Path(case.pool)), transform=transform)
     images = torch.utils.data.Subset(images, spaced(len(images), limit).tolist())
     workers = os.cpu_count() or 1
-    loader = torch.utils.data.DataLoader(images, batch_size=batch, shuffle=True, drop_last=True, num_workers=workers)
+    loader = torch.utils.data.DataLoader(
+        images, batch_size=case.batch, shuffle=True, drop_last=True, num_workers=workers
+    )
     optimiser = torch.optim.SGD(model.parameters(), lr=0.06)
 
     def run():
@@ -198,7 +225,7 @@ def lightly(
                 loss.backward()
                 optimiser.step()
                 optimiser.zero_grad()
-                yield batch
+                yield case.batch
 
     return "fp32", run(), network
 

@@ -16,11 +16,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import throughput
+from benchmarks.throughput import Case
 
 CHECKS = 6  # times that lightly is judged
+Course = Iterator[tuple[float, int, Any]]
+"""Of a side: seconds of training, images seen, and the encoder by then; the first is the untrained one."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long each side trains, on how many images."""
+
+    minutes: float  # lightly's
+    share: float  # of lightly's minutes, for Lilliput
+    limit: int  # images of the pool
 
 
 def main() -> None:
@@ -35,54 +48,58 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--share", type=float, default=1 / 3, help="of lightly's minutes, for Lilliput")
     parser.add_argument("--side", choices=["ours", "lightly"], help=argparse.SUPPRESS)
-    a = parser.parse_args()
-    if a.side:
-        for point in curve(a, a.techniques[0], a.backbones[0]):
+    options = parser.parse_args()
+    budget = Budget(options.minutes, options.share, options.limit)
+    cases = [
+        Case(technique, backbone, options.size, options.batch, options.pool)
+        for technique in options.techniques
+        for backbone in options.backbones
+    ]
+    if options.side:
+        for point in curve(options.side, cases[0], budget, options.data):
             print(json.dumps(point), flush=True)
         return
     rows = []
-    for technique in a.techniques:
-        for backbone in a.backbones:
-            curves = {side: list(_in_own_process(side, technique, backbone, a)) for side in ("lightly", "ours")}
-            rows.append(row(technique, backbone, curves))
-    print(f"\n{os.cpu_count()} cores, {a.size} px, batch {a.batch}; kNN accuracy on test")
+    for case in cases:
+        curves = {side: list(_in_own_process(side, case, budget, options.data)) for side in ("lightly", "ours")}
+        rows.append(row(case, curves))
+    print(f"\n{os.cpu_count()} cores, {options.size} px, batch {options.batch}; kNN accuracy on test")
     print("| technique | backbone | untrained | lightly's best | after s | ours, after s | ratio | ours ends |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |")
     print("\n".join(rows))
 
 
-def row(technique: str, backbone: str, curves: dict[str, list[dict]]) -> str:
+def row(case: Case, curves: dict[str, list[dict]]) -> str:
     """A line of the table: the first second at which lightly is at its best, and ours as good as that."""
     start = curves["lightly"][0]["accuracy"]
     best = max(curves["lightly"][1:], key=lambda point: (point["accuracy"], -point["seconds"]))
     equal = next((point for point in curves["ours"][1:] if point["accuracy"] >= best["accuracy"]), None)
     last = curves["ours"][-1]
-    found = [f"{equal['seconds']:.0f}", f"{equal['seconds'] / best['seconds']:.2f}"] if equal else ["not", "–"]
+    reached = [f"{equal['seconds']:.0f}", f"{equal['seconds'] / best['seconds']:.2f}"] if equal else ["not", "–"]
     end = f"{last['accuracy']:.3f} after {last['seconds']:.0f} s"
-    shown = [f"{start:.3f}", f"{best['accuracy']:.3f}", f"{best['seconds']:.0f}", *found, end]
-    return f"| {technique} | {backbone} | {' | '.join(shown)} |"
+    cells = [f"{start:.3f}", f"{best['accuracy']:.3f}", f"{best['seconds']:.0f}", *reached, end]
+    return f"| {case.technique} | {case.backbone} | {' | '.join(cells)} |"
 
 
-def _in_own_process(side: str, technique: str, backbone: str, a: argparse.Namespace) -> Iterator[dict]:
-    command = [sys.executable, "-m", "benchmarks.time_to_accuracy", "--side", side, "--pool", a.pool, "--data", a.data]
-    command += ["--techniques", technique, "--backbones", backbone, "--size", str(a.size), "--batch", str(a.batch)]
-    command += ["--minutes", str(a.minutes), "--share", str(a.share), "--limit", str(a.limit)]
+def _in_own_process(side: str, case: Case, budget: Budget, data: str) -> Iterator[dict]:
+    command = [sys.executable, "-m", "benchmarks.time_to_accuracy", "--side", side, "--pool", case.pool, "--data", data]
+    command += ["--techniques", case.technique, "--backbones", case.backbone]
+    command += ["--size", str(case.size), "--batch", str(case.batch)]
+    command += ["--minutes", str(budget.minutes), "--share", str(budget.share), "--limit", str(budget.limit)]
     with subprocess.Popen(command, env=throughput.environment(side), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        for line in process.stdout:
+        for line in process.stdout or ():
             if line.startswith("{"):
                 print(line, end="", flush=True)
                 yield json.loads(line)
     if process.returncode:
-        raise SystemExit(f"{side} of {technique} {backbone} failed")
+        raise SystemExit(f"{side} of {case.technique} {case.backbone} failed")
 
 
-def curve(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[dict[str, Any]]:
+def curve(side: str, case: Case, budget: Budget, data: str) -> Iterator[dict[str, Any]]:
     """Points of one side: seconds of training, images seen, accuracy; the first is of the untrained network."""
-    judge = Judge(a.data, a.size)
-    sides = {"ours": ours, "lightly": lightly}
-    for seconds, images, encoder in sides[a.side](a, technique, backbone):
-        point = {"side": a.side, "technique": technique, "backbone": backbone, "seconds": round(seconds, 1)}
+    judge = Judge(data, case.size)
+    for seconds, images, encoder in {"ours": ours, "lightly": lightly}[side](case, budget):
+        point = {"side": side, "technique": case.technique, "backbone": case.backbone, "seconds": round(seconds, 1)}
         yield {**point, "images": images, "accuracy": judge.accuracy(encoder)}
 
 
@@ -93,57 +110,49 @@ class Judge:
         from lilliput.datasets import _open
         from lilliput.system.plan import choose
 
-        self.data, self.plan = _open.open_data(data, image_size=size, limit=2), choose("cpu", {"precision": "fp32"})
+        self.train, self.test = _open.open_data(data, image_size=size, limit=2).judging
+        self.plan = choose("cpu", {"precision": "fp32"})
 
     def accuracy(self, encoder: Any) -> float:
         from lilliput.probes import LabelledExam
         from lilliput.probes.knn import knn
 
-        assert self.data.train and self.data.test
         was_training = encoder.training
-        exam = LabelledExam(encoder, self.data.train, self.data.test, plan=self.plan)
-        found = dict(knn(exam))["accuracy_cosine"]
+        exam = LabelledExam(encoder, self.train, self.test, plan=self.plan)
+        figures = dict(knn(exam))
         encoder.train(was_training)
-        return found
+        return figures["accuracy_cosine"]
 
 
-def ours(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple[float, int, Any]]:
+def ours(case: Case, budget: Budget) -> Course:
     """As many epochs as fit in the share of the minutes, at the rate of a short trial."""
-    import torch
-
     from lilliput.datasets import _open
-    from lilliput.optim.build import make_optimiser
-    from lilliput.training.cell import make_cell, plan_for
-    from lilliput.training.loop import train
 
-    _, steps, _ = throughput.ours(technique, backbone, a.size, a.batch, a.pool, paper_views=False)
+    _, steps, _ = throughput.ours(case, paper_views=False)
     rate = throughput.images_per_s(steps, drained=2)
-    images = _open.open_data(a.pool, image_size=a.size, limit=a.limit).pool
-    epochs = max(1, round(rate * a.minutes * 60 * a.share / (len(images) // a.batch * a.batch)))
-    cell = make_cell(technique, backbone, batch=a.batch, epochs=epochs)
-    plan = plan_for(cell, a.size)
-    plan.take_effect()
-    built = plan.place(cell.build())
-    yield 0.0, 0, built.encoder
-    recipe = cell.recipe.suited(built.encoder)
-    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    images = _open.open_data(case.pool, image_size=case.size, limit=budget.limit).pool
+    images_an_epoch = len(images) // case.batch * case.batch
+    epochs = max(1, round(rate * budget.minutes * 60 * budget.share / images_an_epoch))
+    learner = throughput.learner_of(case, images, epochs=epochs)
+    encoder = learner.technique.encoder
+    yield 0.0, 0, encoder
     seconds, seen = 0.0, 0
-    for epoch in train(built, images, recipe, make_optimiser(recipe, built), scaler, plan=plan, seed=0):
+    for epoch in throughput.epochs_of(learner, images):
         seconds, seen = seconds + epoch.seconds, seen + epoch.images
-        yield seconds, seen, built.encoder
+        yield seconds, seen, encoder
 
 
-def lightly(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple[float, int, Any]]:
+def lightly(case: Case, budget: Budget) -> Course:
     """Until the minutes are over, judged at even spaces of time."""
-    _, steps, encoder = throughput.lightly(technique, backbone, a.size, a.batch, a.pool, limit=a.limit)
+    _, steps, encoder = throughput.lightly(case, limit=budget.limit)
     yield 0.0, 0, encoder
     next(steps)  # the loader's workers start
     seconds, seen, due = 0.0, 0, 1
-    while seconds < a.minutes * 60:
+    while seconds < budget.minutes * 60:
         began = time.perf_counter()
         seen += next(steps)
         seconds += time.perf_counter() - began
-        if seconds >= due * a.minutes * 60 / CHECKS:
+        if seconds >= due * budget.minutes * 60 / CHECKS:
             due += 1
             yield seconds, seen, encoder
 

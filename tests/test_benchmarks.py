@@ -1,0 +1,161 @@
+"""Every benchmark runs: its core for a step or two on tiny data, so that none is left behind when the package moves."""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import augment, faults, judging, memory, throughput, time_to_accuracy
+from benchmarks.throughput import Case
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A pool of 16 pictures, and two classes of 20 to learn from and 5 to judge by, 32 px."""
+    folder, draws = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    counts = {"pool": 16, "labelled/train/dim": 20, "labelled/train/light": 20}
+    for name, count in {**counts, "labelled/test/dim": 5, "labelled/test/light": 5}.items():
+        (folder / name).mkdir(parents=True)
+        brightest = 256 if name.endswith("light") else 128
+        for number in range(count):
+            pixels = draws.integers(0, brightest, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """A figure is that of two steps."""
+    monkeypatch.setattr(throughput, "SECONDS", 0.0)
+    monkeypatch.setattr(throughput, "STEPS", 2)
+
+
+def case_of(photos, technique="simclr"):
+    return Case(technique, "shufflenet_v2", size=32, batch=4, pool=str(photos / "pool"))
+
+
+@pytest.mark.parametrize("side", throughput.SIDES)
+@pytest.mark.parametrize("technique", throughput.LIGHTLY)
+def test_every_side_learns_from_images_by_the_second(side, technique, photos):
+    if side == "lightly":
+        pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
+    figure = throughput.measure(side, case_of(photos, technique))
+    assert figure["images_per_s"] > 0
+    assert re.match(r"(fp32|bf16)\b", figure["plan"])
+
+
+def test_a_process_of_its_own_measures_a_side(photos):
+    words = ["--side", "ceiling", "--pool", photos / "pool", "--techniques", "byol", "--backbones", "shufflenet_v2"]
+    script = "import sys; from benchmarks import throughput as t; t.SECONDS, t.STEPS = 0.0, 2; t.main()"
+    words += ["--sizes", "32", "--batch", "4"]
+    ended = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=ROOT)
+    assert '"images_per_s": ' in ended.stdout, ended.stderr
+
+
+def test_a_row_of_throughput_has_medians_and_ratios(photos):
+    figures = {
+        "ours": [{"images_per_s": rate, "plan": "fp32 x2"} for rate in (10.0, 30.0, 20.0)],
+        "ceiling": [{"images_per_s": 40.0, "plan": "fp32 x2"}],
+    }
+    row = throughput.row(case_of(photos), figures)
+    assert row == "| 32 | simclr | shufflenet_v2 | 20 (10-30) | 40 (40-40) | fp32 x2 | 0.50 | – |"
+
+
+@pytest.mark.parametrize("side", ["ours", "lightly"])
+def test_both_sides_are_judged_before_and_while_they_learn(side, photos):
+    if side == "lightly":
+        pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
+    budget = time_to_accuracy.Budget(minutes=1e-6, share=1.0, limit=8)
+    untrained, *trained = time_to_accuracy.curve(side, case_of(photos), budget, str(photos / "labelled"))
+    assert (untrained["seconds"], untrained["images"]) == (0.0, 0)
+    assert trained and all(0 <= point["accuracy"] <= 1 and point["images"] > 0 for point in trained)
+
+
+def test_a_row_of_time_says_when_each_side_was_as_good_as_lightly_at_its_best(photos):
+    def points(*pairs):
+        return [{"seconds": seconds, "accuracy": accuracy} for seconds, accuracy in pairs]
+
+    lightly = points((0, 0.2), (50, 0.4), (100, 0.3))
+    ours = points((0, 0.2), (10, 0.3), (20, 0.45))
+    row = time_to_accuracy.row(case_of(photos), {"lightly": lightly, "ours": ours})
+    assert row == "| simclr | shufflenet_v2 | 0.200 | 0.400 | 50 | 20 | 0.40 | 0.450 after 20 s |"
+    row = time_to_accuracy.row(case_of(photos), {"lightly": lightly, "ours": ours[:2]})
+    assert "| not | – | 0.300 after 10 s |" in row
+
+
+def test_encoders_are_judged_and_their_features_timed(photos, capsys):
+    options = argparse.Namespace(
+        data=str(photos / "labelled"), run=None, backbone="shufflenet_v2", checkpoints=2, size=32
+    )
+    seconds, accuracy, encoder = judging.ours(options)
+    assert seconds > 0 and 0 <= accuracy <= 1 and encoder.dim
+    assert "2 encoders, 50 images of 32 px" in capsys.readouterr().out
+
+
+def test_lightly_judges_the_same_encoder(photos):
+    pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
+    from lilliput import catalog
+
+    encoder = catalog.backbone_builder("shufflenet_v2")()
+    assert 0 <= judging.lightly(encoder, str(photos / "labelled"), 32, 1) <= 1
+
+
+def test_the_memory_of_a_run_is_some_hundred_mebibytes(photos):
+    assert 100 < memory.peak_mib("rotnet", "shufflenet_v2", str(photos / "pool"), size=32, batch=2) < 4096
+
+
+def test_both_ways_of_augmenting_are_timed():
+    ours, torchvisions = augment.views_per_s(32, count=2, times=1)
+    assert ours > 0 and torchvisions > 0
+
+
+KILLED_ONCE = """
+work = faults.Work("rotnet", data, paged=False, epochs=2)
+counts, seconds = faults.undisturbed(work, folder / "whole")
+phase = faults.disturbed(work, folder / "out", random.Random(1), counts, seconds)
+print("killed in", phase, "differences", faults.ended_otherwise(work, folder / "out", folder / "whole"))
+"""
+
+
+def test_a_killed_study_ends_with_the_same_bits(tmp_path):
+    said = run_by_fork(KILLED_ONCE, tmp_path)
+    assert re.fullmatch(r"killed in (training|saving|probing) differences \[\]\n", said), said
+
+
+def test_the_kills_are_shared_by_the_techniques():
+    assert faults.shares(5, ["rotnet", "byol"]) == [("rotnet", 2), ("byol", 3)]
+
+
+KILLED_IN_ITS_CELL = """
+work = load.Work(data, ["rotnet"], [0])
+work(folder / "whole")
+out = folder / "out"
+print("kills and status", *load.killed_again_and_again(work, out, work.cells, 0.0, random.Random(0)))
+print(faults.measured_rows(out) == faults.measured_rows(folder / "whole"))
+"""
+
+
+def test_a_study_killed_in_its_cell_has_the_rows_of_an_undisturbed_one(tmp_path):
+    assert run_by_fork(KILLED_IN_ITS_CELL, tmp_path).endswith("kills and status 1 0\nTrue\n")
+
+
+def run_by_fork(script, folder):
+    """What a script prints that forks: in a process of its own, since pytest's has threads. It has `data`, `folder`."""
+    head = f"""
+import random
+from pathlib import Path
+from benchmarks import faults, load
+from lilliput import catalog
+data = catalog.dataset("scenes")(image_size=32, limit=32, train_count=200, test_count=50)
+folder = Path({str(folder)!r})
+"""
+    ended = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
