@@ -5,16 +5,19 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lilliput import api
 from lilliput.data import store
 from lilliput.data.leaks import Leak, without
 from lilliput.data.store import Data, chosen_size, spaced
+from lilliput.datasets._open import open_data
 from lilliput.errors import BadData, BadSetting
 from lilliput.probes._features import extract
+from lilliput.system import files
 from lilliput.system.records import read_json
 from lilliput.training.encoders import encoder_path
-from tests.conftest import CPU, rng
+from tests.conftest import CPU, flip_bit, rng
 from tests.data.conftest import noise, written
 
 SOME = np.array([True, False, False, True, False, False])
@@ -195,3 +198,20 @@ def test_features_of_a_subset_are_those_of_its_rows(scenes):
     left = scenes.train.take(np.arange(1, 200))
     whole = extract(encoder, scenes.train, plan=CPU)
     assert torch.equal(extract(encoder, left, plan=CPU, batch=64), whole[1:])
+
+
+def test_a_store_that_lost_a_bit_is_set_aside_and_written_again(tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / f"{number}.png")
+    first = open_data(folder).pool
+    expected = first.digest
+    for name in ("images.npy", "manifest.json"):
+        place = first.folder
+        del first
+        flip_bit(place / name)
+        first = open_data(folder).pool
+        assert first.digest == expected and first.folder == place
+        assert "set aside" in capsys.readouterr().err
+    assert len(list(files.home().glob("stores/*damaged*"))) == 2

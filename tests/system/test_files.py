@@ -81,3 +81,13 @@ def test_a_home_may_be_given_as_shells_write_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LILLIPUT_HOME", "~/mine")
     assert files.home() == Path(tmp_path / "mine")
+
+
+def test_drafts_of_the_dead_go_and_what_others_left_stays(tmp_path):
+    names = ".run.json.123.tmp", ".thesis.tmp", ".log.jsonl.77.tmp", "a.123.tmp"
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (1, 1))
+    os.utime(tmp_path / ".log.jsonl.77.tmp")  # being written at this moment, perhaps by another machine
+    clear_drafts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])

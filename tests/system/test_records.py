@@ -6,6 +6,7 @@ import pytest
 
 from lilliput.errors import BadData
 from lilliput.system.records import of_kinds, read_json, seal, write_json
+from tests.conftest import flip_bit
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
@@ -40,3 +41,17 @@ def test_values_of_other_kinds_are_named():
     for wrong in ({"epochs": True}, {"seeds": ["0"]}, {"options": {}}, {"epochs": 2**63}):
         with pytest.raises(BadData, match=f"here is damaged: its ({next(iter(wrong))}|width) is "):
             of_kinds({**record, **wrong}, kinds, "here")
+
+
+def test_a_seal_is_broken_by_any_change_of_meaning(tmp_path):
+    content = {"lr": 0.3, "names": ["a", "é", "\udc80"], "none": None, "by": {1: 2}}
+    write_json(tmp_path / "x.json", content)
+    assert read_json(tmp_path / "x.json")["names"] == content["names"]
+    whole = (tmp_path / "x.json").read_bytes()
+    for place in range(len(whole)):
+        flip_bit(tmp_path / "x.json", place, bit=0)
+        try:
+            assert read_json(tmp_path / "x.json") == json.loads(json.dumps(content))
+        except BadData as error:
+            assert "x.json" in str(error)
+        (tmp_path / "x.json").write_bytes(whole)

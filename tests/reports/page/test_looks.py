@@ -1,10 +1,32 @@
 """The sample that encoders are inspected on."""
 
+import shutil
+
 import numpy as np
 
-from lilliput.reports.page.looks import spread_by_class
+from lilliput.reports.page.looks import looks_of, open_sample, spread_by_class
+from lilliput.system import files
+from tests.conftest import flip_bit
 
 
 def test_the_sample_has_of_every_class_alike(scenes):
     rows = spread_by_class(scenes.train, 100)
     assert np.bincount(scenes.train.labels[rows]).tolist() == [10] * 10
+
+
+def test_other_stores_and_looks_may_be_damaged(rotnet_study, scenes, tmp_path, monkeypatch):
+    monkeypatch.setenv("LILLIPUT_HOME", str(scenes.train.folder.parents[1]))
+    out = shutil.copytree(rotnet_study, tmp_path / "s")
+    bad = files.home() / "stores" / "aaa"
+    bad.mkdir()
+    (bad / "manifest.json").write_bytes(b"\xff\xfe{")
+    try:
+        sample = open_sample(out)
+    finally:
+        shutil.rmtree(bad)
+    (out / "inspect").mkdir()
+    (look,) = looks_of(out, sample, [("rotnet", "shufflenet_v2")])
+    (path,) = (out / "inspect").glob("*.npz")
+    flip_bit(path)
+    (again,) = looks_of(out, sample, [("rotnet", "shufflenet_v2")])
+    assert np.array_equal(look.scores, again.scores) and np.array_equal(look.features, again.features)

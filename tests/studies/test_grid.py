@@ -1,0 +1,38 @@
+"""A grid: what cannot work is refused before any work."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lilliput import api
+from lilliput.errors import BadData
+from tests.studies.conftest import SHORT
+
+
+def test_unlabelled_images_need_a_judge(scenes, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(photos / f"{number}.png")
+    options = {**SHORT, "epochs": 1, "techniques": ["rotnet"], "backbones": ["shufflenet_v2"]}
+    with pytest.raises(BadData, match="--judge"):
+        api.study(photos, tmp_path / "s", **options)
+    out = api.pretrain("rotnet", "shufflenet_v2", photos, tmp_path / "r", epochs=1, batch=16, width=0.5)
+    rows = api.probe(out, scenes, probes=["knn"])
+    assert set(rows["judge"]) == {"scenes"} and set(rows["data"]) == {"folder-photos"}
+
+
+def test_too_few_labels_are_found_before_any_training(scenes, tmp_path):
+    rng = np.random.default_rng(0)
+    for split_name in ("train", "test"):
+        for name in "ab":
+            folder = tmp_path / "few" / split_name / name
+            folder.mkdir(parents=True)
+            for number in range(5):
+                Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    with pytest.raises(BadData, match="held out"):
+        api.study(
+            scenes, tmp_path / "s", judge=tmp_path / "few", techniques=["rotnet"], backbones=["shufflenet_v2"], **SHORT
+        )
+    assert not (tmp_path / "s").exists()

@@ -1,0 +1,81 @@
+"""Rows: what they cost, add up to and lead back to, and what a lost encoder or row takes with it."""
+
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import lilliput
+from lilliput import api, catalog
+from lilliput.probes.linear import linear
+from lilliput.studies import results
+from lilliput.system import records
+from tests.conftest import SMALL, flip_bit
+
+
+def test_a_damaged_encoder_costs_a_study_that_row_alone(scenes, tmp_path):
+    out, _ = api.study(scenes, tmp_path / "s", techniques=["rotnet"], backbones=["shufflenet_v2"], **SMALL)
+    expected = results.read(out)
+    flip_bit(out / "cells/rotnet-shufflenet_v2-0/encoder_002.safetensors")
+    (out / "results.csv").unlink()
+    _, failed = api.study(scenes, out, techniques=["rotnet"], backbones=["shufflenet_v2"], **SMALL)
+    assert failed == ["rotnet-shufflenet_v2-0"]
+    assert "encoder_002" in (out / "cells/rotnet-shufflenet_v2-0/error.txt").read_text()
+    found = results.read(out)
+    assert len(found) == len(expected) - len(expected[expected.epoch == 2])
+    assert set(found[found.technique == "rotnet"].epoch) == {0, 1, 3}
+
+
+def test_a_row_that_was_lost_is_judged_again(rotnet_study, scenes, tmp_path):
+    out = shutil.copytree(rotnet_study, tmp_path / "s")
+    before = results.read(out)
+    content = (out / "results.csv").read_bytes()
+    (out / "results.csv").write_bytes(
+        content.replace(b"rotnet,shufflenet_v2,0,2,linear,acc", b"rotnet,shufflenet_v2,0,2,linear,abc")
+    )
+    assert len(results.read(out)) < len(before)
+    assert not lilliput.verify(out, scenes, sample=0)
+    _, failed = api.study(scenes, out, techniques=["rotnet"], backbones=["shufflenet_v2"], **SMALL)
+    values = [rows.set_index(results.KEY).value.sort_index() for rows in (before, results.read(out))]
+    assert not failed and values[0].equals(values[1])
+    assert lilliput.verify(out, scenes, sample=1)
+
+
+def test_every_row_leads_to_all_that_it_came_from(rotnet_study):
+    for name in set(results.read(rotnet_study).trace):
+        trace = records.read_json(rotnet_study / "traces" / f"{name}.json")
+        assert trace["judged"]["versions"]["torch"] == torch.__version__ and trace["judged"]["machine"]["processor"]
+        assert len(trace["judged"]["judge_digests"]) == 2 and trace["run"]["data_digest"]
+
+
+def test_a_probe_that_does_not_converge_is_flagged(scenes, tmp_path):
+    run = api.pretrain("rotnet", "shufflenet_v2", scenes, tmp_path, **{**SMALL, "epochs": 1})
+    assert set(api.probe(run, scenes, probes=["linear"]).flagged) == {""}
+    (run / "results.csv").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalog, "probe", lambda name: partial(linear, steps=1))
+        assert set(api.probe(run, scenes, probes=["linear"]).flagged) == {"probe_not_converged"}
+
+
+def test_rows_carry_their_costs(small_study):
+    rows = results.read(small_study[0])
+    cells = rows[rows["technique"].isin(["simclr", "split_brain"]) & (rows["epoch"] == 2)]
+    for column in ("seconds", "probe_seconds", "images_per_s", "parameters", "multiply_adds", "peak_memory_mib", "kwh"):
+        assert (cells[column] > 0).all(), column
+    assert (cells["multiply_adds_224"] > cells["multiply_adds"]).all()
+    assert np.allclose(
+        cells["grams_co2_ml_impact"], cells["seconds"] / 3600 * 0.25 * 420, rtol=0.01
+    )  # seconds are rounded
+    assert set(cells["recipe"]) == {"small"} and set(cells["judge"]) == {"scenes"}
+
+
+def test_confusions_add_up_to_the_test_images_and_to_the_accuracy(small_study):
+    rows = results.read(small_study[0])
+    one = rows[(rows["technique"] == "simclr") & (rows["epoch"] == 2) & (rows["probe"] == "linear")]
+    confusion = one[one["metric"].str.startswith("confusion/")]
+    parts = confusion["metric"].str.split("/", expand=True)
+    right = confusion["value"][parts[1] == parts[2]].sum()
+    assert confusion["value"].sum() == 100
+    assert one.loc[one["metric"] == "accuracy", "value"].item() == pytest.approx(right / 100)

@@ -1,0 +1,58 @@
+"""A cell: names, options and sizes that cannot work are refused before anything is written."""
+
+import pytest
+from PIL import Image
+
+from lilliput import api
+from lilliput.datasets._open import open_data
+from lilliput.errors import BadData, BadSetting, UnknownName
+from tests.conftest import NARROW, SMALL
+
+
+def test_a_batch_of_one_is_refused(scenes, tmp_path):
+    with pytest.raises(BadSetting, match="batch 1"):
+        api.pretrain("rotnet", "shufflenet_v2", scenes, tmp_path, **{**SMALL, "batch": 1})
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_anything_is_written(scenes, tmp_path):
+    with pytest.raises(BadSetting, match="batch of 100 is larger than the 48 images"):
+        api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", batch=100)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_misspelt_name_says_what_was_meant(tmp_path):
+    for wrong, meant in ((("simclt", "resnet18"), "simclr"), (("simclr", "resnet81"), "resnet18")):
+        with pytest.raises(UnknownName, match=f"did you mean '{meant}'"):
+            api.pretrain(*wrong, out=tmp_path / "run")
+    with pytest.raises(UnknownName, match="did you mean 'temperature'"):
+        api.pretrain("simclr", "resnet18", out=tmp_path / "run", temprature=0.1)
+    with pytest.raises(UnknownName, match="did you mean 'stl10'"):
+        open_data("stl")
+
+
+def test_one_image_is_not_enough(scenes, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "only.png")
+    with pytest.raises(BadData, match="1 image"):
+        api.pretrain("simclr", "resnet18", tmp_path / "photos", tmp_path / "run")
+
+
+def test_an_image_size_below_what_a_backbone_takes_is_refused(photos, tmp_path):
+    with pytest.raises(BadSetting, match=r"squeezenet.*8"):
+        api.pretrain("simclr", "squeezenet", photos, tmp_path / "run", image_size=8)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"temperature": "hot"}, "temperature 'hot' is not of type float"),
+        ({"decoupled": 1}, "decoupled 1 is not of type bool"),
+        ({"seed": -1}, "seed -1"),
+        ({"country": "XYZ"}, "no energy figures for country 'XYZ'"),
+        ({"beta2": 1.5}, "beta"),
+    ],
+)
+def test_an_unusable_value_is_refused_before_anything_is_written(wrong, message, scenes, tmp_path):
+    with pytest.raises(BadSetting, match=message):
+        api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **{**NARROW, **wrong})
+    assert not (tmp_path / "run").exists()

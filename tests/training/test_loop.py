@@ -1,0 +1,53 @@
+"""The loop: stopped and gone on within an epoch, in mixed precision, and ended by a loss that is no number."""
+
+import itertools
+
+import pytest
+import torch
+
+from lilliput import api
+from lilliput.errors import LilliputError
+from lilliput.system import signals
+from lilliput.techniques import byol
+from lilliput.training.record import read_log
+from lilliput.training.state import newest_state
+from tests.conftest import NARROW, TECHNIQUES, measured_log, saved_bits
+from tests.training.conftest import GUARDED, flags_of
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_a_run_stopped_within_an_epoch_ends_with_the_same_bits(technique, scenes, tmp_path, monkeypatch):
+    whole = api.pretrain(technique, "resnet18", scenes, tmp_path / "whole", **NARROW)
+    for step in (2, 5):  # of nine in three epochs
+        with monkeypatch.context() as patch:
+            calls = itertools.count(1)
+            patch.setattr(signals, "asked", lambda calls=calls, step=step: next(calls) > step)
+            with pytest.raises(signals.Stopped, match="goes on from there"):
+                api.pretrain(technique, "resnet18", scenes, tmp_path / "cut", **NARROW)
+    cut = api.pretrain(technique, "resnet18", scenes, tmp_path / "cut", **NARROW)
+    resumed, expected = saved_bits(cut), saved_bits(whole)
+    assert all(resumed[name] == expected[name] for name in expected if name.startswith("encoder"))
+    assert measured_log(cut) == measured_log(whole)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy_and_loses_nothing(more_scenes, tmp_path):
+    class Broken(byol.BYOL):
+        def forward(self, *views):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().forward(*views) * (torch.nan if self.calls > 20 else 1)
+
+    with pytest.raises(LilliputError, match=r"the loss is nan in epoch 2; try .*--lr"):
+        flags_of("byol", more_scenes, tmp_path, kind=Broken, **GUARDED)
+    assert newest_state(tmp_path).epoch == 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(scenes, tmp_path):
+    with pytest.raises(LilliputError, match="try a learning rate below"):
+        api.pretrain("rotnet", "resnet18", scenes, tmp_path / "run", **NARROW, lr=1e30, optimiser="sgd")
+
+
+def test_mixed_precision_trains_on_a_cpu(scenes, tmp_path):
+    for technique in TECHNIQUES:
+        options = {**NARROW, "epochs": 1, "plan": {"precision": "bf16"}}
+        out = api.pretrain(technique, "resnet18", scenes, tmp_path / technique, **options)
+        assert torch.isfinite(torch.tensor(read_log(out)[-1]["loss"]))

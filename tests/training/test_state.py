@@ -1,0 +1,95 @@
+"""Saved states: whatever is damaged or lost beside them, the run goes on to the same bits."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+from lilliput import api
+from lilliput.errors import Unreadable
+from lilliput.system import files, records
+from lilliput.training.record import read_log
+from lilliput.training.state import newest_state, states
+from tests.conftest import NARROW, flip_bit, saved_bits
+
+
+@pytest.mark.parametrize("old, new", [(b'"epoch": 2', b'"epmch": 2'), (b'"epoch": 2', b'"epoch": "'), (b"{", b"[")])
+def test_a_log_without_rows_of_ours_is_restored_too(finished_run, killed_run, scenes, old, new):
+    content = (killed_run / "log.jsonl").read_bytes()
+    (killed_run / "log.jsonl").write_bytes(content.replace(old, new))
+    api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert saved_bits(killed_run) == saved_bits(finished_run)
+
+
+def test_what_cannot_be_read_is_not_taken_for_damaged(killed_run, scenes, finished_run, monkeypatch):
+    """A disk or a server that does not answer for a moment once threw both states away."""
+    real = files.opened
+
+    def opened(path):
+        if Path(path).name.startswith("state"):
+            raise OSError(5, "Input/output error", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "opened", opened)
+        with pytest.raises(Unreadable, match=r"cannot read .*state_001.*Input/output error"):
+            api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert not list(killed_run.glob("*.damaged-*"))
+    api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert saved_bits(killed_run) == saved_bits(finished_run)
+
+
+def test_a_state_too_many_goes_with_the_next_call(finished_run, scenes, tmp_path):
+    """Of a run that was killed between its last state and the removal of the one before the last but one."""
+    out = shutil.copytree(finished_run, tmp_path / "run")
+    shutil.copy(out / "state_002.safetensors", out / "state_001.safetensors")
+    api.pretrain("simclr", "resnet18", scenes, out, **NARROW)
+    assert saved_bits(out) == saved_bits(finished_run)
+
+
+def test_a_damaged_state_is_set_aside_and_the_one_before_goes_on_to_the_same_bits(
+    finished_run, killed_run, scenes, capsys
+):
+    assert [path.name for path in states(killed_run)] == ["state_000.safetensors", "state_001.safetensors"]
+    flip_bit(states(killed_run)[-1])
+    api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert saved_bits(killed_run) == saved_bits(finished_run)
+    assert (killed_run / "state_001.safetensors.damaged-1").exists() and "state_001" in capsys.readouterr().err
+
+
+def test_a_run_whose_states_are_all_damaged_begins_anew(finished_run, killed_run, scenes):
+    for path in states(killed_run):
+        path.write_bytes(path.read_bytes()[:1000])
+    api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert saved_bits(killed_run) == saved_bits(finished_run)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+@pytest.mark.parametrize("name", ["run.json", "log.jsonl"])
+def test_damaged_settings_and_logs_are_restored_from_the_state(name, damage, finished_run, killed_run, scenes):
+    path = killed_run / name
+    before = path.read_bytes()
+    if damage == "flipped":
+        flip_bit(path, 20)  # in the first row: what comes after the state is done again
+    elif damage == "cut":
+        path.write_bytes(before[:20])
+    else:
+        path.unlink()
+    api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert saved_bits(killed_run) == saved_bits(finished_run)
+    assert len(read_log(killed_run)) == 3 and records.read_json(killed_run / "run.json")["technique"] == "simclr"
+    assert (killed_run / f"{name}.damaged-1").exists() == (damage != "gone")
+
+
+def test_a_run_of_the_first_format_goes_on_to_the_same_bits(finished_run, killed_run, scenes):
+    state = newest_state(killed_run)
+    header = {"format": 1, "epoch": state.epoch, "scaler": state.scaler, "technique": "simclr"}
+    save_file(state.tensors, killed_run / "state.safetensors", {"lilliput": json.dumps(header)})
+    record = {**records.read_json(killed_run / "run.json"), "format": 1}
+    (killed_run / "run.json").write_text(json.dumps(record))
+    for path in killed_run.glob("state_*"):
+        path.unlink()
+    api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert saved_bits(killed_run)["encoder_003.safetensors"] == saved_bits(finished_run)["encoder_003.safetensors"]
