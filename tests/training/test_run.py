@@ -19,9 +19,9 @@ import lilliput
 from lilliput import api
 from lilliput.datasets import _open
 from lilliput.errors import BadData, BadSetting, LilliputError, UnknownName
-from lilliput.system.tensors import read_tensors
+from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training import run as runs
-from lilliput.training.record import read_log
+from lilliput.training.record import FORMAT, read_log
 from lilliput.training.state import states
 
 TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
@@ -262,6 +262,22 @@ def test_a_damaged_encoder_is_named(scenes, tmp_path):
         lilliput.load_encoder(out)
     with pytest.raises(BadData, match="is it the folder of a run"):
         lilliput.load_encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"stem": "eighth"}, "stem 'eighth'"),
+        ({"width": float("nan")}, "--width nan"),
+        ({"depth": 1}, "takes no option 'depth'"),
+    ],
+)
+def test_a_header_of_unusable_values_is_named_with_its_file(odd, said, tmp_path):
+    path = tmp_path / "encoder_001.safetensors"
+    header = {"technique": "simclr", "backbone": "resnet18", "backbone_options": odd, "format": FORMAT}
+    write_tensors(path, {"weight": torch.zeros(1)}, header)
+    with pytest.raises(LilliputError, match=f"{path}: .*{said}"):
+        lilliput.load_encoder(path)
 
 
 @pytest.mark.parametrize(
