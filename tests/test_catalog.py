@@ -142,6 +142,26 @@ def test_the_same_name_from_another_folder_is_imported_anew(tmp_path, monkeypatc
         assert catalog.dataset("made")() == str(number)
 
 
+def test_a_file_that_has_changed_is_imported_and_read_anew_and_recorded_as_what_runs(tmp_path):
+    """The old code ran, by the old options, under the new text's digest."""
+    path = written(tmp_path, "tiny", BACKBONE)
+    lilliput.use(path)
+    assert catalog.backbone_builder("tiny")() == (3, 1.0, 2)
+    first = catalog.own_files(backbones=["tiny"])
+    written(tmp_path, "tiny", BACKBONE.replace("depth: int = 2", "depth: int = 5"))  # as long, within the second
+    assert catalog.own_files(backbones=["tiny"]) == first  # what is imported is still the first
+    lilliput.use(path)
+    assert catalog.backbone_builder("tiny")() == (3, 1.0, 5)
+    assert catalog.entry("backbones", "tiny").options[-1].default == 5
+    second = catalog.own_files(backbones=["tiny"])
+    assert second != first and catalog.changed_files(first) == [path] and not catalog.changed_files(second)
+
+
+def test_a_file_that_has_not_changed_is_imported_once(tmp_path):
+    catalog.take("techniques", written(tmp_path, "still", TECHNIQUE))
+    assert catalog.technique("still") is catalog.technique("still")
+
+
 def test_an_environment_that_says_nothing_of_ours_is_named(monkeypatch):
     monkeypatch.setenv(files.VARIABLE, "/x/pairs.py")
     with pytest.raises(BadSetting, match=r"LILLIPUT_USE holds '/x/pairs.py'"):
@@ -167,6 +187,27 @@ def test_an_entry_point_is_known_by_its_name_without_an_import(tmp_path, monkeyp
     assert catalog.entry("backbones", "resnet18").file is None  # this package's own comes first
     written(tmp_path / "guest_nets", "__init__", "")
     assert catalog.backbone_builder("little", depth=7)() == (3, 1.0, 7)
+
+
+def test_an_installed_packages_file_that_has_changed_is_imported_anew(tmp_path, monkeypatch):
+    written(tmp_path / "guest_deep", "__init__", "")
+    written(tmp_path / "guest_deep", "small", BACKBONE)
+    offer(tmp_path, "lilliput.backbones", "little = guest_deep.small:tiny")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert catalog.backbone_builder("little")() == (3, 1.0, 2)
+    first = catalog.own_files(backbones=["little"])
+    written(tmp_path / "guest_deep", "small", BACKBONE.replace("depth: int = 2", "depth: int = 12"))
+    assert catalog.backbone_builder("little")() == (3, 1.0, 12)
+    assert catalog.own_files(backbones=["little"]) != first
+
+
+def test_an_entry_point_that_names_no_module_costs_itself_alone(tmp_path, monkeypatch):
+    """One of any installed package broke every command."""
+    written(tmp_path, "guest_probe", PROBE)
+    offer(tmp_path, "lilliput.probes", "odd = not a module\nempty = \ncounted = guest_probe:counted")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "counted" in catalog.names("probes")
+    assert not {"odd", "empty"} & set(catalog.names("probes"))
 
 
 def test_options_go_to_those_that_take_them(tmp_path):
@@ -217,6 +258,37 @@ def test_a_value_of_another_type_than_annotated_is_refused(annotation, fits, doe
     _fit_option("x", fits, annotation)
     with pytest.raises(BadSetting, match="--x"):
         _fit_option("x", does_not, annotation)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), [1.0, -float("inf")], {1: 2}, {"a": {None: 1}}])
+def test_a_value_that_would_not_come_back_from_json_is_refused(value):
+    from lilliput.catalog.options import _fit_option
+
+    with pytest.raises(BadSetting, match=r"--x .* cannot be written as JSON"):
+        _fit_option("x", value, "")
+
+
+def test_infinity_by_the_command_lines_words_is_refused():
+    value = catalog.parse_value("temperature", "1e999")
+    with pytest.raises(BadSetting, match="--temperature inf"):
+        catalog.sort_options({"temperature": value}, techniques=["simclr"], backbones=["resnet18"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BACKBONE.replace("int = 2", "'not python (' = 2"),
+        BACKBONE.replace("int = 2", "Literal[{[]: 1}] = 2"),
+        BACKBONE.replace("= 2", "= {[]: 1}"),
+        BACKBONE.replace("= 2", f"= {' + '.join(['1'] * 2000)}"),
+        BACKBONE.replace("= 2", f"= {'-' * 20000}1"),
+        BACKBONE.replace("= 2", f"= {'(' * 500}1{')' * 500}"),
+    ],
+)
+def test_a_file_whose_text_leads_nowhere_is_named(tmp_path, text):
+    with pytest.raises(BadSetting, match=r"tiny\.py"):
+        catalog.take("backbones", written(tmp_path, "tiny", text))
+        catalog.sort_options({"depth": 3}, techniques=["simclr"], backbones=["tiny"])
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from lilliput.backbones._depthwise import quicken_depthwise
 from lilliput.backbones._surgery import narrow, replace_input, set_stem, silence_dropout
-from lilliput.backbones._trial import Geometry, Split, TrialFailed, evaluating, measure, run_stages
+from lilliput.backbones._trial import Geometry, Split, TrialFailed, measure, run_stages
 from lilliput.errors import BadSetting
+from lilliput.system.modes import evaluating
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OTHER_MEAN, OTHER_STD = 0.5, 0.25  # of channels that are not red, green and blue
@@ -83,7 +84,7 @@ def check_image_size(backbone: Backbone, image_size: int) -> None:
 def _takes(backbone: Backbone, size: int) -> bool:
     images = backbone.mean.new_zeros(2, backbone.channels, size, size)
     try:
-        with evaluating(backbone):
+        with evaluating(backbone), torch.no_grad():
             return backbone.maps(images).numel() > 0
     except Exception:  # whatever a library's layer raises means the same: no
         return False

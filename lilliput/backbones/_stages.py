@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lilliput.backbones._trial import Layer, Split, TrialFailed, at_fitting_size, evaluating, run_stages, watching
+from lilliput.backbones._trial import Layer, Split, TrialFailed, at_fitting_size, run_stages, watching
 from lilliput.errors import BadSetting
+from lilliput.system.modes import evaluating
 
 HEAD = (nn.AdaptiveAvgPool2d, nn.Dropout, nn.Flatten, nn.Linear)  # layers that come after the maps
 CLOSE = 1e-4  # of the largest value: the same maps, but for rounding
@@ -24,7 +25,7 @@ class _Step(NamedTuple):
 
 def find_split(net: nn.Module, name: str, images: Tensor, pooled: Tensor) -> Split:
     """A stage per halving where the layers run one after another as registered; else the whole as one stage."""
-    with evaluating(net):
+    with evaluating(net), torch.no_grad():
         walk = _walk(net, images, pooled)
     if walk and all(_is_square(step.maps) for step in walk):
         stages = _cut(net, walk, images.shape[-1])
@@ -63,7 +64,7 @@ def what_is_pooled(net: nn.Module, name: str) -> tuple[Tensor, Tensor]:
 
     def trial(size: int) -> tuple[Tensor, Tensor]:
         images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-        with evaluating(net):
+        with evaluating(net), torch.no_grad():
             return images, getattr(net, "forward_features", partial(_head_input, net))(images)
 
     try:

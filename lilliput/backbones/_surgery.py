@@ -14,12 +14,12 @@ from lilliput.backbones._trial import (
     TrialFailed,
     at_fitting_size,
     black_images,
-    evaluating,
     measure,
     run_stages,
     watching,
 )
 from lilliput.errors import BadSetting
+from lilliput.system.modes import evaluating
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # the kinds of layers that may be made to keep the resolution
@@ -76,7 +76,7 @@ def _first_halvings(net: nn.Module, split: Split, count: int) -> list[list[str]]
             if halving < count and layer not in halvings[halving]:
                 halvings[halving].append(layer)
 
-        with evaluating(net), watching(strided, sort_in):
+        with evaluating(net), torch.no_grad(), watching(strided, sort_in):
             run_stages(split(net), black_images(net, 3, size))
         return halvings
 

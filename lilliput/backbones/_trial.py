@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lilliput.system.modes import evaluating
+
 Layer = Callable[[Tensor], Tensor]
 Split = Callable[[Any], Sequence[Sequence[Layer]]]  # network -> the layers of every stage, in order
 Result = TypeVar("Result")
@@ -24,19 +26,6 @@ class Geometry(NamedTuple):
 
 class TrialFailed(Exception):
     """A network took images of none of the sizes tried; the message is the reason at the last size."""
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """In eval mode and without gradients, then as it was: a trial must not move the statistics of batch norm."""
-    training = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in training.items():
-            part.training = mode
 
 
 @contextmanager
@@ -83,7 +72,7 @@ def measure(net: nn.Module, stages: Callable[[Tensor], list[Tensor]], channels: 
     """The geometry of the maps that `stages`, which calls `net`, gives. Raises TrialFailed."""
 
     def sides_and_dims(size: int) -> tuple[list[int], list[int]]:
-        with evaluating(net):
+        with evaluating(net), torch.no_grad():
             maps = stages(black_images(net, channels, size))
         return [m.shape[-1] for m in maps], [m.shape[1] for m in maps]
 

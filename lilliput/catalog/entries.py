@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lilliput.catalog.files import Location, locations, names, singular
+from lilliput.catalog.files import Location, digest_of, locations, names, singular
 from lilliput.errors import BadSetting, UnknownName
 
 LIBRARIES = ("timm/", "torchvision/")  # backbones beyond our own: library/name
@@ -65,12 +65,21 @@ def entry(kind: str, name: str) -> Entry:
     if kind == "backbones" and name.startswith(LIBRARIES):
         options = Option("channels", "int", 3), Option("width", "float", 1.0), Option("stem", "str", "stock")
         return Entry(name, f"{name.split('/', 1)[1]} of {name.split('/', 1)[0]}", "", options)
-    return _read(kind, name, locations(kind)[check(kind, name)])
+    location = locations(kind)[check(kind, name)]
+    return _read(kind, name, location, digest_of(location.file))
 
 
 @cache
-def _read(kind: str, name: str, location: Location) -> Entry:
+def _read(kind: str, name: str, location: Location, _digest: str) -> Entry:
+    """Once for every text that the file has had."""
     tree = parsed(location.file)
+    try:
+        return _described(tree, kind, name, location)
+    except (TypeError, RecursionError) as error:  # a default like {[]: 1}, or a sum of a thousand terms
+        raise BadSetting(f"{location.file} cannot be read ({error})") from None
+
+
+def _described(tree: ast.Module, kind: str, name: str, location: Location) -> Entry:
     summary, _, source = (ast.get_docstring(tree) or "").partition("\n\n")
     meant = definition_of(tree, kind, name, location.symbol)
     return Entry(
@@ -89,6 +98,8 @@ def parsed(file: Path) -> ast.Module:
         return ast.parse(file.read_bytes())
     except SyntaxError as error:
         raise BadSetting(f"{file}, line {error.lineno}: {error.msg}") from None
+    except (MemoryError, RecursionError):
+        raise BadSetting(f"{file} cannot be read: it is nested too deeply") from None
     except (OSError, ValueError) as error:
         raise BadSetting(f"{file} cannot be read ({error})") from None
 

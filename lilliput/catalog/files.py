@@ -5,6 +5,7 @@ lilliput.probes and lilliput.datasets. Files given by path stand in an environme
 inherit. Nothing is imported to find a file.
 """
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -12,8 +13,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 from lilliput.errors import BadSetting
 
@@ -21,6 +23,9 @@ KINDS = ("techniques", "backbones", "probes", "datasets")
 HOME = Path(__file__).parents[1]
 BASELINES = ("pixels", "random_init", "random_init_measured", "supervised")  # they stand among techniques in the rows
 VARIABLE = "LILLIPUT_USE"  # kind=/absolute/path.py, several joined as in PATH
+IMPORTED: dict[
+    str, tuple[str, str]
+] = {}  # a user's own module -> its file, and the digest of the text that was imported
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,20 @@ def given(kind: str) -> dict[str, Location]:
     }
 
 
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file's text as it is now; BadSetting where it cannot be read."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadSetting(f"{file} cannot be read ({error.strerror})") from None
+
+
+def imported_digest(location: Location) -> str | None:
+    """SHA-256 of the text that a user's own module was imported from; None where it is not imported from that file."""
+    file, digest = IMPORTED.get(location.module, (None, None))
+    return digest if location.module in sys.modules and file == str(location.file) else None
+
+
 def give(kind: str, path: Path) -> None:
     """Let a file be known by its stem from now on, in child processes too."""
     if os.pathsep in str(path):
@@ -89,8 +108,12 @@ def _offered(kind: str, path: tuple[str, ...]) -> dict[str, Location]:
     """By the entry points of the packages that are installed along `path`, which is sys.path."""
     offered = {}
     for point in importlib.metadata.entry_points(group=f"lilliput.{kind}"):
-        if file := _file_of(point.module):
-            offered[point.name] = Location(file, point.module, point.attr or None)
+        try:
+            module, symbol = point.module, point.attr or None
+        except AttributeError:  # what another package wrote there is no name of a module
+            continue
+        if file := _file_of(module):
+            offered[point.name] = Location(file, module, symbol)
     return offered
 
 
@@ -110,6 +133,18 @@ def _file_of(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.has_location and spec.origin else None
 
 
+class _TextLoader(SourceFileLoader):
+    """Imports a file's text as it is now, and remembers its digest.
+
+    Never its bytecode, which knows its text by size and whole seconds: that of a text just edited may be older.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = self.get_data(self.path)
+        IMPORTED[fullname] = self.path, hashlib.sha256(text).hexdigest()
+        return self.source_to_code(text, self.path)
+
+
 class _GivenFiles:
     """Lets `import lilliput.techniques.pairs` find a file given by path, as if it were in the folder."""
 
@@ -119,7 +154,10 @@ class _GivenFiles:
         if package != "lilliput" or len(room) != 2 or room[0] not in KINDS:
             return None
         location = given(room[0]).get(room[1])
-        return importlib.util.spec_from_file_location(name, location.file) if location else None
+        if location is None:
+            return None
+        loader = _TextLoader(name, str(location.file))
+        return importlib.util.spec_from_file_location(name, location.file, loader=loader)
 
 
 sys.meta_path.append(_GivenFiles)  # after all others: this package's own files come first

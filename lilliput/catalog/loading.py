@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from lilliput.catalog.entries import LIBRARIES, MEANT, check, entry
-from lilliput.catalog.files import Location, locations, singular
+from lilliput.catalog.files import IMPORTED, Location, digest_of, imported_digest, locations, singular
 from lilliput.errors import BadSetting, LilliputError
 
 
@@ -38,17 +38,26 @@ def dataset(name: str) -> Callable[..., Any]:
 
 
 def module(kind: str, name: str) -> ModuleType:
-    """The module of a thing; BadSetting where a user's own file cannot be imported."""
+    """The module of a thing; BadSetting where a user's own file cannot be imported.
+
+    A file of a user's own whose text has changed since is imported anew.
+    """
     location = locations(kind)[check(kind, name)]
-    _forget_another(location)
+    return _own_module(location) if location.is_own else importlib.import_module(location.module)
+
+
+def _own_module(location: Location) -> ModuleType:
+    digest = digest_of(location.file)
+    if imported_digest(location) != digest:
+        _forget(location)
     try:
-        return importlib.import_module(location.module)
+        loaded = importlib.import_module(location.module)
     except LilliputError:
         raise
     except Exception as error:
-        if not location.is_own:
-            raise
         raise BadSetting(f"{location.file} cannot be imported{_line(location, error)}: {_reason(error)}") from error
+    IMPORTED.setdefault(location.module, (str(location.file), digest))  # of an installed package: not of our loader
+    return loaded
 
 
 def _thing(kind: str, name: str) -> Any:
@@ -59,11 +68,10 @@ def _thing(kind: str, name: str) -> Any:
     return getattr(home, symbol)
 
 
-def _forget_another(location: Location) -> None:
-    """A file given by path was imported from elsewhere under this name."""
-    loaded = sys.modules.get(location.module)
-    if location.is_own and loaded and location.module.startswith("lilliput.") and loaded.__file__ != str(location.file):
-        del sys.modules[location.module]
+def _forget(location: Location) -> None:
+    """What was imported under this name has another text, or came from another file."""
+    if IMPORTED.pop(location.module, None):
+        sys.modules.pop(location.module, None)
 
 
 def _line(location: Location, error: Exception) -> str:

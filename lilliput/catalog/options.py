@@ -5,6 +5,7 @@ import ast
 import json
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from lilliput.catalog.entries import Option, did_you_mean, entry, literal, parsed
@@ -36,8 +37,12 @@ def sort_options(options: dict[str, Any], *, techniques: Sequence[str], backbone
             )
     return {
         "recipe": _fitted(options, recipe),
-        "techniques": {name: _fitted(options, types) for name, types in of_techniques.items()},
-        "backbones": {name: _fitted(options, types) for name, types in of_backbones.items()},
+        "techniques": {
+            name: _fitted(options, types, entry("techniques", name).file) for name, types in of_techniques.items()
+        },
+        "backbones": {
+            name: _fitted(options, types, entry("backbones", name).file) for name, types in of_backbones.items()
+        },
     }
 
 
@@ -49,7 +54,7 @@ def typed_options(kind: str, name: str, options: dict[str, Any]) -> dict[str, An
     types = _types_of(kind, name)
     if unknown := sorted(set(options) - set(types)):
         raise UnknownName(f"{name} takes no option {unknown[0]!r}")
-    return _fitted(options, types)
+    return _fitted(options, types, entry(kind, name).file)
 
 
 @cache
@@ -98,19 +103,37 @@ def _types(options) -> dict[str, str]:
     return {option.name: option.annotation for option in options}
 
 
-def _fitted(options: dict[str, Any], types: dict[str, str]) -> dict[str, Any]:
-    return {name: _fit_option(name, value, types[name]) for name, value in options.items() if name in types}
+def _fitted(options: dict[str, Any], types: dict[str, str], file: Path | None = None) -> dict[str, Any]:
+    """The options that are among the types; `file`, a user's own, is where the types are written."""
+    try:
+        return {name: _fit_option(name, value, types[name]) for name, value in options.items() if name in types}
+    except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise BadSetting(f"{file} has an annotation that is no type ({error})") from None
 
 
 def _fit_option(option: str, value: Any, annotation: str) -> Any:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
-        raise BadSetting(f"{_flag(option)} {value!r:.80} cannot be written as JSON, so no run can record it") from None
+    if not _survives_json(value):
+        raise BadSetting(f"{_flag(option)} {value!r:.80} cannot be written as JSON, so no run can record it")
     try:
         return _fit(value, ast.parse(annotation, mode="eval").body) if annotation else value
     except ValueError:
         raise BadSetting(f"{_flag(option)} {value!r} is not of type {annotation}") from None
+
+
+def _survives_json(value: Any) -> bool:
+    """Whether it comes back from JSON as it was: no infinity or NaN, no keys but strings; a tuple comes as a list."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == _with_lists(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_with_lists(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_lists(item) for key, item in value.items()}
+    return value
 
 
 def _flag(option: str) -> str:

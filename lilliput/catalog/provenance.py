@@ -1,20 +1,22 @@
 """Which files of a user's own a run or study was made with, so that it can be told when they are absent or others."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lilliput.catalog.files import KINDS, Location, locations, singular
-from lilliput.errors import BadSetting, UnknownName
+from lilliput.catalog.files import KINDS, Location, digest_of, imported_digest, locations, singular
+from lilliput.errors import UnknownName
 
 KEY = "own_files"  # in run.json, study.json and encoders' headers: kind/name -> path and digest
 
 
 def own_files(**names: Iterable[str]) -> dict[str, dict[str, dict[str, str]]]:
-    """{"own_files": {"techniques/pairs": {"path": ..., "sha256": ...}}} by kind, or {} where all is this package's."""
+    """{"own_files": {"techniques/pairs": {"path": ..., "sha256": ...}}} by kind, or {} where all is this package's.
+
+    The digest is that of the text that was imported: what runs is not what the file has been made since.
+    """
     files = {
-        f"{kind}/{name}": {"path": str(location.file), "sha256": _digest(location.file)}
+        f"{kind}/{name}": {"path": str(location.file), "sha256": imported_digest(location) or digest_of(location.file)}
         for kind, wanted in names.items()
         for name, location in locations(kind).items()
         if location.is_own and name in wanted
@@ -42,7 +44,7 @@ def changed_files(record: Mapping[str, Any]) -> list[Path]:
 
 
 def _is_other(location: Location, digest: str) -> bool:
-    return location.is_own and _digest(location.file) != digest
+    return location.is_own and digest_of(location.file) != digest
 
 
 def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
@@ -52,10 +54,3 @@ def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
         kind, _, name = key.partition("/")
         if kind in KINDS and isinstance(file, dict):
             yield kind, name, str(file.get("path")), str(file.get("sha256"))
-
-
-def _digest(file: Path) -> str:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError as error:
-        raise BadSetting(f"{file} cannot be read ({error.strerror})") from None

@@ -5,9 +5,10 @@ a subclass of one of them: it adds what it shows, and says of the judge's images
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -176,11 +177,23 @@ def needs(probe: Probe) -> type[Exam]:
 
 
 def _first_annotation(probe: Probe) -> Any:
+    """Of the first parameter alone: the other names of a signature may be there for a type checker only."""
+    first = next(iter(inspect.signature(probe).parameters.values()), None)
+    annotation = first.annotation if first else None
+    if not isinstance(annotation, str):
+        return annotation
     try:
-        parameters = inspect.signature(probe, eval_str=True).parameters
-    except NameError:  # a string that names nothing where the probe is written
+        return eval(annotation, _names_around(probe))
+    except Exception:  # a string that means nothing where the probe is written
         return None
-    return next((parameter.annotation for parameter in parameters.values()), None)
+
+
+def _names_around(probe: Any) -> dict[str, Any]:
+    """The globals of the function, which a partial or a decorator may hold."""
+    while isinstance(probe, partial):
+        probe = probe.func
+    function = inspect.unwrap(probe)
+    return getattr(function, "__globals__", None) or vars(sys.modules[function.__module__])
 
 
 def check_need(name: str, probe: Probe, train: Images, test: Images) -> None:

@@ -1,7 +1,6 @@
 """Features of images by an encoder: pooled, by stage, and how many dimensions they fill."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from lilliput.backbones import BATCH_NORMS
 from lilliput.data.store import Images, spaced
+from lilliput.system.modes import evaluating
 from lilliput.system.plan import Plan
 from lilliput.system.progress import task
 
@@ -63,17 +63,6 @@ def extract_stages(encoder: Any, images: Images, *, plan: Plan, label: str = "st
 
     with evaluating(encoder):
         return [torch.cat(stage) for stage in zip(*over_batches(means, images, plan=plan, label=label), strict=True)]
-
-
-@contextmanager
-def evaluating(encoder: nn.Module) -> Iterator[None]:
-    """The encoder is in eval mode within the block, and after it in the mode in which it was."""
-    was_training = encoder.training
-    encoder.eval()
-    try:
-        yield
-    finally:
-        encoder.train(was_training)
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lilliput.data.store import spaced
 from lilliput.errors import wanted
 from lilliput.probes import MaskedExam, half_interval
-from lilliput.probes._features import evaluating
 from lilliput.probes.linear import Classifier, fitted
+from lilliput.system.modes import evaluating
 from lilliput.system.seeds import seeded
 
 checkpoints = "last"

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lilliput.errors import BadSetting
 from lilliput.system.machine import peak_bytes, reset_peak
+from lilliput.system.modes import evaluating
 
 WATTS = 250.0  # TDP of the Tesla P100, on which the study that we follow was run
 GRAMS_PER_KWH = 420.0  # the grid intensity that it assumes
@@ -27,11 +28,9 @@ def parameters(module: nn.Module) -> int:
 @torch.no_grad()
 def multiply_adds(encoder: nn.Module, size: int) -> int:
     """Multiply-adds of one image [3, size, size] through the encoder; papers often call this number FLOPs."""
-    was_training = encoder.training
     image = torch.zeros(1, 3, size, size, device=next(encoder.parameters()).device)
-    with FlopCounterMode(display=False) as counter:
-        encoder.eval()(image)
-    encoder.train(was_training)
+    with evaluating(encoder), FlopCounterMode(display=False) as counter:
+        encoder(image)
     return counter.get_total_flops() // 2
 
 

@@ -44,8 +44,9 @@ class Technique(nn.Module, ABC):
     def after_step(self, progress: float) -> None:
         """Move targets and queues; `progress` is the share of training done, 0..1.
 
-        Here it is passed on to the encoder's networks that have an `after_step` of their own (masks, condensing).
+        Here it is passed on to all parts that have an `after_step` of their own (masks, condensing), those of frozen
+        copies too, so that a copy's masks are its network's.
         """
-        for network in self.encoder.modules():
-            if callable(own := getattr(network, "after_step", None)):
+        for part in self.modules():
+            if part is not self and callable(own := getattr(part, "after_step", None)):
                 own(progress)

@@ -79,8 +79,11 @@ def _described(path: Path, header: dict) -> nn.Module:
     catalog.check_known(header)
     for file in catalog.changed_files(header):
         _say_changed(file)
-    build = catalog.backbone_builder(backbone, **catalog.typed_options("backbones", backbone, options))
-    return catalog.technique(technique).build_encoder(build)
+    try:
+        build = catalog.backbone_builder(backbone, **catalog.typed_options("backbones", backbone, options))
+        return catalog.technique(technique).build_encoder(build)
+    except LilliputError as error:  # of a value in the header, whatever it is
+        raise type(error)(f"{path}: {error}") from None
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from lilliput.errors import LilliputError
+from lilliput.errors import BadData, LilliputError
 from lilliput.optim.build import make_optimiser, set_rate
 from lilliput.optim.recipe import Recipe
 from lilliput.system.plan import Plan
@@ -85,7 +85,8 @@ def train(
     """Train on and yield an Epoch after each, from epoch `start` + 1 to the recipe's last; `steps` batches in each.
 
     An epoch's randomness comes from (seed, epoch) alone, so a run that goes on repeats an uninterrupted one. Where
-    `stop` says so between two steps, raises a Pause; given as `midway`, the first epoch goes on from there.
+    `stop` says so between two steps, raises a Pause; given as `midway`, the first epoch goes on from there. BadData
+    where an epoch has another number of batches, LilliputError where the loss is not finite.
     """
     technique, recipe, plan = learner.technique, learner.recipe, learner.plan
     for number in range(start + 1, recipe.epochs + 1):
@@ -108,6 +109,8 @@ def train(
                 tally.add(learner.step(batch, rng))
                 technique.after_step(progress)
                 advance(1)
+        if tally.count != steps:
+            raise BadData(f"{tally.count} of {steps} batches came in epoch {number}")
         means = tally.means()
         if not math.isfinite(means["loss"]):
             raise LilliputError(

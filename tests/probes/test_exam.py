@@ -1,6 +1,7 @@
 """Exams: their kinds, what is refused, what is computed once, what a probe leaves."""
 
 import dataclasses
+import functools
 from functools import partial
 
 import numpy as np
@@ -50,6 +51,37 @@ def test_an_annotation_that_names_nothing_is_no_need():
 
     with pytest.raises(BadSetting, match="the probe probe does not say"):
         needs(probe)
+
+
+def test_a_probe_is_judged_by_its_first_annotation_alone():
+    """A return type known to type checkers only had the probe refused."""
+
+    def probe(exam: "LabelledExam", *, most: "NotHere" = 1) -> "NorHere":  # noqa: F821
+        yield "figure", 1.0
+
+    assert needs(probe) is LabelledExam and needs(partial(probe, most=2)) is LabelledExam
+
+
+@pytest.mark.parametrize("annotation", ["np.nope", "not python (", "1 / 0"])
+def test_an_annotation_that_cannot_be_evaluated_is_no_need(annotation):
+    def probe(exam):
+        yield "figure", 1.0
+
+    probe.__annotations__["exam"] = annotation
+    with pytest.raises(BadSetting, match="the probe probe does not say"):
+        needs(probe)
+
+
+def test_a_probe_may_be_an_object_or_decorated():
+    class Counting:
+        def __call__(self, exam: "MaskedExam"):
+            yield "figure", 1.0
+
+    @functools.wraps(geometry)
+    def decorated(*arguments):
+        return geometry(*arguments)
+
+    assert needs(Counting()) is MaskedExam and needs(decorated) is Exam
 
 
 def test_images_that_are_not_what_a_probe_needs_are_refused(scenes, without_masks):

@@ -29,6 +29,13 @@ def test_counting_leaves_the_mode_of_the_network():
     assert network.training and torch.equal(network[1].running_mean, torch.zeros(4))
 
 
+def test_a_count_that_fails_leaves_the_mode_of_every_part():
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 9))
+    network[0].eval()
+    assert multiply_adds_or_none(network, 4) is None
+    assert [part.training for part in network.modules()] == [True, False, True]
+
+
 def test_a_size_that_a_network_does_not_take_has_no_count():
     assert multiply_adds_or_none(nn.Conv2d(3, 4, 9), 4) is None
 

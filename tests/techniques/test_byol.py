@@ -51,6 +51,35 @@ def test_the_target_moves_by_its_rate():
     assert all(torch.allclose(new, old + 0.2, atol=1e-6) for old, new in moved)
 
 
+class Masked(torch.nn.Conv2d):
+    """A convolution half of whose weights are masked out after half of the training."""
+
+    def __init__(self):
+        super().__init__(3, 3, 1, bias=False)
+        self.register_buffer("mask", torch.ones_like(self.weight))
+
+    @torch.no_grad()
+    def after_step(self, progress):
+        if progress >= 0.5:
+            self.mask[:, 1:] = 0
+        self.weight.mul_(self.mask)
+
+
+def test_the_target_is_masked_as_its_network_is():
+    """The target of a network with masks never heard of a step: what was masked in the one lived in the other."""
+
+    def masked(**options):
+        backbone = resnet(**options)
+        backbone.net.masked = Masked()
+        return backbone
+
+    technique = byol.BYOL(masked, hidden=32, output=16)
+    technique.after_step(0.5)
+    online, target = technique.encoder.net.masked, technique.target[0].net.masked
+    assert not online.mask.all() and torch.equal(online.mask, target.mask)
+    assert torch.equal(online.weight == 0, target.weight == 0)
+
+
 def test_byols_second_view_is_solarised_and_its_first_blurred():
     technique = byol.BYOL(resnet, hidden=32, output=16)
     flat = torch.rand(400, 3, 32, 32, generator=rng())

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 import lilliput
 from lilliput import api
-from lilliput.errors import BadData
+from lilliput.errors import BadData, LilliputError
+from lilliput.system.tensors import write_tensors
 from lilliput.training.encoders import load_encoder
+from lilliput.training.record import FORMAT
 from tests.conftest import NARROW, TECHNIQUES, flip_bit, rng
 
 
@@ -109,3 +111,19 @@ def test_an_encoder_trained_on_cuda_loads_on_a_cpu(scenes, tmp_path):
     for technique in TECHNIQUES:
         out = api.pretrain(technique, "resnet18", scenes, tmp_path / technique, epochs=2, batch=16, width=0.25)
         assert lilliput.load_encoder(out)(torch.rand(2, 3, 32, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ({"stem": "eighth"}, "stem 'eighth'"),
+        ({"width": float("nan")}, "--width nan"),
+        ({"depth": 1}, "takes no option 'depth'"),
+    ],
+)
+def test_a_header_of_unusable_values_is_named_with_its_file(odd, said, tmp_path):
+    path = tmp_path / "encoder_001.safetensors"
+    header = {"technique": "simclr", "backbone": "resnet18", "backbone_options": odd, "format": FORMAT}
+    write_tensors(path, {"weight": torch.zeros(1)}, header)
+    with pytest.raises(LilliputError, match=f"{path}: .*{said}"):
+        lilliput.load_encoder(path)

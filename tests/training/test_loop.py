@@ -1,4 +1,5 @@
-"""The loop: stopped and gone on within an epoch, in mixed precision, and ended by a loss that is no number."""
+"""The loop: stopped and gone on within an epoch, in mixed precision, ended by a loss that is no number or too few
+batches."""
 
 import itertools
 
@@ -6,12 +7,14 @@ import pytest
 import torch
 
 from lilliput import api
-from lilliput.errors import LilliputError
+from lilliput.errors import BadData, LilliputError
 from lilliput.system import signals
 from lilliput.techniques import byol
+from lilliput.training.cell import make_cell
+from lilliput.training.loop import Learner, train
 from lilliput.training.record import read_log
 from lilliput.training.state import newest_state
-from tests.conftest import NARROW, TECHNIQUES, measured_log, saved_bits
+from tests.conftest import CPU, NARROW, TECHNIQUES, measured_log, saved_bits
 from tests.training.conftest import GUARDED, flags_of
 
 
@@ -51,3 +54,16 @@ def test_mixed_precision_trains_on_a_cpu(scenes, tmp_path):
         options = {**NARROW, "epochs": 1, "plan": {"precision": "bf16"}}
         out = api.pretrain(technique, "resnet18", scenes, tmp_path / technique, **options)
         assert torch.isfinite(torch.tensor(read_log(out)[-1]["loss"]))
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_a_source_of_another_number_of_batches_than_due_is_refused(count):
+    """One of none was a KeyError, one of fewer a silently short epoch."""
+    cell = make_cell("rotnet", "shufflenet_v2", epochs=1, batch=4)
+    learner = Learner(cell.build(), cell.recipe, CPU)
+
+    def batches(epoch, rng, start):
+        return (torch.rand(4, 3, 32, 32, generator=rng) for _ in range(count))
+
+    with pytest.raises(BadData, match=f"{count} of 3 batches came in epoch 1"):
+        list(train(learner, batches, 3, seed=0))
