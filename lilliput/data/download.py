@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lilliput.data.writing import cannot_write
 from lilliput.errors import BadData, LilliputError
-from lilliput.system.files import home
+from lilliput.system.files import cannot_write, home
 from lilliput.system.locks import locked
 from lilliput.system.progress import say, task
 
