@@ -37,6 +37,21 @@ def test_values_of_other_kinds_are_named():
     kinds = {"epochs": int, "seeds": [int], "options": {"width": float}}
     record = {"epochs": 1, "seeds": [0, 1], "options": {"width": 0.5}}
     assert of_kinds(record, kinds, "here") is record
-    for wrong in ({"epochs": True}, {"seeds": ["0"]}, {"options": {}}, {"epochs": 2**63}):
+    for wrong in (
+        {"epochs": True},
+        {"seeds": ["0"]},
+        {"options": {}},
+        {"epochs": 2**63},
+        {"seeds": [True]},
+        {"seeds": [2**70]},
+    ):
         with pytest.raises(BadData, match=f"here is damaged: its ({next(iter(wrong))}|width) is "):
             of_kinds({**record, **wrong}, kinds, "here")
+
+
+def test_lists_hold_records_of_given_kinds():
+    kinds, record = {"skipped": [{"file": str}]}, {"skipped": [{"file": "a"}, {"file": "b", "reason": "torn"}]}
+    assert of_kinds(record, kinds, "here") is record
+    for wrong, name in (([1], "skipped"), ([{"file": 1}], "file"), ([{}], "file")):
+        with pytest.raises(BadData, match=f"here is damaged: its {name} is "):
+            of_kinds({"skipped": wrong}, kinds, "here")
