@@ -34,7 +34,7 @@ def masks_of(images: Images) -> np.ndarray | None:
 
 def has_masks(images: Images) -> bool:
     """Whether `masks_of` gives any; copies none."""
-    return masks_of(images.store if isinstance(images, Subset) else images) is not None
+    return has_masks(images.store) if isinstance(images, Subset) else masks_of(images) is not None
 
 
 def _read_beside(store: Images) -> np.ndarray | None:
