@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from lilliput import api
-from lilliput.datasets import _open
+from lilliput.datasets import open_data
 from lilliput.reports import tables
 from lilliput.reports.page import page
 from lilliput.studies import judge, results
@@ -110,7 +110,7 @@ class Work:
 
 
 def few_images() -> Data:
-    data = _open.open_data("scenes", image_size=32, limit=64)
+    data = open_data("scenes", image_size=32, limit=64)
     assert data.train is not None and data.test is not None
     return data._replace(
         train=data.train.take(range(0, len(data.train), 8)), test=data.test.take(range(0, len(data.test), 16))

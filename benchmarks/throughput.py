@@ -111,14 +111,14 @@ def images_per_s(steps: Iterator[int], *, drained: int) -> float:
 
 def prepared(technique: str, backbone: str, size: int, batch: int, pool: str, *, paper_views: bool = True):
     """What a run has before its first step: images, plan, technique and optimiser, by the small recipe."""
-    from lilliput.datasets import _open
+    from lilliput.datasets import open_data
     from lilliput.optim.build import make_optimiser
     from lilliput.training.cell import make_cell, plan_for
 
     cell = make_cell(
         technique, backbone, batch=batch, epochs=1000, options=_views_of_the_paper(technique) if paper_views else {}
     )
-    images = _open.open_data(pool, image_size=size, limit=4 * batch).pool  # short epochs, so that their ends count too
+    images = open_data(pool, image_size=size, limit=4 * batch).pool  # short epochs, so that their ends count too
     plan = plan_for(cell, size)
     plan.take_effect()
     built = plan.place(cell.build())

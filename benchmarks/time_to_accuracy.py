@@ -90,10 +90,10 @@ class Judge:
     """The labelled images, and the one way in which both sides are judged."""
 
     def __init__(self, data: str, size: int):
-        from lilliput.datasets import _open
+        from lilliput.datasets import open_data
         from lilliput.system.plan import choose
 
-        self.data, self.plan = _open.open_data(data, image_size=size, limit=2), choose("cpu", {"precision": "fp32"})
+        self.data, self.plan = open_data(data, image_size=size, limit=2), choose("cpu", {"precision": "fp32"})
 
     def accuracy(self, encoder: Any) -> float:
         from lilliput.probes import LabelledExam
@@ -111,14 +111,14 @@ def ours(a: argparse.Namespace, technique: str, backbone: str) -> Iterator[tuple
     """As many epochs as fit in the share of the minutes, at the rate of a short trial."""
     import torch
 
-    from lilliput.datasets import _open
+    from lilliput.datasets import open_data
     from lilliput.optim.build import make_optimiser
     from lilliput.training.cell import make_cell, plan_for
     from lilliput.training.loop import train
 
     _, steps, _ = throughput.ours(technique, backbone, a.size, a.batch, a.pool, paper_views=False)
     rate = throughput.images_per_s(steps, drained=2)
-    images = _open.open_data(a.pool, image_size=a.size, limit=a.limit).pool
+    images = open_data(a.pool, image_size=a.size, limit=a.limit).pool
     epochs = max(1, round(rate * a.minutes * 60 * a.share / (len(images) // a.batch * a.batch)))
     cell = make_cell(technique, backbone, batch=a.batch, epochs=epochs)
     plan = plan_for(cell, a.size)

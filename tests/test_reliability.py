@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 import lilliput
 from lilliput import api, catalog
-from lilliput.datasets import _open
+from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting, LilliputError, Unreadable
 from lilliput.probes import score
 from lilliput.probes.linear import linear
@@ -233,13 +233,13 @@ def test_a_store_that_lost_a_bit_is_set_aside_and_written_again(tmp_path, capsys
     folder.mkdir()
     for number in range(4):
         Image.new("RGB", (32, 32), (60 * number, 0, 0)).save(folder / f"{number}.png")
-    first = _open.open_data(folder).pool
+    first = open_data(folder).pool
     expected = first.digest
     for name in ("images.npy", "manifest.json"):
         place = first.folder
         del first
         flip(place / name)
-        first = _open.open_data(folder).pool
+        first = open_data(folder).pool
         assert first.digest == expected and first.folder == place
         assert "set aside" in capsys.readouterr().err
     assert len(list(files.home().glob("stores/*damaged*"))) == 2
@@ -826,7 +826,7 @@ GUARDED = {"epochs": 10, "batch": 32, "device": "cpu", "plan": PLAN, "width": 0.
 def more_scenes(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
-        yield _open.open_data("scenes", image_size=32, limit=448)
+        yield open_data("scenes", image_size=32, limit=448)
 
 
 @pytest.mark.heavy

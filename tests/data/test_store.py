@@ -11,7 +11,7 @@ from lilliput.data import store
 from lilliput.data.leaks import Leak, without
 from lilliput.data.store import Data, chosen_size, spaced
 from lilliput.errors import BadData, BadSetting
-from lilliput.probes._features import extract
+from lilliput.probes import extract
 from lilliput.system.records import read_json
 from lilliput.training.encoders import encoder_path
 from tests.conftest import CPU, rng

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import lilliput
 from lilliput import api
-from lilliput.datasets import _open
+from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting, LilliputError, UnknownName
 from lilliput.system.tensors import read_tensors
 from lilliput.training import run as runs
@@ -226,7 +226,7 @@ def test_a_misspelt_name_says_what_was_meant(tmp_path):
     with pytest.raises(UnknownName, match="did you mean 'temperature'"):
         api.pretrain("simclr", "resnet18", out=tmp_path / "run", temprature=0.1)
     with pytest.raises(UnknownName, match="did you mean 'stl10'"):
-        _open.open_data("stl")
+        open_data("stl")
 
 
 def test_one_image_is_not_enough(scenes, tmp_path):
