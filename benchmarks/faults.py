@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from lilliput import api
-from lilliput.datasets import _open
+from lilliput.datasets import open_data
 from lilliput.reports import tables
 from lilliput.reports.page import page
 from lilliput.studies import judge, results
@@ -144,7 +144,7 @@ def ended_otherwise(work: Work, out: Path, whole: Path) -> list[str]:
 
 
 def few_images() -> Data:
-    data = _open.open_data("scenes", image_size=32, limit=64)
+    data = open_data("scenes", image_size=32, limit=64)
     train, test = data.judging
     return data._replace(train=train.take(range(0, len(train), 8)), test=test.take(range(0, len(test), 16)))
 

@@ -44,14 +44,14 @@ def main() -> None:
 def ours(options: argparse.Namespace) -> tuple[float, float, Any]:
     """Judge all; returns the median seconds, and the last encoder with its accuracy."""
     from lilliput import catalog
-    from lilliput.datasets import _open
-    from lilliput.probes._features import extract
+    from lilliput.datasets import open_data
+    from lilliput.probes import extract
     from lilliput.studies.judge import Judge
     from lilliput.system.plan import choose
     from lilliput.system.seeds import seeded
     from lilliput.training.encoders import load_encoder, saved_encoders
 
-    data = _open.open_data(options.data, image_size=options.size, limit=2)
+    data = open_data(options.data, image_size=options.size, limit=2)
     train, test = data.judging
     build = catalog.backbone_builder(options.backbone)
     plan = choose("cpu", network=build, name=options.backbone, size=options.size)

@@ -149,9 +149,9 @@ def epochs_of(learner: "Learner", images: "Images") -> Iterator["Epoch"]:
 
 def prepared(case: Case, *, paper_views: bool = True) -> "tuple[Images, Learner]":
     """Few images of the pool, so that the ends of epochs count too, and who learns from them."""
-    from lilliput.datasets import _open
+    from lilliput.datasets import open_data
 
-    images = _open.open_data(case.pool, image_size=case.size, limit=4 * case.batch).pool
+    images = open_data(case.pool, image_size=case.size, limit=4 * case.batch).pool
     options = _views_of_the_paper(case.technique) if paper_views else {}
     return images, learner_of(case, images, epochs=1000, options=options)
 

@@ -107,10 +107,10 @@ class Judge:
     """The labelled images, and the one way in which both sides are judged."""
 
     def __init__(self, data: str, size: int):
-        from lilliput.datasets import _open
+        from lilliput.datasets import open_data
         from lilliput.system.plan import choose
 
-        self.train, self.test = _open.open_data(data, image_size=size, limit=2).judging
+        self.train, self.test = open_data(data, image_size=size, limit=2).judging
         self.plan = choose("cpu", {"precision": "fp32"})
 
     def accuracy(self, encoder: Any) -> float:
@@ -126,11 +126,11 @@ class Judge:
 
 def ours(case: Case, budget: Budget) -> Course:
     """As many epochs as fit in the share of the minutes, at the rate of a short trial."""
-    from lilliput.datasets import _open
+    from lilliput.datasets import open_data
 
     _, steps, _ = throughput.ours(case, paper_views=False)
     rate = throughput.images_per_s(steps, drained=2)
-    images = _open.open_data(case.pool, image_size=case.size, limit=budget.limit).pool
+    images = open_data(case.pool, image_size=case.size, limit=budget.limit).pool
     images_an_epoch = len(images) // case.batch * case.batch
     epochs = max(1, round(rate * budget.minutes * 60 * budget.share / images_an_epoch))
     learner = throughput.learner_of(case, images, epochs=epochs)

@@ -7,7 +7,7 @@ from lilliput.catalog import use
 
 if TYPE_CHECKING:
     from lilliput.api import pretrain, probe, report, study, verify
-    from lilliput.datasets._open import open_data
+    from lilliput.datasets import open_data
     from lilliput.training.encoders import load_encoder
 
 __all__ = ["__version__", "load_encoder", "open_data", "pretrain", "probe", "report", "study", "use", "verify"]
@@ -20,7 +20,7 @@ def __getattr__(name: str):
 
         return getattr(api, name)
     if name == "open_data":
-        from lilliput.datasets._open import open_data
+        from lilliput.datasets import open_data
 
         return open_data
     if name == "load_encoder":

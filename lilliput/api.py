@@ -8,7 +8,7 @@ from typing import Any
 
 from lilliput import catalog
 from lilliput.data.store import Data, Images
-from lilliput.datasets._open import Source, without_leaks
+from lilliput.datasets import Source, without_leaks
 from lilliput.errors import BadData
 from lilliput.studies import results
 from lilliput.studies.engines import processes

@@ -380,7 +380,7 @@ def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 def _prepare(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput.data import leaks
-    from lilliput.datasets._open import open_data
+    from lilliput.datasets import open_data
 
     data = open_data(a.data, pool=a.pool, image_size=a.image_size, limit=a.limit, folder=a.folder)
     for what, store in (("pool", data.pool), ("train", data.train), ("test", data.test)):

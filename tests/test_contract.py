@@ -10,7 +10,7 @@ import torch
 from lilliput import api, catalog
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting
-from lilliput.probes._exam import exams_for, sorted_out
+from lilliput.probes import exams_for, sorted_out
 from lilliput.training.cell import make_cell
 from lilliput.training.encoders import load_encoder
 from tests.conftest import CPU, PLAN, rng

@@ -22,11 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lilliput import api, catalog, cli
+from lilliput import api, catalog, cli, datasets
 from lilliput.data import masks
 from lilliput.data.store import open_store
 from lilliput.data.writing import write_store
-from lilliput.datasets import _open
 from lilliput.errors import BadData, LilliputError
 from lilliput.images.decode import decode, quietly
 from lilliput.reports import tables
@@ -516,7 +515,7 @@ class Words(Kind):
         self.patch.setattr(api, "pretrain", lambda *_, **__: self.folder)
         self.patch.setattr(api, "probe", lambda *_, **__: rows)
         self.patch.setattr(api, "report", lambda *words, **__: list(map(Path, filter(None, words))))
-        self.patch.setattr(_open, "open_data", _no_data)
+        self.patch.setattr(datasets, "open_data", _no_data)
         self.patch.setattr(run, "summary", str)
         self.patch.setattr(cli, "_page", lambda _: "")
 

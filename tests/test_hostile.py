@@ -21,11 +21,11 @@ from PIL import Image
 from rich.console import Console
 
 from lilliput.data import tree
+from lilliput.data.filling import fill_from_files
 from lilliput.data.store import open_store
 from lilliput.datasets import folder
 from lilliput.errors import BadData
 from lilliput.images import decode
-from lilliput.images.decode import fill_from_files
 from lilliput.studies import results
 from lilliput.system import progress
 from lilliput.system.visible import visible
@@ -220,14 +220,14 @@ SIZES = """
 import re, sys
 import numpy as np
 from pathlib import Path
-from lilliput.images import decode
-decode.cores = lambda: 4
-decode.ROWS_PER_JOB = 1
+from lilliput.data import filling
+filling.cores = lambda: 4
+filling.ROWS_PER_JOB = 1
 paths = [Path(path) for path in sys.argv[1:]] 
 images = np.zeros((len(paths), 3, 32, 32), np.uint8)
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
-skipped = decode.fill_from_files(paths, [path.name for path in paths], "x")(images, None)
+skipped = filling.fill_from_files(paths, [path.name for path in paths], "x")(images, None)
 print(len(skipped), peak() - before)
 """
 

@@ -78,6 +78,19 @@ def test_rooms_import_downwards_only(room):
     assert upwards == []
 
 
+@pytest.mark.parametrize("room", FLOOR)
+def test_what_a_room_keeps_to_itself_is_imported_within_it_alone(room):
+    """A package's `__init__` hands on what others call. Files that the catalog finds by name have public names."""
+    foreign = [
+        f"{module} -> {imported}"
+        for module in MODULES
+        if room_of(module) == room
+        for imported in imports_of(module)
+        if room_of(imported) != room and any(re.match("_[^_]", part) for part in imported.split(".")[1:])
+    ]
+    assert foreign == []
+
+
 def test_no_modules_import_each_other_in_a_circle():
     done, circles = set(), []
 

@@ -209,7 +209,7 @@ def test_out_of_memory_names_a_batch_and_a_size_that_would_fit(tmp_path):
     program = f"""
 import resource, sys
 from lilliput import cli
-from lilliput.datasets._open import open_data
+from lilliput.datasets import open_data
 from lilliput.system import machine
 open_data("scenes", image_size=96, limit=128)
 import torch, timm, codecarbon

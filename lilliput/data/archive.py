@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from lilliput.data.writing import cannot_write
 from lilliput.errors import BadData
+from lilliput.system.files import cannot_write
 from lilliput.system.progress import say
 
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lilliput.data.writing import cannot_write
 from lilliput.errors import BadData, LilliputError
-from lilliput.system.files import home
+from lilliput.system.files import cannot_write, home
 from lilliput.system.locks import locked
 from lilliput.system.progress import say, task
 
@@ -24,6 +23,19 @@ LEAST_BYTES, PER_SECONDS = 2**16, 60.0  # a server that sends less is as good as
 
 class Broken(Exception):
     """The connection failed or ended early; another attempt may go on from there."""
+
+
+class _ClosingRedirects(urllib.request.HTTPRedirectHandler):
+    """As urllib's own, which leaves the answer open where the address that it sends on to cannot be read."""
+
+    def http_error_302(self, req, fp, code, msg, headers):
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError:
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 @contextmanager
@@ -110,7 +122,7 @@ def _response(url: str, start: int) -> http.client.HTTPResponse | None:
     """The server's answer to the wish for all from byte `start` on; None where it has less than that."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        return urllib.request.urlopen(request, timeout=SECONDS_WITHOUT_ANSWER)
+        return urllib.request.build_opener(_ClosingRedirects).open(request, timeout=SECONDS_WITHOUT_ANSWER)
     except urllib.error.HTTPError as error:
         error.close()
         if start and error.code == 416:  # what we have is wrong, as the digest will tell

@@ -8,12 +8,21 @@ import numpy as np
 
 from lilliput.errors import BadData
 from lilliput.system.progress import task
-from lilliput.system.records import json_digest, read_json
+from lilliput.system.records import json_digest, of_kinds, read_json
 
 FORMAT_VERSION = 1
-TEXTS = ("name", "split", "source", "digest")
-KINDS: dict[str, Any] = {**dict.fromkeys(TEXTS, str), "shapes": dict, "skipped": list, "classes": list | None}
-FIELDS = {*KINDS, "image_size", "count"}
+KINDS: dict[str, Any] = {
+    "format": int,
+    "name": str,
+    "split": str,
+    "source": str,
+    "image_size": int,
+    "count": int,
+    "classes": list | None,
+    "digest": str,
+    "shapes": dict,
+    "skipped": [{"file": str, "reason": str}],
+}
 ARRAYS = ("images", "labels", "masks")
 CHUNK_BYTES = 1 << 24  # read at once
 
@@ -26,10 +35,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     version = manifest.get("format")
     if version != FORMAT_VERSION:
         raise BadData(f"the store {folder} has format {version!r}, this version reads {FORMAT_VERSION}; prepare again")
-    if missing := sorted(FIELDS - set(manifest)):
+    if missing := sorted(set(KINDS) - set(manifest)):
         raise BadData(f"the store {folder} is torn: its manifest lacks {', '.join(missing)}; prepare again")
-    if odd := [name for name, kind in KINDS.items() if not isinstance(manifest[name], kind)]:
-        raise BadData(f"the store {folder} is torn: its manifest's {odd[0]} is {manifest[odd[0]]!r}; prepare again")
+    of_kinds(manifest, KINDS, f"the manifest of the store {folder}")
     if strange := sorted(set(manifest["shapes"]) - set(ARRAYS)):
         raise BadData(f"the store {folder} is torn: its manifest names an array {strange[0]!r}; prepare again")
     return manifest
@@ -48,6 +56,8 @@ def what_is_wrong(manifest: dict[str, Any], arrays: dict[str, np.ndarray]) -> st
             return f"{name}.npy is {array.dtype} {list(array.shape)}"
     if not images.size:
         return "it is empty"
+    if (manifest["count"], manifest["image_size"]) != (count, size):
+        return f"{count} images of {size} px, not {manifest['count']} of {manifest['image_size']} px"
     if labels is not None and classes is not None and not (labels.min() >= 0 and labels.max() < len(classes)):
         return f"labels from {labels.min()} to {labels.max()} for {len(classes)} classes"
     if classes is not None and not all(isinstance(name, str) for name in classes):

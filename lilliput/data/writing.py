@@ -15,8 +15,8 @@ import numpy as np
 
 from lilliput.data.manifest import FORMAT_VERSION, digest_of, fingerprint, rows_per_chunk
 from lilliput.data.store import Store, checked_store, open_store
-from lilliput.errors import BadData, LilliputError
-from lilliput.system.files import home, set_aside, sync
+from lilliput.errors import BadData
+from lilliput.system.files import cannot_write, home, set_aside, sync
 from lilliput.system.progress import say
 from lilliput.system.records import write_json
 
@@ -98,14 +98,6 @@ def at_rest(*, name: str, split: str, key: Any) -> Store | None:
         with suppress(OSError):  # another process was quicker, or nothing may be written: that is said later
             set_aside(folder, error)
         return None
-
-
-def cannot_write(folder: Path, error: OSError) -> LilliputError:
-    """For when the disk is full or closed to the user."""
-    reason = error.strerror or str(error)
-    return LilliputError(
-        f"cannot write in {folder}: {reason}; make room there, or set $LILLIPUT_HOME to another folder"
-    )
 
 
 def _place(name: str, split: str, key: Any) -> Path:

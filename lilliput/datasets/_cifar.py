@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from lilliput.data.archive import unpack
 from lilliput.data.download import downloads, fetch
+from lilliput.data.filling import fill_from_array
 from lilliput.data.store import Data, Store, chosen_size, spaced
 from lilliput.data.writing import at_rest, prepared
 from lilliput.errors import BadData, LilliputError
-from lilliput.images.decode import fill_from_array
 from lilliput.system.files import home
 
 SIDE = 32

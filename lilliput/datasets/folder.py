@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lilliput.data.filling import fill_from_files
 from lilliput.data.store import DEFAULT_SIZE, Data, Store, chosen_size, spaced
 from lilliput.data.tree import Part, existing_folder, images_below, key_of, labelled_parts, refuse_classes
 from lilliput.data.writing import prepared
 from lilliput.errors import BadData
-from lilliput.images.decode import fill_from_files, short_sides
+from lilliput.images.decode import short_sides
 from lilliput.system.visible import visible
 
 HEADERS_READ = 1000

@@ -10,10 +10,10 @@ import numpy as np
 
 from lilliput.data.archive import unpack
 from lilliput.data.download import downloads, fetch, md5_of
+from lilliput.data.filling import fill_from_array
 from lilliput.data.store import Data, Store, chosen_size, spaced
 from lilliput.data.writing import prepared
 from lilliput.errors import BadData, LilliputError
-from lilliput.images.decode import fill_from_array
 from lilliput.system.files import home
 from lilliput.system.progress import say
 

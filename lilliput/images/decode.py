@@ -10,17 +10,14 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from lilliput.system.files import opened
-from lilliput.system.machine import cores, return_freed_memory
-from lilliput.system.progress import task
+from lilliput.system.machine import return_freed_memory
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # Named, because Pillow goes by content: a file called .jpg could otherwise start Ghostscript.
@@ -35,7 +32,6 @@ TURNS = {  # by the number in the EXIF tag
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ROWS_PER_JOB = 32
 MOST_BYTES, MOST_PIXELS = 2**30, 2**27  # of a file, of an image: others are refused
 MOST_SCANNED = 2**33  # pixels times scans of a JPEG: a scan of a hundred bytes passes over all of them
 LARGE_BYTES, LARGE_PIXELS = 2**26, 20_000_000  # of a file, of an image: others are decoded side by side
@@ -90,56 +86,6 @@ def short_sides(paths: Iterable[str | os.PathLike]) -> list[int]:
             with suppress(Exception), opened(path) as file, Image.open(file, formats=FORMATS) as image:
                 sides.append(min(image.size))
     return sides
-
-
-def fill_from_files(paths: Sequence[Path], names: Sequence[str], what: str) -> Callable:
-    """A `fill` for `write_store` that decodes `paths`; those that cannot be read are given up under their `names`."""
-
-    def fill(images: np.ndarray, _masks: None) -> dict[int, dict[str, str]]:
-        skipped: dict[int, dict[str, str]] = {}
-
-        def decode_row(row: int) -> None:
-            try:
-                images[row] = decode(paths[row], images.shape[-1])
-            except Exception as error:  # what a damaged file makes Pillow raise is not documented
-                skipped[row] = {"file": names[row], "reason": _reason(error)}
-
-        with quietly():
-            in_parallel(decode_row, len(paths), what)
-        return skipped
-
-    return fill
-
-
-def fill_from_array(source: np.ndarray, rows: np.ndarray, what: str) -> Callable:
-    """A `fill` for `write_store` from those `rows` of raw square images, uint8 [N, H, H, 3]."""
-
-    def fill(images: np.ndarray, _masks: None) -> None:
-        def convert_row(row: int) -> None:
-            raw = np.ascontiguousarray(source[rows[row]])
-            images[row] = square(Image.fromarray(raw), images.shape[-1])
-
-        in_parallel(convert_row, len(rows), what)
-
-    return fill
-
-
-def in_parallel(work: Callable[[int], None], count: int, what: str) -> None:
-    """Call `work(row)` for all rows on all cores; threads, as Pillow lets go of Python's lock while it decodes."""
-    with task(what, count) as advance, ThreadPoolExecutor(cores()) as pool:
-
-        def job(start: int) -> int:
-            rows = range(start, min(start + ROWS_PER_JOB, count))
-            for row in rows:
-                work(row)
-            return len(rows)
-
-        try:
-            for done in pool.map(job, range(0, count, ROWS_PER_JOB)):
-                advance(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C should not wait for the rest
-            raise
 
 
 @contextmanager
@@ -208,14 +154,3 @@ def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     except Exception:  # damaged notes beside a sound image
         turn = None
     return pixels if turn is None else pixels.transpose(turn)
-
-
-def _reason(error: Exception) -> str:
-    match error:
-        case Image.UnidentifiedImageError():
-            return "no image that Pillow knows"
-        case Image.DecompressionBombError():
-            return f"more than {MOST_PIXELS / 1e6:.0f} million pixels"
-        case OSError(strerror=str(reason)):  # without the path, which the file's name beside it tells
-            return reason
-    return str(error) or type(error).__name__

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lilliput.data.masks import masks_of
+from lilliput.data.masks import has_masks, masks_of
 from lilliput.data.store import Images
 from lilliput.errors import BadData, BadSetting
 from lilliput.probes._features import extract
@@ -139,7 +139,7 @@ class MaskedExam(LabelledExam):
 
     @classmethod
     def lacking(cls, train: Images, test: Images) -> str | None:
-        if masks_of(test) is None:
+        if not has_masks(test):
             return f"masks of the objects, and {test.folder} has none: put masks.npz beside train/ and test/"
         return super().lacking(train, test)
 

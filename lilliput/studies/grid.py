@@ -6,7 +6,7 @@ from typing import Any
 from lilliput import catalog
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting
-from lilliput.probes._exam import check_need, split
+from lilliput.probes import check_need, split
 from lilliput.system.cost import check_country
 from lilliput.system.resources import Resources
 from lilliput.training.cell import Cell, build_checked, check_batch

@@ -11,8 +11,7 @@ import pandas as pd
 
 from lilliput.errors import BadData
 from lilliput.optim.recipe import SMALL
-from lilliput.probes import LabelledExam, finetune
-from lilliput.probes._features import measure_batch_norm
+from lilliput.probes import LabelledExam, finetune, measure_batch_norm
 from lilliput.studies import results
 from lilliput.studies.grid import Grid
 from lilliput.studies.judge import Judge, Pixels, costs, judge_run, judges_all

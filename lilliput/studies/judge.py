@@ -12,7 +12,7 @@ from torch import nn
 from lilliput import catalog
 from lilliput.data.store import Images, Subset
 from lilliput.errors import BadData
-from lilliput.probes._exam import check_need, exams_for, sorted_out
+from lilliput.probes import check_need, exams_for, sorted_out
 from lilliput.studies import results
 from lilliput.system import cost, records, signals
 from lilliput.system.machine import commit, this_machine, versions

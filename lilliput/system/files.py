@@ -29,7 +29,7 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from None
+        raise _not_written(path, error) from None
 
 
 def append_whole(path: Path, lines: bytes) -> None:
@@ -43,10 +43,10 @@ def append_whole(path: Path, lines: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _cannot_write(path, error) from None
+        raise _not_written(path, error) from None
 
 
-def _cannot_write(path: Path, error: OSError) -> LilliputError:
+def _not_written(path: Path, error: OSError) -> LilliputError:
     return LilliputError(
         f"cannot write {path}: {error.strerror}; what was saved before is whole: "
         f"make room or give the right to write there, and the same command goes on"
@@ -118,3 +118,11 @@ def home() -> Path:
     if cache := os.environ.get("XDG_CACHE_HOME"):
         return Path(cache).expanduser() / "lilliput"
     return Path("~/.cache/lilliput").expanduser()
+
+
+def cannot_write(folder: Path, error: OSError) -> LilliputError:
+    """For when the disk that `home` is on is full or closed to the user."""
+    reason = error.strerror or str(error)
+    return LilliputError(
+        f"cannot write in {folder}: {reason}; make room there, or set $LILLIPUT_HOME to another folder"
+    )

@@ -52,7 +52,7 @@ def json_digest(content: Any, data: bytes = b"") -> str:
 
 
 def of_kinds(record: dict[str, Any], kinds: dict[str, Any], where: str | Path) -> dict[str, Any]:
-    """The record, if its values are of these kinds: types, [type] for lists, or again names and their kinds.
+    """The record, if its values are of these kinds: types, [kind] for lists, or again names and their kinds.
 
     BadData naming `where` and the first value that is missing or of another kind.
     """
@@ -66,7 +66,7 @@ def _is_of(value: Any, kind: Any, where: str | Path) -> bool:
     if isinstance(kind, dict):
         return isinstance(value, dict) and bool(of_kinds(value, kind, where))
     if isinstance(kind, list):
-        return isinstance(value, list) and all(isinstance(item, kind[0]) for item in value)
+        return isinstance(value, list) and all(_is_of(item, kind[0], where) for item in value)
     if isinstance(value, int) and abs(value) >= 2**63:  # JSON has no largest number, floats and tables have
         return False
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting, LilliputError
-from lilliput.probes._features import effective_rank
+from lilliput.probes import effective_rank
 from lilliput.system import cost, signals
 from lilliput.system.locks import alone
 from lilliput.system.machine import ran_out

@@ -6,8 +6,7 @@ import torch
 
 from lilliput.data.store import Data, Images
 from lilliput.errors import BadSetting
-from lilliput.probes._exam import split
-from lilliput.probes._features import extract
+from lilliput.probes import extract, split
 from lilliput.probes.knn import held_out_accuracy
 from lilliput.system.plan import Plan
 

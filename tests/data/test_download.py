@@ -1,6 +1,7 @@
 """Downloads from a server on this machine that behaves badly in all the ways that servers do."""
 
 import hashlib
+import http.client
 import threading
 import time
 from contextlib import suppress
@@ -289,6 +290,22 @@ def test_a_redirect_to_nowhere_is_one_line(server, tmp_path, elsewhere):
     with pytest.raises(LilliputError, match=server.url) as raised:
         download_from(server, tmp_path / "f")
     assert "\n" not in str(raised.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("elsewhere", ["/file.bin", "file:///etc/passwd", "http://[", "http://127.0.0.1:99999/"])
+def test_a_redirect_to_nowhere_leaves_no_answer_open(server, tmp_path, monkeypatch, elsewhere):
+    """urllib leaves the answer open whose new address cannot be read; its socket was then told of in another test."""
+    answers, begin = [], http.client.HTTPResponse.begin
+
+    def begun(answer):
+        answers.append(answer)
+        begin(answer)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "begin", begun)
+    server.elsewhere = elsewhere
+    with pytest.raises(LilliputError):
+        download_from(server, tmp_path / "f")
+    assert answers and all(answer.isclosed() for answer in answers)
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.9\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000])

@@ -65,6 +65,26 @@ def test_another_format_is_refused(tmp_path):
         open_store(folder)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("skipped", [1], "its skipped is"),
+        ("skipped", [{"file": "a.png"}], "its reason is None"),
+        ("skipped", [{"file": 1, "reason": "torn"}], "its file is 1"),
+        ("image_size", "x", "its image_size is 'x'"),
+        ("format", True, "its format is True"),
+        ("count", 3, "2 images of 8 px, not 3 of 8 px"),
+        ("image_size", 16, "2 images of 8 px, not 2 of 16 px"),
+    ],
+)
+def test_a_manifest_that_says_what_cannot_be_is_refused(tmp_path, field, value, why):
+    folder = written(tmp_path / "s", noise(3), give_up={1: {"file": "b.png", "reason": "torn"}}).folder
+    assert len(open_store(folder)) == 2
+    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), field: value})
+    with pytest.raises(BadData, match=why):
+        open_store(folder)
+
+
 def test_a_fingerprint_tells_keys_apart():
     assert fingerprint(["a", 1]) == fingerprint(["a", 1])
     assert len({fingerprint(key) for key in (["a", 1], ["a", "1"], ["a1"], ["a", 1, None])}) == 4

@@ -11,9 +11,9 @@ from lilliput import api
 from lilliput.data import store
 from lilliput.data.leaks import Leak, without
 from lilliput.data.store import Data, chosen_size, spaced
-from lilliput.datasets._open import open_data
+from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting
-from lilliput.probes._features import extract
+from lilliput.probes import extract
 from lilliput.system import files
 from lilliput.system.records import read_json
 from lilliput.training.encoders import encoder_path

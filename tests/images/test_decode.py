@@ -7,15 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lilliput.images.decode import (
-    ROWS_PER_JOB,
-    decode,
-    fill_from_array,
-    fill_from_files,
-    in_parallel,
-    quietly,
-    short_sides,
-)
+from lilliput.images.decode import decode, quietly, short_sides
 
 rng = np.random.default_rng(0)
 colours = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -253,47 +245,8 @@ def test_a_file_that_only_claims_to_be_an_image_never_reaches_a_decoder_of_anoth
         decode(tmp_path / "a.jpg", 16)
 
 
-def test_unreadable_files_are_given_up_with_a_reason_and_the_rest_is_right(tmp_path):
-    whole = saved(tmp_path / "whole.png", colours)
-    content = whole.read_bytes()
-    broken = {
-        "cut.png": content[: len(content) // 2],
-        "empty.jpg": b"",
-        "text.webp": b"hello",
-        "head.png": content[:40],
-    }
-    for name, wrong in broken.items():
-        (tmp_path / name).write_bytes(wrong)
-    jpeg = saved(tmp_path / "cut.jpg", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
-    names = [*broken, "cut.jpg", "whole.png", "gone.png"]
-    images = np.zeros((len(names), 3, 16, 16), np.uint8)
-    skipped = fill_from_files([tmp_path / name for name in names], names, "x")(images, None)
-    assert {entry["file"] for entry in skipped.values()} == set(names) - {"whole.png"}
-    assert all(names[row] == entry["file"] and entry["reason"] for row, entry in skipped.items())
-    assert skipped[names.index("empty.jpg")]["reason"] == "empty"
-    assert np.array_equal(images[names.index("whole.png")], as_stored(colours))
-
-
-def test_raw_images_keep_their_pixels_at_their_own_size_and_their_mean_at_others():
-    raw = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    own, smaller = np.zeros((3, 3, 32, 32), np.uint8), np.zeros((3, 3, 16, 16), np.uint8)
-    for images in (own, smaller):
-        fill_from_array(raw, np.array([4, 0, 2]), "x")(images, None)
-    assert np.array_equal(own, raw[[4, 0, 2]].transpose(0, 3, 1, 2))
-    assert np.abs(smaller.mean((2, 3)) - own.mean((2, 3))).max() < 3
-
-
 def test_the_short_side_is_read_from_the_header(tmp_path):
     path = saved(tmp_path / "a.png", rng.integers(0, 256, (30, 20, 3), dtype=np.uint8))
     (tmp_path / "cut.png").write_bytes(path.read_bytes()[:100])
     (tmp_path / "wrong.png").write_bytes(b"x")
     assert short_sides([path, tmp_path / "cut.png", tmp_path / "wrong.png", tmp_path / "gone.png"]) == [20, 20]
-
-
-def test_every_row_is_worked_on_once_and_errors_come_out():
-    rows = []
-    in_parallel(rows.append, 3 * ROWS_PER_JOB + 1, "x")
-    assert sorted(rows) == list(range(3 * ROWS_PER_JOB + 1))
-    with pytest.raises(ZeroDivisionError):
-        in_parallel(lambda row: 1 // row, 100, "x")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lilliput import catalog
-from lilliput.probes._features import effective_rank, extract, extract_stages, measure_batch_norm
+from lilliput.probes import effective_rank, extract, extract_stages, measure_batch_norm
 from tests.conftest import CPU
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from lilliput import catalog
-from lilliput.datasets import _open
+from lilliput.datasets import open_data
 from lilliput.probes import LabelledExam
 from lilliput.probes.few_finetune import few_finetune
 from tests.conftest import CPU
@@ -19,7 +19,7 @@ def test_few_labels_are_enough_for_dark_and_light(tmp_path):
             for number in range(60):
                 pixels = rng.integers(0, 120, (32, 32, 3)) + 120 * place
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-    two = _open.open_data(tmp_path / "two", image_size=32)
+    two = open_data(tmp_path / "two", image_size=32)
     encoder = catalog.backbone_builder("resnet18", width=0.25)()
     found = dict(few_finetune(LabelledExam(encoder, two.train, two.test, plan=CPU)))
     assert (found["images_1_percent"], found["images_10_percent"]) == (2, 12)

@@ -1,16 +1,50 @@
 """Fine-tuning: labels are learned, whatever the schedule."""
 
+import copy
+
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 
 from lilliput import catalog
 from lilliput.optim.recipe import SMALL
 from lilliput.probes import LabelledExam, finetune
+from lilliput.system.seeds import seeded
 from tests.conftest import CPU
 
 
+@pytest.fixture
+def exam(scenes):
+    with seeded(0):
+        encoder = catalog.backbone_builder("shufflenet_v2", width=0.5)()
+    return LabelledExam(encoder, scenes.train, scenes.test, plan=CPU)
+
+
+def unlearned(exam):
+    """What `learn` starts from."""
+    with seeded(exam.seed):
+        return nn.Sequential(copy.deepcopy(exam.encoder), nn.Linear(exam.encoder.dim, len(exam.classes)))
+
+
 @pytest.mark.parametrize("images_seen", [1, 16, 80, 160, 176])
-def test_labels_are_learned_for_any_number_of_steps(images_seen, scenes):
+def test_the_whole_network_learns_for_any_number_of_steps(images_seen, exam):
     """A schedule of exactly ten steps once divided by zero."""
-    exam = LabelledExam(catalog.backbone_builder("shufflenet_v2", width=0.5)(), scenes.train, scenes.test, plan=CPU)
+    before = unlearned(exam)
     model = finetune.learn(exam, SMALL.replace(batch=16), images_seen=images_seen)
     assert all(p.isfinite().all() for p in model.parameters())
+    for learned, own in zip(model, before, strict=True):  # the network, and the layer upon it
+        assert not any(torch.equal(p, q) for p, q in zip(learned.parameters(), own.parameters(), strict=True))
+    assert all(torch.equal(p, q) for p, q in zip(exam.encoder.parameters(), before[0].parameters(), strict=True))
+
+
+def test_a_few_images_are_learned(exam):
+    rows = exam.fit[:32]
+    labels = exam.train_labels[torch.as_tensor(rows)]
+
+    def loss(model):
+        with torch.no_grad():
+            return F.cross_entropy(model(exam.train.load(rows, "cpu")), labels).item()
+
+    model = finetune.learn(exam, SMALL.replace(batch=32), images_seen=40 * 32, rows=rows)
+    assert loss(model) < 0.5 * loss(unlearned(exam))

@@ -23,3 +23,9 @@ def test_geometry_tells_dead_units_and_features_that_do_not_move(scenes):
     assert half["dead_units"] == pytest.approx(0.5) and 1 <= half["effective_rank"] <= 12
     constant = dict(geometry(Exam(Constant(), scenes.train, plan=CPU)))
     assert constant["alignment"] == pytest.approx(0, abs=1e-6) and constant["uniformity"] == pytest.approx(0, abs=1e-5)
+
+
+def test_crops_of_an_image_differ_in_pixels_and_are_those_of_the_seed(scenes):
+    first, again, other = (dict(geometry(Exam(nn.Flatten(), scenes.train, plan=CPU, seed=s))) for s in (0, 0, 1))
+    assert 0 < first["alignment"] < 4 and first == again
+    assert first["alignment"] != other["alignment"] and first["spread"] == other["spread"]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lilliput.probes import Flag, LabelledExam
-from lilliput.probes._exam import sorted_out
+from lilliput.probes import Flag, LabelledExam, sorted_out
 from lilliput.probes.linear import DECAYS, fit, fitted, linear, principal
 from lilliput.studies.judge import Pixels
 from tests.conftest import CPU

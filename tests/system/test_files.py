@@ -7,7 +7,7 @@ import pytest
 
 from lilliput.errors import LilliputError, Unreadable
 from lilliput.system import files
-from lilliput.system.files import append_whole, clear_drafts, home, read_whole, set_aside, write_whole
+from lilliput.system.files import append_whole, cannot_write, clear_drafts, home, read_whole, set_aside, write_whole
 
 
 def test_what_is_written_whole_replaces_what_was_there_and_leaves_no_draft(tmp_path):
@@ -91,3 +91,9 @@ def test_drafts_of_the_dead_go_and_what_others_left_stays(tmp_path):
     os.utime(tmp_path / ".log.jsonl.77.tmp")  # being written at this moment, perhaps by another machine
     clear_drafts(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(names[1:])
+
+
+def test_a_home_that_cannot_be_written_in_names_the_way_out(tmp_path):
+    for error, reason in ((OSError(28, "No space left on device"), "No space left on device"), (OSError("odd"), "odd")):
+        message = str(cannot_write(tmp_path, error))
+        assert message.startswith(f"cannot write in {tmp_path}: {reason}; make room") and "$LILLIPUT_HOME" in message

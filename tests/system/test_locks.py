@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import lilliput
+from lilliput.system import locks
 from lilliput.system.locks import InUse, alone, has_locks, locked
 
 pytestmark = pytest.mark.skipif(not has_locks(), reason="this system has no locks")
@@ -22,10 +23,23 @@ except InUse as error:
 """
 
 
+HOLD = """
+import select, sys, time
+from pathlib import Path
+from lilliput.system.locks import locked
+folder = Path(sys.argv[1])
+with locked(folder):
+    print("held", flush=True)
+    select.select([sys.stdin], [], [], 30)
+    time.sleep(0.2)
+    (folder / "done").touch()
+"""
+ROOT = Path(lilliput.__file__).parents[1]
+
+
 def another_process(folder):
     command = [sys.executable, "-c", TRY, str(folder)]
-    root = Path(lilliput.__file__).parents[1]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_another_process_is_told_who_works_in_a_folder_until_it_ends(tmp_path):
@@ -55,3 +69,19 @@ def test_a_moment_alone_leaves_the_folder_to_others(tmp_path):
     for _ in range(2):
         with locked(tmp_path):
             assert (tmp_path / ".lock").exists()
+
+
+def test_who_asks_for_a_folder_that_is_locked_says_so_and_waits(tmp_path, monkeypatch):
+    said = []
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+
+        def let_go(words):
+            said.append(words)
+            holder.stdin.close()
+
+        monkeypatch.setattr(locks, "say", let_go)
+        assert holder.stdout.readline() == "held\n"
+        with locked(tmp_path, waiting="waiting for it"):
+            assert (tmp_path / "done").exists()
+    assert said == ["waiting for it"] and holder.returncode == 0

@@ -55,3 +55,17 @@ def test_a_seal_is_broken_by_any_change_of_meaning(tmp_path):
         except BadData as error:
             assert "x.json" in str(error)
         (tmp_path / "x.json").write_bytes(whole)
+
+
+@pytest.mark.parametrize("item", [True, 2**70, 1.0, None])
+def test_what_is_no_number_alone_is_none_in_a_list(item):
+    with pytest.raises(BadData, match="here is damaged: its seeds is "):
+        of_kinds({"seeds": [0, item]}, {"seeds": [int]}, "here")
+
+
+def test_lists_hold_records_of_given_kinds():
+    kinds, record = {"skipped": [{"file": str}]}, {"skipped": [{"file": "a"}, {"file": "b", "reason": "torn"}]}
+    assert of_kinds(record, kinds, "here") is record
+    for wrong, name in (([1], "skipped"), ([{"file": 1}], "file"), ([{}], "file")):
+        with pytest.raises(BadData, match=f"here is damaged: its {name} is "):
+            of_kinds({"skipped": wrong}, kinds, "here")

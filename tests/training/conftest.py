@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lilliput import api, catalog
-from lilliput.datasets._open import open_data
+from lilliput.datasets import open_data
 from lilliput.training.record import read_log
 from tests.conftest import PLAN
 

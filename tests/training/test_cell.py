@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from lilliput import api
-from lilliput.datasets._open import open_data
+from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting, UnknownName
 from tests.conftest import NARROW, SMALL
 

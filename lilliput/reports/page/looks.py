@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lilliput.data.masks import masks_of
+from lilliput.data.masks import has_masks
 from lilliput.data.store import Images, spaced
 from lilliput.errors import BadSetting
 from lilliput.probes import LabelledExam
@@ -107,7 +107,7 @@ def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) ->
     record, saved = read_run(run), saved_encoders(run)
     done, last = _done(record, inspected, judge_name), max(saved)
     probes = PROBES if last else {}
-    if masks_of(sample.test) is None:
+    if not has_masks(sample.test):
         probes = {name: options for name, options in probes.items() if name != "saliency"}
     plan = plan_of(record)
     for asked, epochs in ((AT_ALL_EPOCHS, list(saved)), (probes, [last])):
