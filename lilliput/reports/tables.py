@@ -40,6 +40,7 @@ FIGURES = {"figure1": figures.figure1, "figure2": figures.figure2, "cost": figur
 def report(folder: str | Path) -> list[Path]:
     """Write table.md, curves.csv, figure1, figure2 and cost (.png and .svg) into the study's folder; say which.
 
+    The columns of curves.csv are those of `figures.curves`, and the judge.
     Raises BadData where the folder holds neither results.csv nor study.json.
     """
     return write_tables(open_material(folder))
