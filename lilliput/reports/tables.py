@@ -18,7 +18,7 @@ from lilliput.reports.grid import Grid, grids
 from lilliput.reports.material import Material, open_material
 from lilliput.reports.words import ABSENT, share, short
 from lilliput.studies.results import CELL
-from lilliput.studies.statistics import interval, select, spearman
+from lilliput.studies.statistics import interval, select, spearman, spearman_interval
 from lilliput.system.files import write_whole
 
 BASELINE_ROWS = {
@@ -141,10 +141,12 @@ def _agreement(rows: pd.DataFrame) -> list[str]:
     correlation, cells = rank_agreement(rows)
     if cells < 10 or correlation is None:
         return []
+    low, high = spearman_interval(correlation, cells)
     return [
         "## Beside the paper",
         f"Spearman's rank correlation with the paper's Table 1 over {cells} cells (highest test accuracy of all "
-        f"checkpoints): {correlation:.2f}. On data, sizes or lengths other than the paper's this compares the order of "
+        f"checkpoints): {correlation:.2f}, 95 % interval {low:.2f} to {high:.2f} (Fisher's z, "
+        "cells taken as independent). On data, sizes or lengths other than the paper's this compares the order of "
         "techniques and networks, not absolute values.",
     ]
 

@@ -96,7 +96,7 @@ def table_section(study: Study, cells: pd.DataFrame | None = None) -> Section:
     trained = cells[~cells.technique.isin(BASELINES)]
     best = {name: trained[name].max() for name in ACCURACIES}
     rows = [_row(cell, best) for _, cell in cells.iterrows()]
-    spread = "over seeds" if study.seeds > 1 else "of the test images; one seed"
+    spread = "of the test images and over seeds" if study.seeds > 1 else "of the test images; one seed"
     note = (
         "Test accuracy of a linear probe: at the checkpoint chosen on held-out training images, with its 95 % interval "
         f"({spread}); at the last checkpoint; and at the best on test, which is the paper's figure and selects on what "
