@@ -10,11 +10,22 @@ import pandas as pd
 from lilliput.catalog import BASELINES
 from lilliput.errors import BadData
 from lilliput.reports import markdown, paper
-from lilliput.reports.words import share, signed, title
+from lilliput.reports.words import cells_of, share, signed, title
 from lilliput.studies import results
 from lilliput.studies.record import read_study
 from lilliput.studies.results import CELL
-from lilliput.studies.statistics import accuracy_interval, finished, select, spearman
+from lilliput.studies.statistics import (
+    Mean,
+    accuracies,
+    chance_of,
+    difference,
+    finished,
+    holm,
+    interval,
+    select,
+    spearman,
+    spearman_interval,
+)
 from lilliput.system.visible import visible
 
 PAPER = "paper"
@@ -22,27 +33,28 @@ CONDITIONS = ("data_digest", "judge", "image_size", "pool_images", "epochs", "ba
 
 
 class Side(NamedTuple):
-    """What is compared: (technique, backbone) -> accuracy and half of its 95 % interval, None where it is unknown."""
+    """What is compared: (technique, backbone) -> accuracy and what is known of its uncertainty."""
 
     name: str
-    cells: dict[tuple[str, str], tuple[float, float | None]]
+    cells: dict[tuple[str, str], Mean]
     settings: Mapping[str, Any] | None  # of its study; the paper has none
 
 
 def compare(one: str | Path, two: str | Path) -> str:
-    """A table in Markdown: both accuracies of every cell that both have, their difference, and whether it is beyond the
+    """A table in Markdown: both accuracies of every cell that both have, their difference, and whether it is beyond
     uncertainty. Linear probe, the highest on test of all checkpoints, which is what the paper reports. BadData where a
     side holds no study or nothing is common."""
     first, second = _side(one), _side(two)
-    common = [cell for cell in first.cells if cell in second.cells]
+    common = sorted((cell for cell in first.cells if cell in second.cells), key=_place)
     if not common:
         raise BadData(f"{first.name} and {second.name} have no technique and backbone in common")
+    sure = beyond(common, first, second)
     lines = [
         f"| technique | backbone | {markdown.escape(first.name)} | {markdown.escape(second.name)} | difference | |",
         "| --- | --- | ---: | ---: | ---: | --- |",
-        *(_line(cell, first, second) for cell in sorted(common, key=_place)),
+        *(_line(cell, first, second, known) for cell, known in zip(common, sure, strict=True)),
         "",
-        _summary(common, first, second),
+        _summary(common, first, second, sure),
         "",
         *_differences(first, second),
     ]
@@ -51,35 +63,53 @@ def compare(one: str | Path, two: str | Path) -> str:
 
 def _side(source: str | Path) -> Side:
     if str(source) == PAPER:
-        return Side("the paper's Table 1", {cell: (value, None) for cell, value in paper.TABLE_1.items()}, None)
+        return Side("the paper's Table 1", _unsure(paper.TABLE_1), None)
     folder = Path(source)
     rows = results.read(folder)
     if not (folder / "study.json").exists() or rows.empty:
         raise BadData(f"{folder} is not the folder of a judged study; give one, or the word {PAPER}")
     record = read_study(folder)
     selected = select(finished(rows[rows.judge == record["judge"]]))
-    cells = {
-        (title(technique), paper.backbone(backbone) or backbone): accuracy_interval(seeds.best, record["test_images"])
-        for (technique, backbone), seeds in selected[~selected.technique.isin(BASELINES)].groupby(CELL[:2])
-    }
-    return Side(str(folder), cells, record)
+    groups = list(selected[~selected.technique.isin(BASELINES)].groupby(CELL[:2]))
+    means = accuracies([seeds.best for _, seeds in groups], record["test_images"])
+    names = [(title(technique), paper.backbone(backbone) or backbone) for (technique, backbone), _ in groups]
+    return Side(str(folder), dict(zip(names, means, strict=True)), record)
 
 
-def _line(cell: tuple[str, str], first: Side, second: Side) -> str:
-    (a, half_a), (b, half_b) = first.cells[cell], second.cells[cell]
-    certainty = ""
-    if half_a is not None and half_b is not None:
-        certainty = "beyond uncertainty" if abs(b - a) > math.hypot(half_a, half_b) else "within uncertainty"
+def _unsure(table: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], Mean]:
+    return {cell: Mean(value, math.nan, math.inf) for cell, value in table.items()}
+
+
+def beyond(common: list[tuple[str, str]], first: Side, second: Side) -> list[bool]:
+    """Of which cells the difference is beyond uncertainty: where none differ, none of them in 95 % of comparisons."""
+    return holm([chance_of(difference(second.cells[cell], first.cells[cell])) for cell in common])
+
+
+def _line(cell: tuple[str, str], first: Side, second: Side, sure: bool) -> str:
+    gap = difference(second.cells[cell], first.cells[cell])
+    certainty = "" if gap.half is None else "beyond uncertainty" if sure else "within uncertainty"
+    half = "" if gap.half is None else f" ± {share(gap.half)}"
     technique, backbone = map(markdown.escape, cell)
-    return f"| {technique} | {backbone} | {share(a)} | {share(b)} | {signed(b - a, 3)} | {certainty} |"
+    a, b = first.cells[cell].value, second.cells[cell].value
+    return f"| {technique} | {backbone} | {share(a)} | {share(b)} | {signed(gap.value, 3)}{half} | {certainty} |"
 
 
-def _summary(common: list[tuple[str, str]], first: Side, second: Side) -> str:
-    a, b = (pd.Series([side.cells[cell][0] for cell in common]) for side in (first, second))
-    text = f"{len(common)} cells in common; mean difference {signed((b - a).mean(), 3)}"
+def _summary(common: list[tuple[str, str]], first: Side, second: Side, sure: list[bool]) -> str:
+    a, b = (pd.Series([side.cells[cell].value for cell in common]) for side in (first, second))
+    mean, half = interval(b - a)
+    text = f"{cells_of(len(common))} in common; mean difference {signed(mean, 3)}"
+    text += "" if half is None else f" ± {share(half)} (95 % t-interval over the cells)"
     correlation = spearman(a, b)
     if len(common) > 2 and not math.isnan(correlation):
-        text += f"; Spearman's rank correlation {signed(correlation)}"
+        low, high = spearman_interval(correlation, len(common))
+        text += (
+            f"; Spearman's rank correlation {signed(correlation)} ({signed(low)} to {signed(high)}, Fisher's z, 95 %)"
+        )
+    if any(not math.isnan(first.cells[cell].variance + second.cells[cell].variance) for cell in common):
+        text += (
+            f". ± of a cell is its own 95 % interval by Welch; beyond uncertainty is what stays so by Holm's "
+            f"correction for {cells_of(len(common))}: {sum(sure) or 'none'}"
+        )
     return f"{text}."
 
 

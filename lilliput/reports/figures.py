@@ -6,7 +6,7 @@ Colours: Okabe and Ito, https://jfly.uni-koeln.de/color/; each also has a marker
 import io
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,25 +31,32 @@ DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (2.5, 
 WIDTH = 7.2  # inches: the two columns of a printed page
 SMALL = 7.5  # points
 PIXELS: dict[str, Any] = {"color": "0.35", "linestyle": (0, (5, 2)), "linewidth": 0.8}
-CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": ":", "linewidth": 0.9}
+CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 0.8}
+START: dict[str, Any] = {"color": "0.35", "linestyle": (0, (1, 1.6)), "linewidth": 0.9}  # or of the curve's colour
 
 
 def curves(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
-    """What the figures draw: for each technique, backbone and epoch the highest accuracy so far, over the seeds.
+    """What the figures draw: for each technique, backbone and epoch, means over the seeds with their interval.
 
-    A curve starts from its own untrained network where that was judged, else from the backbone's random start. A seed
-    that ended before the others keeps its highest accuracy: each curve is of the same seeds throughout.
+    At epoch 0 `start`: the own untrained network where that was judged, else the backbone's random start. After it
+    `highest`: the highest accuracy of the checkpoints so far, which the start, no checkpoint, has no part in. `low` and
+    `high` are of whichever of the two the line has. A seed that ended before the others keeps its highest accuracy:
+    each curve is of the same seeds throughout.
     """
     rows = rows[(rows.probe == probe) & (rows.metric == metric)].dropna(subset="value")
     points = []
     for (technique, backbone), cell in rows[~rows.technique.isin(BASELINES)].groupby(CELL[:2], sort=False):
-        start = rows[(rows.technique == "random_init") & (rows.backbone == backbone)]
-        per_seed = pd.DataFrame({seed: _so_far(run, start, seed) for seed, run in cell.groupby("seed")})
+        name = (technique, backbone)
+        untrained = rows[(rows.technique == "random_init") & (rows.backbone == backbone)]
+        starts = [_start(run, untrained, seed) for seed, run in cell.groupby("seed")]
+        if known := [start for start in starts if start is not None]:
+            points.append((*name, 0, interval(known)[0], math.nan, *_around(known), len(known)))
+        checkpoints = cell[cell.epoch > 0].groupby("seed")
+        per_seed = pd.DataFrame({seed: run.set_index("epoch").value.sort_index().cummax() for seed, run in checkpoints})
         for epoch, values in per_seed.sort_index().ffill().dropna().iterrows():
-            mean, half = interval(values)
-            margin = math.nan if half is None else half
-            points.append((technique, backbone, epoch, mean, mean - margin, mean + margin, len(values)))
-    return pd.DataFrame(points, columns=["technique", "backbone", "epoch", "accuracy", "low", "high", "seeds"])
+            points.append((*name, epoch, math.nan, interval(values)[0], *_around(values), len(values)))
+    columns = ["technique", "backbone", "epoch", "start", "highest", "low", "high", "seeds"]
+    return pd.DataFrame(points, columns=columns)
 
 
 def figure1(rows: pd.DataFrame) -> Figure:
@@ -140,12 +147,17 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return paths
 
 
-def _so_far(run: pd.DataFrame, start: pd.DataFrame, seed: object) -> pd.Series:
-    values = run.set_index("epoch").value
-    if 0 not in values.index and len(start):
-        same = start[start.seed == seed]
-        values.loc[0] = (same if len(same) else start).value.mean()
-    return values.sort_index().cummax()
+def _start(run: pd.DataFrame, untrained: pd.DataFrame, seed: object) -> float | None:
+    """Of a seed before any training: its own, that of the same seed, or the mean of all there are."""
+    for known in (run[run.epoch == 0], untrained[untrained.seed == seed], untrained):
+        if len(known):
+            return float(known.value.mean())
+    return None
+
+
+def _around(values: Iterable[float]) -> tuple[float, float]:
+    mean, half = interval(values)
+    return (math.nan, math.nan) if half is None else (mean - half, mean + half)
 
 
 def _panels(rows: pd.DataFrame, *, panel: str, line: str) -> Figure:
@@ -163,9 +175,11 @@ def _panels(rows: pd.DataFrame, *, panel: str, line: str) -> Figure:
     levels = _horizontals(filled, rows)
     _share_axes(grid, len(panels))
     figure.supxlabel("pretraining epochs", fontsize=SMALL + 1)
-    figure.supylabel("maximum linear accuracy so far", fontsize=SMALL + 1)
+    figure.supylabel("highest linear accuracy so far", fontsize=SMALL + 1)
     labels = [label_of(name, technique=line == "technique") for name in lines]
     handles = [Line2D([], [], **_style(index), label=label) for index, label in enumerate(labels)]
+    if points.start.notna().any():
+        levels.append(Line2D([], [], **START, label="untrained (epoch 0)"))
     _legend(figure, free, handles + levels)
     return figure
 
@@ -174,7 +188,7 @@ def _grid_of_panels(panels: int, lines: int) -> tuple[Figure, list[Axes]]:
     """At most three across, which share their scales; more than `panels` where a row is not full."""
     across = _across(panels)
     down = math.ceil(panels / across)
-    legend = 0 if panels % across else 0.2 * math.ceil((lines + 2) / 3)  # none where it fills a free panel
+    legend = 0 if panels % across else 0.2 * math.ceil((lines + 3) / 3)  # none where it fills a free panel
     size = (WIDTH if across > 1 else 4.5, 2.25 * down + 0.5 + legend)
     figure = Figure(figsize=size, layout="constrained")
     return figure, list(figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flat)
@@ -197,13 +211,19 @@ def _share_axes(grid: Sequence[Axes], panels: int) -> None:
 
 
 def _curve(axes: Axes, points: pd.DataFrame, index: int) -> None:
+    """A line from the first checkpoint on; the start is a point at epoch 0, and level with it a dotted line."""
     if points.empty:
         return
     style = _style(index)
     name = f"{_drawable(points.technique.iloc[0])}|{_drawable(points.backbone.iloc[0])}"  # for whoever reads the figure
-    axes.plot(points.epoch, points.accuracy, **style, gid=name, markevery=math.ceil(len(points) / 12))
-    if points.low.notna().any():
-        axes.fill_between(points.epoch, points.low, points.high, color=style["color"], alpha=0.15, linewidth=0)
+    reached, starts = points[points.highest.notna()], points[points.start.notna()]
+    if len(reached):
+        axes.plot(reached.epoch, reached.highest, **style, gid=name, markevery=math.ceil(len(reached) / 12))
+    if reached.low.notna().any():
+        axes.fill_between(reached.epoch, reached.low, reached.high, color=style["color"], alpha=0.15, linewidth=0)
+    for start in starts.start:
+        level = style | {"linestyle": START["linestyle"], "linewidth": START["linewidth"]}
+        axes.plot([0, points.epoch.max()], [start, start], **level, gid=f"{name}|start", markevery=[0], zorder=1.5)
 
 
 def _horizontals(panels: Sequence[Axes], rows: pd.DataFrame) -> list[Line2D]:

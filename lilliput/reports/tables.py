@@ -18,7 +18,7 @@ from lilliput.reports.grid import Grid, grids
 from lilliput.reports.material import Material, open_material
 from lilliput.reports.words import ABSENT, share, short
 from lilliput.studies.results import CELL
-from lilliput.studies.statistics import interval, select, spearman
+from lilliput.studies.statistics import interval, select, spearman, spearman_interval
 from lilliput.system.files import write_whole
 
 BASELINE_ROWS = {
@@ -40,6 +40,7 @@ FIGURES = {"figure1": figures.figure1, "figure2": figures.figure2, "cost": figur
 def report(folder: str | Path) -> list[Path]:
     """Write table.md, curves.csv, figure1, figure2 and cost (.png and .svg) into the study's folder; say which.
 
+    The columns of curves.csv are those of `figures.curves`, and the judge.
     Raises BadData where the folder holds neither results.csv nor study.json.
     """
     return write_tables(open_material(folder))
@@ -140,10 +141,12 @@ def _agreement(rows: pd.DataFrame) -> list[str]:
     correlation, cells = rank_agreement(rows)
     if cells < 10 or correlation is None:
         return []
+    low, high = spearman_interval(correlation, cells)
     return [
         "## Beside the paper",
         f"Spearman's rank correlation with the paper's Table 1 over {cells} cells (highest test accuracy of all "
-        f"checkpoints): {correlation:.2f}. On data, sizes or lengths other than the paper's this compares the order of "
+        f"checkpoints): {correlation:.2f}, 95 % interval {low:.2f} to {high:.2f} (Fisher's z, "
+        "cells taken as independent). On data, sizes or lengths other than the paper's this compares the order of "
         "techniques and networks, not absolute values.",
     ]
 

@@ -1,10 +1,11 @@
 """What the rows say, in plain words and with their uncertainty: which technique and backbone, and what is too close.
 
-The figure compared is the test accuracy of the checkpoint chosen on held-out training images. With one seed its
-uncertainty is that of the test images alone, with more it is that of the mean over seeds.
+The figure compared is the test accuracy of the checkpoint chosen on held-out training images. Its uncertainty is that
+of the test images, with several seeds also that of the mean over them. What is said of many cells holds of all of them
+together in 95 % of studies: the best may be any that Hsu's comparisons with the best leave, a cell is called worse only
+beyond the studentized range, and comparisons with baselines are corrected by Holm.
 """
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,9 +13,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from lilliput.catalog import BASELINES
-from lilliput.reports.words import count, share, title
+from lilliput.reports.words import cells_of, count, share, title
 from lilliput.studies.results import CELL
-from lilliput.studies.statistics import accuracy_interval, select
+from lilliput.studies.statistics import Mean, accuracies, chance_of, difference, holm, may_be_best, select, worse
 from lilliput.system.progress import duration
 
 UNTRAINED = ("random_init", "random_init_measured")
@@ -31,6 +32,7 @@ class Standing(NamedTuple):
     epoch: float
     multiply_adds: float
     seconds: float
+    mean: Mean
 
     @property
     def name(self) -> str:
@@ -50,18 +52,15 @@ def standings(rows: pd.DataFrame, test_images: int | None) -> list[Standing]:
     selected = select(rows).dropna(subset=["last"])
     selected["value"] = selected.chosen.fillna(selected["last"])
     costs = rows.groupby(CELL[:2])[["multiply_adds", "seconds"]].max()
+    groups = list(selected.groupby(CELL[:2]))
     cells = []
-    for (technique, backbone), seeds in selected.groupby(CELL[:2]):
-        mean, half = accuracy_interval(seeds.value, test_images)
+    means = accuracies([seeds.value for _, seeds in groups], test_images)
+    for ((technique, backbone), seeds), mean in zip(groups, means, strict=True):
         cost = costs.loc[(technique, backbone)]
         epoch = seeds.chosen_epoch.fillna(seeds.last_epoch).mean()
-        cells.append(Standing(technique, backbone, mean, half or 0.0, epoch, cost.multiply_adds, cost.seconds))
+        spent = (cost.multiply_adds, cost.seconds)
+        cells.append(Standing(technique, backbone, mean.value, mean.half or 0.0, epoch, *spent, mean))
     return sorted(cells, key=lambda cell: -cell.accuracy)
-
-
-def too_close(better: Standing, worse: Standing) -> bool:
-    """Whether 95 % intervals of the difference hold zero, the two taken as independent."""
-    return better.accuracy - worse.accuracy <= math.hypot(better.half, worse.half)
 
 
 def verdict(rows: pd.DataFrame, *, test_images: int | None, seeds: int) -> list[str]:
@@ -81,21 +80,26 @@ def verdict(rows: pd.DataFrame, *, test_images: int | None, seeds: int) -> list[
 
 
 def _leader(cells: list[Standing]) -> list[str]:
-    """The best, what is too close to it, and the smallest network of these."""
+    """The best, what may be it as well, how many are surely worse, and the smallest network of the first two."""
     best, rest = cells[0], cells[1:]
-    ties = [cell for cell in rest if too_close(best, cell)]
+    equal = [cell.name for cell in rest if cell.accuracy == best.accuracy]
+    spent = f"{duration(best.seconds)}, at {count(best.multiply_adds)} multiply-adds an image"
+    how = "is the most accurate" if not equal else f"and {_listed(equal)} are the most accurate, level"
     sentences = [
-        f"{best.name} is the most accurate: {best.share}, by the checkpoint of epoch {best.epoch:.0f} of a "
-        f"pretraining of {duration(best.seconds)}, at {count(best.multiply_adds)} multiply-adds an image."
+        f"{best.name} {how}: {best.share}, by the checkpoint of epoch {best.epoch:.0f} of a pretraining of {spent}."
     ]
+    ties = [cell for cell, may in zip(cells, may_be_best([cell.mean for cell in cells]), strict=True) if may]
+    ties = [cell for cell in ties if cell is not best]
     if ties:
         listed = _listed([f"{cell.name} ({cell.share})" for cell in ties])
         sentences.append(
-            f"Too close to call: {len(ties)} of the other {len(rest)} cells are within its uncertainty: {listed}."
+            f"Too close to call: {len(ties)} of the other {cells_of(len(rest))} may be the best as well (Hsu's "
+            f"comparisons with the best, 95 %): {listed}. {_worse(cells)}"
         )
     elif rest:
         sentences.append(
-            f"No other of the {len(rest) + 1} cells is within its uncertainty; the next is {rest[0].name}."
+            f"No other of the {cells_of(len(cells))} may be the best (Hsu's comparisons with the best, 95 %); the next "
+            f"is {rest[0].name}. {_worse(cells)}"
         )
     smaller = [cell for cell in ties if cell.multiply_adds < best.multiply_adds]
     if smaller:
@@ -107,40 +111,67 @@ def _leader(cells: list[Standing]) -> list[str]:
     return sentences
 
 
+def _worse(cells: list[Standing]) -> str:
+    beaten = sum(worse([cell.mean for cell in cells]))
+    return f"Worse than another beyond uncertainty (studentized range, 95 %): {beaten or 'none'}."
+
+
 def _by_backbone(cells: list[Standing]) -> list[str]:
-    """Which technique leads on how many backbones."""
+    """Which technique leads on how many backbones; that so many are sure holds of all backbones together."""
     backbones = sorted({cell.backbone for cell in cells})
     if len(backbones) < 2 or len({cell.technique for cell in cells}) < 2:
         return []
     columns = [[cell for cell in cells if cell.backbone == backbone] for backbone in backbones]
-    leaders = Counter(column[0].technique for column in columns)
-    sure = sum(len(column) > 1 and not too_close(column[0], column[1]) for column in columns)
-    ranked = ", ".join(f"{title(technique)} on {wins}" for technique, wins in leaders.most_common())
-    return [f"By backbone, of {len(backbones)}, the leader is {ranked}; beyond uncertainty on {sure} of them."]
+    leaders = Counter(
+        " and ".join(title(cell.technique) for cell in column if cell.accuracy == column[0].accuracy)
+        for column in columns
+    )
+    contested = [column for column in columns if len(column) > 1]
+    level = 0.05 / len(contested) if contested else 0.05
+    sure = sum(sum(may_be_best([cell.mean for cell in column], level)) == 1 for column in contested)
+    ranked = ", ".join(f"{techniques} on {wins}" for techniques, wins in leaders.most_common())
+    return [
+        f"By backbone, of {len(backbones)}, the leader is {ranked}; beyond uncertainty on {sure or 'none'} of them."
+    ]
 
 
 def _beside_untrained(cells: list[Standing], baselines: Baselines) -> list[str]:
+    """Each cell beside the better of its backbone's untrained networks."""
     untrained = [cell for (technique, _), cell in baselines.items() if technique in UNTRAINED]
-    unlearned = [
-        cell.name
-        for cell in cells
-        if any(too_close(cell, start) for start in untrained if start.backbone == cell.backbone)
-    ]
-    if unlearned:
-        return [
-            f"Not shown to have learned anything: {len(unlearned)} cells are not above an untrained network: "
-            f"{_listed(unlearned)}."
-        ]
-    return ["Every cell is above its untrained network beyond uncertainty."] if untrained else []
+    pairs = [(cell, own) for cell in cells if (own := [one for one in untrained if one.backbone == cell.backbone])]
+    if not pairs:
+        return []
+    above, level, below = _beside([(cell, max(own, key=lambda one: one.accuracy)) for cell, own in pairs])
+    if len(above) == len(cells):
+        return ["Every cell is above its untrained network beyond uncertainty."]
+    sentences = [f"Above their untrained networks beyond uncertainty: {len(above)} of {cells_of(len(pairs))}."]
+    if level:
+        sentences.append(
+            f"Not shown to have learned anything, level with it: {cells_of(len(level))}: {_listed(level)}."
+        )
+    if below:
+        sentences.append(f"Worse than it beyond uncertainty: {cells_of(len(below))}: {_listed(below)}.")
+    return [" ".join(sentences)]
 
 
 def _beside_pixels(cells: list[Standing], baselines: Baselines) -> list[str]:
     pixels = baselines.get(("pixels", ""))
     if pixels is None:
         return []
-    below = sum(cell.accuracy <= pixels.accuracy for cell in cells)
-    rest = f"{below} of {len(cells)} cells do not." if below else "all cells do better."
-    return [f"A linear probe on the bare pixels reaches {pixels.share}; {rest}"]
+    above, level, below = map(len, _beside([(cell, pixels) for cell in cells]))
+    return [
+        f"A linear probe on the bare pixels reaches {pixels.share}; of {cells_of(len(cells))}, beyond uncertainty, "
+        f"{above or 'none'} better and {below or 'none'} worse; level with it: {level or 'none'}."
+    ]
+
+
+def _beside(pairs: Sequence[tuple[Standing, Standing]]) -> tuple[list[str], list[str], list[str]]:
+    """The names of the cells that are above, level with and below what each is paired with, by Welch and Holm."""
+    gaps = [difference(cell.mean, other.mean) for cell, other in pairs]
+    sides: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for (cell, _), gap, sure in zip(pairs, gaps, holm([chance_of(gap) for gap in gaps]), strict=True):
+        sides[1 if not sure else 0 if gap.value > 0 else 2].append(cell.name)
+    return sides
 
 
 def _of_one_seed(seeds: int) -> list[str]:

@@ -22,6 +22,11 @@ def count(value: float, *, smallest_unit: str = "") -> str:
     return f"{value:.0f}"
 
 
+def cells_of(number: int) -> str:
+    """1 cell, 2 cells."""
+    return f"{number} cell{'' if number == 1 else 's'}"
+
+
 def short(value: float) -> str:
     """Three digits that matter, without powers of ten: 0.0110, 10.4, 1228."""
     if value == 0 or not math.isfinite(value):

@@ -1,13 +1,24 @@
 """Which checkpoint counts, and how sure a mean or a share is."""
 
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lilliput.catalog import BASELINES
 from lilliput.studies.results import CELL
+
+Within = Callable[[float, int], float]  # how often so many equal cells keep within a bound
+Z = 1.959964
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
+GRID = np.linspace(-8, 8, 801)
+NORMAL = np.exp(-(GRID**2) / 2) / np.exp(-(GRID**2) / 2).sum()  # trapezoids: exact far beyond what is shown
+FINE = np.linspace(-9, 9, 18001)
+CUMULATED = np.array([(1 + math.erf(x / math.sqrt(2))) / 2 for x in FINE])
+BOUNDS = np.linspace(0, 9, 1801)
 
 
 def select(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
@@ -46,23 +57,113 @@ def interval(values: Iterable[float]) -> tuple[float, float | None]:
 
 def wilson(successes: float, total: int) -> tuple[float, float]:
     """95 % interval of a share of `total` test images: what the images alone leave open (Wilson, JASA 1927)."""
-    z = 1.959964
+    z = Z
     share = successes / total
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     return centre - half, centre + half
 
 
-def accuracy_interval(values: Iterable[float], test_images: int | None) -> tuple[float, float | None]:
-    """Mean over seeds and the half-width of its 95 % interval: over the seeds, or of the test images with one seed.
+class Mean(NamedTuple):
+    """An accuracy, the variance of it as an estimate, and with how many degrees of freedom that is known."""
 
-    None where there is one seed and the number of test images is not known.
+    value: float
+    variance: float  # NaN where nothing tells it
+    degrees: float
+
+    @property
+    def half(self) -> float | None:
+        """Of its 95 % interval; None where nothing tells it."""
+        return (
+            None if math.isnan(self.variance) else _critical(_t_within, 0.95, self.degrees) * math.sqrt(self.variance)
+        )
+
+
+def accuracies(cells: Sequence[Iterable[float]], test_images: int | None) -> list[Mean]:
+    """Of each cell the mean over its seeds, with the variance that seeds and test images leave it.
+
+    The seeds' part is by their spread in all cells together, or the cell's own where that is larger: by three seeds
+    alone some cell of many always seems to have next to none, and is then told apart from all others. The images' part
+    is added: seeds share their test images, so that their spread does not hold all of it (it holds some: the sum errs
+    towards too wide).
     """
-    mean, half = interval(values)
-    if half is None and test_images:
+    seeds = [np.asarray(list(cell), dtype=float) for cell in cells]
+    repeated = [cell for cell in seeds if len(cell) > 1]
+    degrees = sum(len(cell) - 1 for cell in repeated)
+    pooled = sum(float(cell.var(ddof=1)) * (len(cell) - 1) for cell in repeated) / max(1, degrees)
+    return [_accuracy(cell, pooled, degrees, test_images) for cell in seeds]
+
+
+def _accuracy(seeds: np.ndarray, pooled: float, degrees: int, test_images: int | None) -> Mean:
+    mean, spread, images = float(seeds.mean()), 0.0, 0.0
+    if len(seeds) > 1:
+        spread = max(pooled, float(seeds.var(ddof=1))) / len(seeds)
+    if test_images:
         low, high = wilson(mean * test_images, test_images)
-        half = (high - low) / 2
-    return mean, half
+        images = ((high - low) / 2 / Z) ** 2
+    elif len(seeds) < 2:
+        images = math.nan
+    return Mean(mean, spread + images, _degrees((spread, degrees), (images, math.inf)))
+
+
+def accuracy_interval(values: Iterable[float], test_images: int | None) -> tuple[float, float | None]:
+    """Of one cell, as `accuracies`: the mean and half of its 95 % interval; None where nothing tells it."""
+    (mean,) = accuracies([values], test_images)
+    return mean.value, mean.half
+
+
+def difference(one: Mean, two: Mean) -> Mean:
+    """one - two, taken as independent, with degrees of freedom by Welch (Biometrika 1947)."""
+    degrees = _degrees((one.variance, one.degrees), (two.variance, two.degrees))
+    return Mean(one.value - two.value, one.variance + two.variance, degrees)
+
+
+def chance_of(gap: Mean) -> float:
+    """The two-sided p-value of a difference: how often one as large comes where there is none; NaN where unknown."""
+    if math.isnan(gap.variance):
+        return math.nan
+    if gap.variance == 0:
+        return float(gap.value == 0)
+    return max(0.0, 1 - _t_within(abs(gap.value) / math.sqrt(gap.variance), gap.degrees))
+
+
+def holm(chances: Sequence[float], level: float = 0.05) -> list[bool]:
+    """Which of several p-values hold so that all of them do in 1 - level of cases (Holm, 1979); NaN never does."""
+    known = sorted((chance, place) for place, chance in enumerate(chances) if not math.isnan(chance))
+    sure = [False] * len(chances)
+    for rank, (chance, place) in enumerate(known):
+        if chance > level / (len(known) - rank):
+            break
+        sure[place] = True
+    return sure
+
+
+def may_be_best(means: Sequence[Mean], level: float = 0.05) -> list[bool]:
+    """Which of several may be the truly best: it is among them in 1 - level of cases (Hsu, Annals of Statistics 1981).
+
+    That another is not among them says that it is not better than all others, not that it is worse than the best: where
+    all are equal, some fall out often. `worse` says that.
+    """
+    return [not any(_beyond(best_within, other, mean, len(means), level) for other in means) for mean in means]
+
+
+def worse(means: Sequence[Mean], level: float = 0.05) -> list[bool]:
+    """Which of several are worse than one of the others; where all are equal, none in 1 - level of cases.
+
+    By the studentized range (Tukey), with variances and degrees of freedom by pairs.
+    """
+    return [any(_beyond(range_within, other, mean, len(means), level) for other in means) for mean in means]
+
+
+def _beyond(within: Within, better: Mean, mean: Mean, cells: int, level: float) -> bool:
+    """Whether `better` is so by more than the best of so many equal ones would seem to be."""
+    gap = difference(better, mean)
+    if math.isnan(gap.variance) or gap.value <= 0:
+        return False
+    bound = gap.value / math.sqrt(gap.variance) if gap.variance else math.inf
+    if bound <= critical(within, cells, math.inf, level):  # the least that any degrees of freedom ask
+        return False
+    return _averaged(within, bound, cells, gap.degrees) > 1 - level
 
 
 def spearman(first: pd.Series, second: pd.Series) -> float:
@@ -74,6 +175,20 @@ def spearman(first: pd.Series, second: pd.Series) -> float:
     if len(first) < 2 or any(side.nunique() < 2 for side in ranks):
         return math.nan
     return float(ranks[0].corr(ranks[1]))
+
+
+def spearman_interval(correlation: float, pairs: int) -> tuple[float, float]:
+    """95 % interval of a rank correlation of independent pairs, by Fisher's z with the variance of Bonett and Wright
+    (Psychometrika 2000); from -1 to 1 with fewer than four pairs, which say nothing.
+
+    A perfect order is taken as half a step below it: few pairs are in order by chance.
+    """
+    if pairs < 4 or math.isnan(correlation):
+        return -1.0, 1.0
+    most = 1 - 6 / (pairs**3 - pairs)
+    z = math.atanh(min(max(correlation, -most), most))
+    half = Z * math.sqrt((1 + correlation**2 / 2) / (pairs - 3))
+    return min(math.tanh(z - half), correlation), max(math.tanh(z + half), correlation)
 
 
 def _by_epoch(group: pd.DataFrame, metric: str) -> pd.Series:
@@ -88,22 +203,71 @@ def _pick(test: pd.Series, held_out: pd.Series) -> tuple:
     return test.max(), test.idxmax(), test.iloc[-1], test.index[-1], *chosen
 
 
-def _t_quantile(degrees: int) -> float:
-    """Where Student's t leaves 2.5 % above it: bisection on the finite sums of Abramowitz and Stegun 26.7.3 and .4."""
-    low, high = 0.0, 20.0
-    while high - low > 1e-12:
+def _degrees(*parts: tuple[float, float]) -> float:
+    """Of a sum of variances, each with its own degrees of freedom (Satterthwaite, 1946)."""
+    total = sum(variance for variance, _ in parts)
+    unsure = sum(variance**2 / degrees for variance, degrees in parts if variance > 0)
+    return total**2 / unsure if unsure > 0 else math.inf
+
+
+def _t_quantile(degrees: float) -> float:
+    """Where Student's t leaves 2.5 % above it."""
+    return _critical(_t_within, 0.95, degrees)
+
+
+def _t_within(t: float, degrees: float) -> float:
+    """Of Student's t, the share within +-t: as an integral over the angle whose tangent is t / sqrt(degrees)."""
+    if degrees > 1e6:
+        return math.erf(t / math.sqrt(2))
+    end = math.atan(t / math.sqrt(degrees))
+    angles = end * (NODES + 1) / 2
+    half = math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2)) * math.sqrt(math.pi) / 2
+    return float(end / 2 * np.sum(WEIGHTS * np.cos(angles) ** (degrees - 1)) / half)
+
+
+def best_within(bound: float, cells: int) -> float:
+    """How often a given one of so many equal cells is behind none of the others by `bound` standard errors of a
+    difference (Dunnett's one-sided distribution with correlations of one half)."""
+    return float(np.sum(NORMAL * _below(GRID + math.sqrt(2) * bound) ** (cells - 1)))
+
+
+def range_within(bound: float, cells: int) -> float:
+    """How often no two of so many equal cells are further apart than `bound` standard errors of a difference."""
+    above = _below(GRID + math.sqrt(2) * bound) - _below(GRID)
+    return float(cells * np.sum(NORMAL * above ** (cells - 1)))
+
+
+@functools.cache
+def _table(within: Within, cells: int) -> np.ndarray:
+    return np.array([within(bound, cells) for bound in BOUNDS])
+
+
+@functools.lru_cache(4096)
+def critical(within: Within, cells: int, degrees: float = math.inf, level: float = 0.05) -> float:
+    """The bound, in estimated standard errors of a difference, that holds in 1 - level of cases."""
+    return _critical(lambda bound, known: _averaged(within, bound, cells, known), 1 - level, degrees)
+
+
+def _averaged(within: Within, bound: float, cells: int, degrees: float) -> float:
+    """As `within`, of a standard error that is estimated with so many degrees of freedom: over all it may be."""
+    table = _table(within, cells)
+    if degrees > 1e4:
+        return float(np.interp(bound, BOUNDS, table))
+    spread = 8 / math.sqrt(2 * degrees)
+    ratios = np.linspace(max(0.0, 1 - spread), 1 + spread, 2002)[1:-1]  # of the estimate to the true standard error
+    log = (degrees - 1) * np.log(ratios) - degrees * ratios**2 / 2
+    shares = np.exp(log - log.max())
+    return float(shares @ np.interp(bound * ratios, BOUNDS, table) / shares.sum())
+
+
+def _critical(within: Callable[[float, float], float], share: float, degrees: float) -> float:
+    low, high = 0.0, 1e3
+    while high - low > 1e-12 * max(1.0, high):
         middle = (low + high) / 2
-        low, high = (middle, high) if _t_within(middle, degrees) < 0.95 else (low, middle)
+        low, high = (middle, high) if within(middle, degrees) < share else (low, middle)
     return high
 
 
-def _t_within(t: float, degrees: int) -> float:
-    angle = math.atan(t / math.sqrt(degrees))
-    odd = degrees % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0
-    for power in range(odd, degrees - 1, 2):  # the sum ends at cos^(degrees - 2)
-        total += term
-        term *= (power + 1) / (power + 2) * math.cos(angle) ** 2
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
+def _below(x: np.ndarray) -> np.ndarray:
+    """The normal distribution, from a table: numpy has no error function."""
+    return np.interp(x, FINE, CUMULATED)

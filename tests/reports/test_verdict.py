@@ -27,6 +27,38 @@ def test_the_verdict_tells_a_clear_winner_from_one_too_close_to_call():
         resnet18={"multiply_adds": 1e9},
     )
     said = " ".join(verdict(close, test_images=1000, seeds=1))
-    assert "Too close to call: 1 of the other 1" in said and "BYOL on shufflenet_v2 is not told apart" in said
-    assert "Not shown to have learned anything: 1 cells" in said
+    assert "Too close to call: 1 of the other 1 cell" in said and "BYOL on shufflenet_v2 is not told apart" in said
+    assert "Not shown to have learned anything, level with it: 1 cell: BYOL" in said
     assert verdict(close[:0], test_images=1000, seeds=1) == ["Nothing has been pretrained and judged yet."]
+
+
+def test_what_is_level_with_pixels_is_neither_better_nor_worse():
+    """Both reached 1.000, and the sentence was that 1 of 1 cells did not do better."""
+    cells = {
+        ("simclr", "a"): 0.9,
+        ("byol", "a"): 0.5,
+        ("moco_v2", "a"): 0.51,
+        ("rotnet", "a"): 0.3,
+        ("pixels", ""): 0.5,
+    }
+    said = " ".join(verdict(rows(cells), test_images=1000, seeds=1))
+    assert "of 4 cells, beyond uncertainty, 1 better and 1 worse; level with it: 2." in said
+    said = " ".join(verdict(rows({("simclr", "a"): 1.0, ("pixels", ""): 1.0}), test_images=30, seeds=1))
+    assert "of 1 cell, beyond uncertainty, none better and none worse; level with it: 1." in said
+
+
+def test_the_best_of_many_equal_cells_is_told_apart_from_none():
+    """.050 apart is beyond what two cells with 1,000 test images are told apart by, not the outermost of 25."""
+    pair = {("simclr", "a"): 0.520, ("byol", "a"): 0.470}
+    assert "studentized range, 95 %): 1." in " ".join(verdict(rows(pair), test_images=1000, seeds=1))
+    many = pair | {("moco_v2", str(number)): 0.495 for number in range(23)}
+    said = " ".join(verdict(rows(many), test_images=1000, seeds=1))
+    assert "Too close to call: 24 of the other 24 cells" in said and "studentized range, 95 %): none." in said
+
+
+def test_a_cell_below_its_untrained_network_is_said_to_be_worse_and_ties_are_ties():
+    cells = {("simclr", "a"): 0.6, ("byol", "a"): 0.6, ("moco_v2", "a"): 0.3, ("random_init", "a"): 0.45}
+    said = " ".join(verdict(rows(cells), test_images=1000, seeds=1))
+    assert "are the most accurate, level: .600" in said
+    assert "Above their untrained networks beyond uncertainty: 2 of 3 cells." in said
+    assert "Worse than it beyond uncertainty: 1 cell: MoCo v2 on a." in said

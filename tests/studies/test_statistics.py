@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -75,11 +76,101 @@ def test_one_seed_has_no_spread():
     assert statistics.interval([0.4]) == (0.4, None)
 
 
-def test_the_interval_of_an_accuracy_is_over_seeds_where_there_are_several_else_of_the_test_images():
-    assert statistics.accuracy_interval([0.4, 0.6], 100) == statistics.interval([0.4, 0.6])
+def test_the_interval_of_an_accuracy_adds_the_test_images_to_the_seeds():
+    low, high = statistics.wilson(50, 100)
+    images, spread = ((high - low) / 2 / 1.959964) ** 2, 0.1**2  # .4 and .6: a variance of .02, over two seeds
+    (mean,) = statistics.accuracies([[0.4, 0.6]], 100)
+    assert mean.variance == pytest.approx(images + spread)
+    assert mean.degrees == pytest.approx((images + spread) ** 2 / spread**2)
+    assert mean.half == pytest.approx(stats.t.ppf(0.975, mean.degrees) * math.sqrt(images + spread))
     low, high = statistics.wilson(40, 100)
-    assert statistics.accuracy_interval([0.4], 100) == (0.4, (high - low) / 2)
+    assert statistics.accuracy_interval([0.4], 100) == (0.4, pytest.approx((high - low) / 2))
     assert statistics.accuracy_interval([0.4], None) == (0.4, None)
+    assert statistics.accuracy_interval([0.4, 0.6], None) == pytest.approx(statistics.interval([0.4, 0.6]))
+
+
+def test_a_cells_spread_is_that_of_all_cells_unless_its_own_is_larger():
+    calm, wild = statistics.accuracies([[0.5, 0.5, 0.5], [0.2, 0.4, 0.6]], None)
+    assert calm.variance == pytest.approx(0.02 / 3) and wild.variance == pytest.approx(0.04 / 3)
+    assert calm.degrees == wild.degrees == pytest.approx(4)
+
+
+def test_a_difference_is_welchs():
+    one, two = [0.5, 0.52, 0.57], [0.40, 0.49, 0.47]
+    means = [statistics.Mean(sum(v) / 3, stats.sem(v) ** 2, 2) for v in (one, two)]
+    gap = statistics.difference(*means)
+    expected = stats.ttest_ind(one, two, equal_var=False)
+    assert gap.degrees == pytest.approx(expected.df)
+    assert statistics.chance_of(gap) == pytest.approx(expected.pvalue)
+
+
+def test_holm_is_that_worked_by_hand():
+    assert statistics.holm([0.02, 0.04, 0.012, math.nan]) == [True, True, True, False]  # .012 < .05/3, .02 < .05/2
+    assert statistics.holm([0.03, 0.04, 0.012]) == [False, False, True]
+
+
+@pytest.mark.parametrize(("cells", "bound"), [(25, 2.694), (15, 2.546), (5, 2.160), (2, 1.645)])
+def test_the_bound_of_the_comparisons_with_the_best_is_that_of_tables(cells, bound):
+    assert statistics.critical(statistics.best_within, cells) == pytest.approx(bound, abs=1e-3)
+
+
+@pytest.mark.parametrize(("cells", "degrees"), [(25, math.inf), (5, 10), (25, 50), (3, 2.5)])
+def test_the_bound_of_the_range_is_that_of_scipy(cells, degrees):
+    expected = stats.studentized_range.ppf(0.95, cells, min(degrees, 1e6)) / math.sqrt(2)
+    assert statistics.critical(statistics.range_within, cells, degrees) == pytest.approx(expected, rel=1e-4)
+
+
+STUDIES = 200
+TRUTHS = [(1, 0.0, 1000), (3, 0.03, 8000), (3, 0.03, None)]  # seeds, their spread, test images
+
+
+def simulated(truth, seeds, spread, images, draw):
+    """A study of cells whose true accuracies are known."""
+    truth = np.asarray(truth)[:, None] + spread * draw.standard_normal((len(truth), seeds))
+    judged = truth if images is None else draw.binomial(images, truth) / images
+    return statistics.accuracies(judged, images)
+
+
+def most(rate, studies):
+    """What a rate may come to in so many studies, in all but one of 1000."""
+    return stats.binom.ppf(0.999, studies, rate)
+
+
+@pytest.mark.parametrize(("seeds", "spread", "images"), TRUTHS)
+def test_of_equal_cells_none_is_called_worse_in_95_of_100_studies(seeds, spread, images):
+    """The best of 25 beside each other cell, as if it had been named before: 96 % of studies called some cell worse."""
+    draw = np.random.default_rng(0)
+    studies = [simulated([0.5] * 25, seeds, spread, images, draw) for _ in range(STUDIES)]
+    assert sum(any(statistics.worse(means)) for means in studies) <= most(0.05, STUDIES)
+
+
+@pytest.mark.parametrize(("seeds", "spread", "images"), TRUTHS)
+@pytest.mark.parametrize("lead", [1e-9, 0.02])
+def test_the_truly_best_is_among_those_that_may_be_it_in_95_of_100_studies(lead, seeds, spread, images):
+    """It was shut out in 23 % of studies."""
+    draw = np.random.default_rng(1)
+    studies = [simulated([0.5 + lead] + [0.5] * 24, seeds, spread, images, draw) for _ in range(STUDIES)]
+    assert sum(not statistics.may_be_best(means)[0] for means in studies) <= most(0.05, STUDIES)
+
+
+def test_what_is_worse_by_much_is_called_so_and_cannot_be_the_best():
+    means = simulated([0.7, 0.5, 0.3], 3, 0.01, 2000, np.random.default_rng(2))
+    assert statistics.worse(means) == [False, True, True]
+    assert statistics.may_be_best(means) == [True, False, False]
+
+
+def test_the_interval_of_a_rank_correlation_holds_the_true_one():
+    draw, hits = np.random.default_rng(3), 0
+    true = 6 / math.pi * math.asin(0.5 / 2)  # of normal pairs with a correlation of .5
+    for _ in range(400):
+        first = draw.standard_normal(25)
+        second = 0.5 * first + math.sqrt(0.75) * draw.standard_normal(25)
+        low, high = statistics.spearman_interval(stats.spearmanr(first, second).statistic, 25)
+        hits += low <= true <= high
+    assert stats.binom.ppf(0.001, 400, 0.95) <= hits < 400
+    assert statistics.spearman_interval(1.0, 3) == (-1.0, 1.0)
+    low, high = statistics.spearman_interval(1.0, 5)
+    assert low < 0.3 and high == 1.0
 
 
 def test_the_rank_correlation_is_that_of_scipy_and_unknown_where_a_side_does_not_vary():

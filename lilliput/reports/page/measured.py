@@ -96,7 +96,7 @@ def table_section(study: Study, cells: pd.DataFrame | None = None) -> Section:
     trained = cells[~cells.technique.isin(BASELINES)]
     best = {name: trained[name].max() for name in ACCURACIES}
     rows = [_row(cell, best) for _, cell in cells.iterrows()]
-    spread = "over seeds" if study.seeds > 1 else "of the test images; one seed"
+    spread = "of the test images and over seeds" if study.seeds > 1 else "of the test images; one seed"
     note = (
         "Test accuracy of a linear probe: at the checkpoint chosen on held-out training images, with its 95 % interval "
         f"({spread}); at the last checkpoint; and at the best on test, which is the paper's figure and selects on what "
@@ -141,7 +141,7 @@ def _curve_sections(study: Study) -> list[Section]:
     sections = []
     for name, axis in CURVES.items():
         parts = f"a panel for each {axis.panel}, a line for each {axis.line}"
-        alt = f"Maximum linear accuracy so far against epochs, {parts}."
+        alt = f"Highest linear accuracy of the checkpoints so far against epochs, {parts}; dotted: untrained."
         plot = html.plot(name, _interactive_curves(points, axis), alt)
         printed = f"<div class=print>{html.picture(axis.still(study.rows), alt)}</div>"
         heading = f"Accuracy against pretraining, by {axis.panel}"
@@ -163,18 +163,32 @@ def _interactive_curves(points: pd.DataFrame, axis: Axis) -> dict[str, Any]:
             if curve.empty:
                 continue
             name = html.text(title(line))
+            own = {"legendgroup": line, "line_color": figures.colour_of(number)}
+            place_of = {"row": place // across + 1, "col": place % across + 1}
+            reached, starts = curve[curve.highest.notna()], curve[curve.start.notna()]
             figure.add_scatter(
-                x=curve.epoch.tolist(),
-                y=curve.accuracy.tolist(),
+                x=reached.epoch.tolist(),
+                y=reached.highest.tolist(),
                 name=name,
-                legendgroup=line,
                 showlegend=place == 0,
                 mode="lines+markers",
-                line_color=figures.colour_of(number),
-                row=place // across + 1,
-                col=place % across + 1,
                 hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.3f}}<extra></extra>",
+                **own,
+                **place_of,
             )
+            for start in starts.start:
+                figure.add_scatter(
+                    x=[0, int(curve.epoch.max())],
+                    y=[start, start],
+                    name=f"{name}, untrained",
+                    showlegend=False,
+                    mode="lines+markers",
+                    line_dash="dot",
+                    marker_size=[6, 0],
+                    hovertemplate=f"{name}, untrained: %{{y:.3f}}<extra></extra>",
+                    **own,
+                    **place_of,
+                )
     figure.update_layout(height=270 * down + 60)
     figure.update_xaxes(title_text="epochs", row=down)
     return figure.to_plotly_json()

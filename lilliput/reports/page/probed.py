@@ -9,7 +9,7 @@ from lilliput.reports.page import html, pictures
 from lilliput.reports.page.section import Inspection, Study, inspected_source, matrix, source, still
 from lilliput.reports.words import ABSENT, signed, title
 from lilliput.studies.results import CELL
-from lilliput.studies.statistics import spearman
+from lilliput.studies.statistics import spearman, spearman_interval
 
 PAIRS_SHOWN = 25
 STAGES = {
@@ -91,7 +91,8 @@ def geometry(inspection: Inspection) -> str:
     last = rows[rows.epoch == rows.groupby(CELL).epoch.transform("max")]
     return (
         "<p>Would a score that needs no labels have picked the right encoder? Spearman's correlation over all saved "
-        f"encoders; zero is chance.</p>{html.table(GEOMETRY_COLUMNS, lines)}<h4>At the last checkpoint</h4>"
+        f"encoders with its 95 % interval (Fisher's z, a run counted once); zero is chance.</p>"
+        f"{html.table(GEOMETRY_COLUMNS, lines)}<h4>At the last checkpoint</h4>"
         + matrix(study, last, {metric: metric.replace("_", " ") for metric in GEOMETRY})
         + inspected_source(inspection, "geometry")
     )
@@ -105,11 +106,19 @@ def _agreement(pairs: pd.DataFrame, metric: str, sign: int) -> list[str]:
     hits = sum(run.loc[(run.value * sign).idxmax()].value_accuracy == run.value_accuracy.max() for run in runs)
     return [
         metric.replace("_", " ") + (", less is better" if sign < 0 else ""),
-        signed(_correlation(pairs, sign)),
+        _with_interval(_correlation(pairs, sign), pairs),
         f"{len(pairs)}",
         signed(float(np.mean(within))) if within else ABSENT,
         f"{hits} of {len(runs)}" if runs else ABSENT,
     ]
+
+
+def _with_interval(correlation: float, pairs: pd.DataFrame) -> str:
+    """Checkpoints of one run are not independent: the interval is that of as many pairs as there are runs."""
+    if math.isnan(correlation):
+        return ABSENT
+    low, high = spearman_interval(correlation, pairs.groupby(CELL).ngroups)
+    return f"{signed(correlation)} ({signed(low)} to {signed(high)})"
 
 
 def _correlation(pairs: pd.DataFrame, sign: int) -> float:
