@@ -41,6 +41,7 @@ PROBES: dict[str, dict[str, Any]] = {
     "saliency": {"most": 40},
 }
 AT_ALL_EPOCHS: dict[str, dict[str, Any]] = {"geometry": {}}
+TODAY = {"colour": "colour_pull_specific_pairs"}  # what rows of a probe have by its scores of today
 NEIGHBOURS = 5
 
 
@@ -118,10 +119,12 @@ def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) ->
 
 
 def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple[int, str]]:
-    """(epoch, probe) of the run that need no judging."""
+    """(epoch, probe) of the run that need no judging; rows by a score of before do."""
     rows = results.read(inspected)
     rows = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
-    return results.done(rows[(rows.seed == record["seed"]) & (rows.judge == judge_name)])
+    rows = rows[(rows.seed == record["seed"]) & (rows.judge == judge_name)]
+    marked = set(zip(rows.epoch, rows.probe, rows.metric, strict=True))
+    return {(at, name) for at, name in results.done(rows) if name not in TODAY or (at, name, TODAY[name]) in marked}
 
 
 def plan_of(record: dict[str, Any]) -> Plan:
