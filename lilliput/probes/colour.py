@@ -43,7 +43,7 @@ def colour(exam: LabelledExam, *, neighbours: int = 10):
         yield f"loss_{name}_half", half_interval(loss)
         near_now = _nearest(features, exam.train_features, neighbours)
         yield f"neighbours_kept_{name}", (near[:, :, None] == near_now[:, None]).any(2).float().mean().item()
-    held_out = classify(exam.train_features[exam.held_out]).argmax(1)
+    held_out = exam.once(fitted).on_fit(exam.train_features[exam.held_out]).argmax(1)
     yield "held_out_accuracy", accuracy(held_out, exam.train_labels[exam.held_out])
     colours = mean_colours(exam)
     yield from pulls(colours, truth, predicted, exam.classes)

@@ -120,7 +120,7 @@ def test_a_network_that_sees_the_object_alone_is_told_from_one_that_sees_all(sce
     masks = torch.as_tensor(np.array(scenes.test.masks)).float().mean(0)
     planes = torch.stack([(masks > masks.mean()).float().expand(3, -1, -1), torch.ones(3, 32, 32)])
     classify = Classifier(torch.zeros(1), torch.ones(1), torch.ones(1, 10), torch.zeros(10))
-    monkeypatch.setattr(catalog.module("probes", "saliency"), "fitted", lambda exam: Fitted(classify, True))
+    monkeypatch.setattr(catalog.module("probes", "saliency"), "fitted", lambda exam: Fitted(classify, classify, True))
     gains, own_gains = [], []
     for plane in planes:
         exam = MaskedExam(Weighing(plane[None]), scenes.train, scenes.test, plan=CPU)
