@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lilliput.probes import LabelledExam, accuracy
 from lilliput.probes._features import extract_stages
 from lilliput.probes.knn import vote
-from lilliput.probes.linear import best_classifier
+from lilliput.probes.linear import best_classifier, classifier
 
 checkpoints = "last"
 
@@ -28,9 +28,10 @@ def layers(exam: LabelledExam, *, neighbours: int = 20):
     stages = []
     for number, (train, test) in enumerate(zip(*features, strict=True), start=1):
         held_out = train[exam.held_out]
-        classify, _ = best_classifier(train[exam.fit], labels[exam.fit], held_out, held_out_labels, count)
+        on_fit, decay, _ = best_classifier(train[exam.fit], labels[exam.fit], held_out, held_out_labels, count)
+        classify, _ = classifier(train, labels, count, decay=decay)
         stage = Stage(
-            held_out=accuracy(classify(held_out).argmax(1), held_out_labels),
+            held_out=accuracy(on_fit(held_out).argmax(1), held_out_labels),
             number=number,
             test=accuracy(classify(test).argmax(1), exam.test_labels),
         )

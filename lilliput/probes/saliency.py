@@ -5,6 +5,7 @@ Integrated Gradients: Sundararajan, Taly, Yan, ICML 2017. Grad-CAM: Selvaraju et
 captum's. The pointing game: Zhang et al., ECCV 2016.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,17 +26,24 @@ METHODS = ("gradient", "smoothgrad", "integrated_gradients", "grad_cam")
 
 
 def saliency(exam: MaskedExam, *, most: int = 200, methods: tuple[str, ...] = METHODS):
-    """For test images with a mask: the share of the saliency of their own class that lies on the object, how often its
-    highest point does, and what chance gives, the object's share of the image; whole, with halves of 95 % intervals of
-    the gain over chance, and by class. Nothing where no mask tells an object from what is around it."""
+    """For test images with a mask: the share of the saliency of their own class that lies on the object, and how often
+    its highest point does; whole and by class, with halves of 95 % intervals, what that share is more than
+
+    - the object's share of the image (`on_object_gain`), which any map that is stronger in the middle is above, for
+      there objects are;
+    - the shares that the same maps have under the masks of other images of the class (`on_object_own_gain`): above
+      zero where the saliency follows the object.
+
+    Nothing where no mask tells an object from what is around it."""
     rows = with_objects(exam.masks, most)
     if not len(rows):
         return
     masks = torch.as_tensor(np.array(exam.masks[rows]), device=exam.plan.device).float()
     labels = exam.test_labels[torch.as_tensor(rows, device=exam.plan.device)]
-    area = masks.mean((1, 2))
+    area, others = masks.mean((1, 2)), labels.bincount()[labels] - 1
     yield "object_area", area.mean().item()
     yield "object_images", float(len(rows))
+    yield "on_object_own_images", float((others > 0).sum())
     images = exam.test.load(rows, exam.plan.device)
     for method in methods:
         maps = saliency_maps(exam.encoder, exam.once(fitted).classify, images, labels, method)
@@ -45,10 +53,21 @@ def saliency(exam: MaskedExam, *, most: int = 200, methods: tuple[str, ...] = ME
         yield f"on_object_gain_{method}", gain.mean().item()
         yield f"on_object_gain_{method}_half", half_interval(gain)
         yield f"pointing_{method}", hit.mean().item()
-        for number, name in enumerate(exam.classes):
-            if len(own := gain[labels == number]) > 1:
-                yield f"on_object_gain_{method}/{name}", own.mean().item()
-                yield f"on_object_gain_{method}_half/{name}", half_interval(own)
+        yield from _by_class(f"on_object_gain_{method}", gain, labels, exam.classes)
+        own_gain = gain_over_others(maps, masks, labels)
+        if (known := own_gain[own_gain.isfinite()]).numel() > 1:
+            yield f"on_object_own_gain_{method}", known.mean().item()
+            yield f"on_object_own_gain_{method}_half", half_interval(known)
+            yield from _by_class(f"on_object_own_gain_{method}", own_gain, labels, exam.classes)
+
+
+def _by_class(metric: str, gain: Tensor, labels: Tensor, classes: list[str]) -> Iterator[tuple[str, float]]:
+    """The means of gain [B] and halves of their intervals, for classes that have two numbers in it."""
+    for number, name in enumerate(classes):
+        own = gain[(labels == number) & gain.isfinite()]
+        if len(own) > 1:
+            yield f"{metric}/{name}", own.mean().item()
+            yield f"{metric}_half/{name}", half_interval(own)
 
 
 def with_objects(masks: np.ndarray, most: int) -> np.ndarray:
@@ -63,6 +82,26 @@ def on_object(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     flat, inside = maps.flatten(1), masks.flatten(1)
     share = (flat * inside).sum(1) / flat.sum(1).clamp(min=1e-20)
     return share, inside.gather(1, flat.argmax(1, keepdim=True)).squeeze(1)
+
+
+def gain_over_others(maps: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
+    """[B, H, W], [B, H, W], [B] -> [B]: a part for each image, NaN for the only one of its class.
+
+    The parts' mean over a class is the mean share of its maps under their own masks less that under each other's masks.
+    An image's part is what it brings to that difference (the first term of a U-statistic; Hoeffding, 1948): a map that
+    lies well under all masks and a mask that covers much raise both sides and cancel.
+    """
+    parts = torch.full((len(maps),), torch.nan, device=maps.device)
+    for number in labels.unique():
+        own = labels == number
+        flat, count = maps[own].flatten(1), int(own.sum())
+        if count < 2:
+            continue
+        share = flat @ masks[own].flatten(1).T / flat.sum(1, keepdim=True).clamp(min=1e-20)  # [maps, masks]
+        itself = share.diagonal()
+        map_elsewhere, elsewhere_under_mask = ((share.sum(over) - itself) / (count - 1) for over in (1, 0))
+        parts[own] = itself - map_elsewhere - elsewhere_under_mask + map_elsewhere.mean()
+    return parts
 
 
 def saliency_maps(encoder: Any, classify: Classifier, images: Tensor, labels: Tensor, method: str) -> Tensor:

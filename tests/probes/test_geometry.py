@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lilliput.probes import Exam
+from lilliput import catalog
+from lilliput.probes import Exam, effective_rank, extract
 from lilliput.probes.geometry import geometry
 from tests.conftest import CPU
 
@@ -29,3 +30,12 @@ def test_crops_of_an_image_differ_in_pixels_and_are_those_of_the_seed(scenes):
     first, again, other = (dict(geometry(Exam(nn.Flatten(), scenes.train, plan=CPU, seed=s))) for s in (0, 0, 1))
     assert 0 < first["alignment"] < 4 and first == again
     assert first["alignment"] != other["alignment"] and first["spread"] == other["spread"]
+
+
+def test_the_rank_of_many_dimensions_is_not_that_of_the_first_few_hundred_images():
+    """It was of 256 images: 537 and 1,199 dimensions read 213 and 245."""
+    prepare = catalog.dataset("scenes")
+    images = prepare(image_size=32, limit=2, pool_count=2, train_count=600, test_count=300).train
+    exam = Exam(nn.Flatten(), images, plan=CPU)
+    whole = effective_rank(extract(exam.encoder, images, plan=CPU))
+    assert len(images) == 600 and dict(geometry(exam))["effective_rank"] == pytest.approx(whole, rel=1e-3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lilliput.probes import Flag, LabelledExam, sorted_out
-from lilliput.probes.linear import DECAYS, fit, fitted, linear, principal
+from lilliput.probes.linear import DECAYS, classifier, fit, fitted, linear, principal
 from lilliput.studies.judge import Pixels
 from tests.conftest import CPU
 
@@ -81,3 +81,19 @@ def test_untrained_networks_that_speak_softly_are_still_heard(scenes):
 
     loud, soft = (dict(linear(LabelledExam(e, scenes.train, scenes.test, plan=CPU))) for e in (Pixels(), Soft()))
     assert soft["accuracy"] == pytest.approx(loud["accuracy"], abs=0.05)
+
+
+def test_the_test_figure_is_of_all_labelled_images_and_the_held_out_one_of_nine_tenths(scenes):
+    """It once was of nine tenths, too: a tenth of the labels chose a decay and taught nothing."""
+    exam = LabelledExam(Pixels(), scenes.train, scenes.test, plan=CPU)
+    found, features, labels = exam.once(fitted), exam.train_features, exam.train_labels
+    count = len(exam.classes)
+    of_all = [classifier(features, labels, count, decay=decay)[0] for decay in DECAYS]
+    of_nine = [classifier(features[exam.fit], labels[exam.fit], count, decay=decay)[0] for decay in DECAYS]
+    held_out = [(c(features[exam.held_out]).argmax(1) == labels[exam.held_out]).float().mean() for c in of_nine]
+    best = held_out.index(max(held_out))
+    torch.testing.assert_close(found.classify.weights, of_all[best].weights, rtol=1e-3, atol=2e-3)
+    rows = dict(linear(exam))
+    assert rows["held_out_accuracy"] == pytest.approx(held_out[best].item(), abs=0.03)
+    on_test = (of_all[best](exam.test_features).argmax(1) == exam.test_labels).float().mean().item()
+    assert rows["accuracy"] == pytest.approx(on_test, abs=0.011)

@@ -9,7 +9,8 @@ from lilliput.reports.page import html, pictures
 from lilliput.reports.page.looks import Look, looks_of, saliency_of
 from lilliput.reports.page.pictures import Case
 from lilliput.reports.page.section import Inspection, inspected_source, matrix, source, still
-from lilliput.reports.words import share, signed, title
+from lilliput.reports.words import ABSENT, share, signed, title
+from lilliput.studies.results import CELL
 
 CLASSES_SHOWN = 10
 MAP_POINTS = 400
@@ -59,31 +60,50 @@ def _cases(inspection: Inspection, look: Look) -> list[Case]:
 
 def _on_object(inspection: Inspection, scores: pd.DataFrame) -> str:
     study = inspection.study
-    area = scores[scores.metric == "object_area"].value.mean()
-    images = scores[scores.metric == "object_images"].value.max()
+    last = scores[scores.epoch == scores.groupby(CELL).epoch.transform("max")]
+    area = last[last.metric == "object_area"].value.mean()
+    images = last[last.metric == "object_images"].value.max()
     note = (
         f"<h3>Is it on the object?</h3><p>{images:.0f} test images with a mask; the object covers {area:.0%} of an "
-        "image on average, which is what chance would give. Above zero: on the object; below: on its surroundings. "
-        "Bars are 95 % intervals over images.</p>"
+        "image on average. Objects are in the middle, and so is much saliency of any network: what is shown is the "
+        "share on the image's own object less the share that the same maps have under the masks of other images of the "
+        "class. Above zero: it follows the object; below: it avoids it for what is around. Bars are 95 % "
+        "intervals over images.</p>"
     )
-    figure = pictures.on_object(scores, study.techniques, study.backbones)
-    alt = "Share of saliency on the object above chance, by technique, backbone and method."
-    return note + still(study, "on-object", figure, alt) + _on_object_by_class(inspection, scores)
+    figure = pictures.on_object(last, study.techniques, study.backbones)
+    alt = "Share of saliency on the object above that under others' masks, by technique, backbone and method."
+    return note + still(study, "on-object", figure, alt) + _on_object_by_class(inspection, scores, last)
 
 
-def _on_object_by_class(inspection: Inspection, scores: pd.DataFrame) -> str:
+def _on_object_by_class(inspection: Inspection, scores: pd.DataFrame, last: pd.DataFrame) -> str:
     """The paper's claim, birds by their surroundings and horses by the horse, as figures with intervals."""
     lines = []
     for technique, backbone in inspection.by_technique:
-        cell = scores[(scores.technique == technique) & (scores.backbone == backbone)].groupby("metric").value.mean()
+        trained, untrained = (
+            rows[(rows.technique == technique) & (rows.backbone == backbone)].groupby("metric").value.mean()
+            for rows in (last, scores[scores.epoch == 0])
+        )
         for name in inspection.study.record["classes"]:
-            gain, half = (cell.get(f"on_object_gain_gradient{part}/{name}") for part in ("", "_half"))
-            if gain is None or half is None:
+            if (found := _own_gain(trained, name)) is None:
                 continue
+            gain, half = found
             judged_by = "the object" if gain > half else "the surroundings" if gain < -half else "not told"
-            lines.append([title(technique), name, f"{signed(gain, 3)} ± {half:.3f}", judged_by])
-    header = ["technique", "class", "on the object, above chance", "judged by"]
+            before = _own_gain(untrained, name)
+            lines.append(
+                [title(technique), name, _with_half(*found), judged_by, _with_half(*before) if before else ABSENT]
+            )
+    header = ["technique", "class", "on the object, above others' masks", "judged by", "untrained"]
     return f"<h4>By class, |gradient|</h4>{html.table(header, lines)}"
+
+
+def _own_gain(values: pd.Series, name: str) -> tuple[float, float] | None:
+    """Of the gradient on a class of that name and half of its interval, from values by metric."""
+    gain, half = (values.get(f"on_object_own_gain_gradient{part}/{name}") for part in ("", "_half"))
+    return None if gain is None or half is None else (gain, half)
+
+
+def _with_half(gain: float, half: float) -> str:
+    return f"{signed(gain, 3)} ± {half:.3f}"
 
 
 def neighbours(inspection: Inspection) -> str:

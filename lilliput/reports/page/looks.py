@@ -41,6 +41,9 @@ PROBES: dict[str, dict[str, Any]] = {
     "saliency": {"most": 40},
 }
 AT_ALL_EPOCHS: dict[str, dict[str, Any]] = {"geometry": {}}
+UNTRAINED = ("saliency",)  # of PROBES, those that judge epoch 0 beside the last
+# what rows of a probe have by its scores of today
+TODAY = {"colour": "colour_pull_specific_pairs", "saliency": "on_object_own_images"}
 NEIGHBOURS = 5
 
 
@@ -89,7 +92,8 @@ def spread_by_class(store: Images, count: int) -> np.ndarray:
 
 
 def inspect(folder: Path, judge_name: str, sample: Sample) -> pd.DataFrame:
-    """Judge every cell's last encoder by PROBES, and all encoders by geometry; the rows, those of before too."""
+    """Judge every cell's last encoder by PROBES, its first by UNTRAINED and all by geometry; the rows, those of before
+    too."""
     inspected = folder / "inspect"
     results.mend(inspected)
     runs = [run for run in sorted((folder / "cells").glob("*")) if saved_encoders(run)]
@@ -110,7 +114,8 @@ def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) ->
     if not has_masks(sample.test):
         probes = {name: options for name, options in probes.items() if name != "saliency"}
     plan = plan_of(record)
-    for asked, epochs in ((AT_ALL_EPOCHS, list(saved)), (probes, [last])):
+    untrained = {name: options for name, options in probes.items() if name in UNTRAINED}
+    for asked, epochs in ((AT_ALL_EPOCHS, list(saved)), (probes, [last]), (untrained, sorted(saved)[:1])):
         if asked and any((epoch, name) not in done for epoch in epochs for name in asked):
             judge = Judge(judge_name, sample.train, sample.test, asked, plan=plan, data=record["data"])
             for rows in judge_run(run, judge, at=epochs, done=done):
@@ -118,10 +123,12 @@ def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) ->
 
 
 def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple[int, str]]:
-    """(epoch, probe) of the run that need no judging."""
+    """(epoch, probe) of the run that need no judging; rows by a score of before do."""
     rows = results.read(inspected)
     rows = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
-    return results.done(rows[(rows.seed == record["seed"]) & (rows.judge == judge_name)])
+    rows = rows[(rows.seed == record["seed"]) & (rows.judge == judge_name)]
+    marked = set(zip(rows.epoch, rows.probe, rows.metric, strict=True))
+    return {(at, name) for at, name in results.done(rows) if name not in TODAY or (at, name, TODAY[name]) in marked}
 
 
 def plan_of(record: dict[str, Any]) -> Plan:

@@ -140,9 +140,9 @@ def colour(rows: pd.DataFrame, techniques: Sequence[str], backbones: Sequence[st
 
 
 def on_object(rows: pd.DataFrame, techniques: Sequence[str], backbones: Sequence[str]) -> Figure:
-    """How much more of the saliency is on the object than chance would put there."""
-    metrics = {f"on_object_gain_{method}": name for method, name in METHODS.items()}
-    return _points(rows, techniques, backbones, metrics, "share on the object, above chance")
+    """How much more of the saliency is on the object than under the masks of other images of its class."""
+    metrics = {f"on_object_own_gain_{method}": name for method, name in METHODS.items()}
+    return _points(rows, techniques, backbones, metrics, "share on the object, above others' masks")
 
 
 def layers(rows: pd.DataFrame, techniques: Sequence[str], backbones: Sequence[str]) -> Figure:

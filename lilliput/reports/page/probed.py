@@ -12,6 +12,7 @@ from lilliput.studies.results import CELL
 from lilliput.studies.statistics import spearman, spearman_interval
 
 PAIRS_SHOWN = 25
+PULL = "colour_pull_specific"
 STAGES = {
     "accuracy_last_stage": "last stage",
     "accuracy_best_stage": "best stage, chosen on held-out images",
@@ -37,11 +38,12 @@ def colour(inspection: Inspection) -> str:
         "intervals over images.</p>",
         still(study, "colour", pictures.colour(rows, study.techniques, study.backbones), alt),
         f"<h4>Share of the ten nearest neighbours that stay</h4>{matrix(study, rows, staying)}",
-        "<h3>Do mistakes follow colour?</h3><p>Cohen's d: by how many standard deviations images that are taken for "
-        "another class lean more towards that class's mean colour than those of the same class that are told right. "
-        "Zero: colour has no part in it. Half of the 95 % interval beside it.</p>",
+        "<h3>Do mistakes follow colour?</h3><p>Of the images of a class that are told wrong, do those taken for "
+        "another class lean more towards that class's mean colour than those taken for any third? By how many standard "
+        "deviations (Cohen's d, mean over pairs of classes by their certainty) and half of its 95 % interval. Zero: "
+        "colour has no part in which mistake is made.</p>",
         _colour_pulls(study, rows),
-        "<h4>By pair, mean over the cells that have five such mistakes; the interval is that of one cell</h4>",
+        "<h4>By pair, mean over the cells that have five mistakes of either kind; the interval: one cell's</h4>",
         _colour_pulls_by_pair(rows),
     ]
     return "".join(parts) + inspected_source(inspection, "colour")
@@ -49,26 +51,25 @@ def colour(inspection: Inspection) -> str:
 
 def _colour_pulls(study: Study, rows: pd.DataFrame) -> str:
     """By technique and backbone."""
-    rows = rows[rows.metric.isin(["colour_pull", "colour_pull_half"])]
+    rows = rows[rows.metric.isin([PULL, f"{PULL}_half"])]
     lines = []
     for technique in study.techniques:
         texts = []
         for backbone in study.backbones:
             cell = rows[(rows.technique == technique) & (rows.backbone == backbone)].groupby("metric").value.mean()
-            measured = len(cell) == 2
-            texts.append(f"{cell['colour_pull']:+.2f} ± {cell['colour_pull_half']:.2f}" if measured else ABSENT)
+            texts.append(f"{cell[PULL]:+.2f} ± {cell[f'{PULL}_half']:.2f}" if len(cell) == 2 else ABSENT)
         lines.append([title(technique), *texts])
     return html.table(["technique", *study.backbones], lines)
 
 
 def _colour_pulls_by_pair(rows: pd.DataFrame) -> str:
-    pairs = rows[rows.metric.str.match(r"colour_pull/.")].groupby("metric").value.agg(["mean", "count"])
-    halves = rows[rows.metric.str.match(r"colour_pull_half/.")].groupby("metric").value
+    pairs = rows[rows.metric.str.startswith(f"{PULL}/")].groupby("metric").value.agg(["mean", "count"])
+    halves = rows[rows.metric.str.startswith(f"{PULL}_half/")].groupby("metric").value
     typical = halves.apply(lambda half: float(np.sqrt((half**2).mean())))
     lines = []
     for metric, pull in pairs.sort_values("mean", ascending=False)[:PAIRS_SHOWN].iterrows():
         _, true, guess = str(metric).split("/", 2)
-        half = typical.get(f"colour_pull_half/{true}/{guess}", math.nan)
+        half = typical.get(f"{PULL}_half/{true}/{guess}", math.nan)
         lines.append([true, guess, f"{pull['mean']:+.2f} ± {half:.2f}", f"{pull['count']:.0f}"])
     return html.table(["class", "taken for", "pull", "cells"], lines)
 
