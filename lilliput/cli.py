@@ -1,6 +1,7 @@
 """The command line: study, pretrain, probe, report, verify, compare, prepare, list."""
 
 import argparse
+import io
 import os
 import platform
 import sys
@@ -30,6 +31,7 @@ TUNABLES = ":".join(
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well, 1 on an error that the user can mend or a failed cell, 130 on Ctrl-C."""
+    _keep_speaking()
     parser = make_parser()
     arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
     try:
@@ -65,6 +67,22 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
         except signals.Stopped as stop:
             print(f"lilliput: {stop}", file=sys.stderr)
             return 128 + (signals.asked() or 0)
+
+
+def _keep_speaking() -> None:
+    """What is said last must not cost what was done before: letters that the terminal lacks are written out, and what
+    the caller has closed swallows what is said."""
+    for number in range(3):  # in this order: the system gives the lowest that is free, and no file of ours may get it
+        with suppress(OSError):
+            os.fstat(number)
+            continue
+        os.open(os.devnull, os.O_RDWR)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print_no_more() -> None:
@@ -294,8 +312,8 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     flags = _same(a, "judge", "seeds", "workers", "leave_out", *SOURCE, *TRAINING)
     out, failed = api.study(a.data, a.out, plan=_plan(a), **names, **flags, **options)
+    page = _page(out)  # saved first, said last
     print((out / "table.md").read_text(encoding="utf-8"))
-    page = _page(out)
     print(visible(f"Everything is in {out}: {page}table.md, results.csv, figures, and cells/ with the encoders."))
     for name in failed:
         error, *_ = (out / "cells" / name / "error.txt").read_text(encoding="utf-8").splitlines()

@@ -1,7 +1,11 @@
 """The command line: names, options, errors in one line; and no torch for what needs none."""
 
+import ast
+import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -91,3 +95,70 @@ def test_prepare_says_what_there_is(tmp_path):
     done = lilliput("prepare", str(tmp_path), "--image-size", "16")
     assert done.returncode == 0, done.stderr
     assert "pool: 2 images of 16 px" in done.stdout and "test: 2 images of 16 px in 2 classes" in done.stdout
+
+
+def photos(folder, count=2):
+    folder.mkdir(parents=True)
+    for number in range(count):
+        Image.new("RGB", (40, 40), (number, number % 7, 90)).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_terminal_without_a_letter_gets_it_written_out():
+    """Under an ASCII or Latin-1 stdout the last words of a study ended in a UnicodeEncodeError."""
+    words = [
+        sys.executable,
+        "-X",
+        "utf8=0",
+        "-c",
+        "from lilliput import cli; cli._keep_speaking(); print('1 \u2013 2')",
+    ]
+    said = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, check=True)
+    assert said.stdout == b"1 \\u2013 2\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_works_whatever_of_its_streams_is_closed(tmp_path, closed):
+    """`lilliput prepare DIR >&-` ended in: 'NoneType' object has no attribute 'flush'."""
+    words = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "lilliput", "prepare"]
+    done = subprocess.run([*words, str(photos(tmp_path / "photos"))], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "Error" not in done.stderr
+    stores = Path(os.environ["LILLIPUT_HOME"]).rglob("*")
+    assert not [path for path in stores if path.is_file() and b"pool: " in path.read_bytes()]  # no file got the words
+
+
+def test_a_studys_page_is_written_before_a_word_is_said(tmp_path, monkeypatch):
+    """A stdout that takes nothing cost the page after all of the study's work."""
+    from lilliput import api
+
+    class Full(io.StringIO):
+        def write(self, _text):
+            raise OSError(28, "No space left on device")
+
+    (tmp_path / "table.md").write_text("", encoding="utf-8")
+    pages = []
+    monkeypatch.setattr(api, "study", lambda *_, **__: (tmp_path, []))
+    monkeypatch.setattr(cli, "_page", lambda out: pages.append(out) or "")
+    monkeypatch.setattr(sys, "stdout", Full())
+    monkeypatch.setattr(cli, "_print_no_more", lambda: None)
+    assert cli.main(["study", "--techniques", "simclr"]) == 1
+    assert pages == [tmp_path]
+
+
+def test_every_text_of_ours_is_read_and_written_as_utf8():
+    """report.html's own style sheet was read by the locale's encoding, and so was what Linux says of the machine."""
+    careless = []
+    for path in Path(cli.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_bytes())):
+            if not isinstance(call, ast.Call) or any(word.arg == "encoding" for word in call.keywords):
+                continue
+            called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+            mode = call.args[1].value if len(call.args) > 1 and isinstance(call.args[1], ast.Constant) else "r"
+            as_text = called == "open" and isinstance(call.func, ast.Name) and "b" not in mode
+            if (
+                called in ("read_text", "write_text")
+                or as_text
+                or any(word.arg == "text" and getattr(word.value, "value", None) is True for word in call.keywords)
+            ):
+                careless.append(f"{path.name}:{call.lineno}")
+    assert careless == []

@@ -96,7 +96,8 @@ def _composed(study: Study, sections: Sequence[Section]) -> str:
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src 'unsafe-inline'; "
         "style-src 'unsafe-inline'; img-src data: blob:\">"
         f"<link rel=icon href=data:,><title>{html.text(title)}</title>"
-        f"<style>{(ASSETS / 'page.css').read_text()}</style></head><body>"
+        f"<style>{(ASSETS / 'page.css').read_text(encoding='utf-8')}</style></head><body>"
         f"<header><h1>{html.text(title)}</h1><nav aria-label=Sections>{links}</nav></header><main>{bodies}</main>"
-        f"<script>{get_plotlyjs()}</script><script>{(ASSETS / 'page.js').read_text()}</script></body></html>"
+        f"<script>{get_plotlyjs()}</script>"
+        f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script></body></html>"
     )
