@@ -1,8 +1,9 @@
 """The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report, verify."""
 
 import dataclasses
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def pretrain(
     reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
+    catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
     cell = make_cell(technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options)
     resources = Resources(device, plan or {}, country)
     resources.check()
@@ -209,6 +211,10 @@ def report(
     return [write_report(material, judging), *paths]
 
 
+def _parameters(job: Callable) -> list[str]:
+    return [name for name in inspect.signature(job).parameters if name != "options"]
+
+
 def make_cells(
     techniques: Sequence[str],
     backbones: Sequence[str],
@@ -224,7 +230,7 @@ def make_cells(
     backbones = [catalog.take("backbones", name) for name in backbones]
     if not techniques:
         return []
-    dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones)
+    dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones, others=_parameters(study))
     # uniform whatever the techniques' own recipes say: comparing needs one budget
     shared = recipe_of(techniques[0], recipe)
     epochs, batch = epochs or shared.epochs, batch or shared.batch

@@ -1,6 +1,8 @@
 """The command line: names, options, errors in one line; and no torch for what needs none."""
 
+import argparse
 import ast
+import functools
 import io
 import os
 import subprocess
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lilliput import catalog, cli
+from lilliput.errors import UnknownName
 
 
 def lilliput(*words):
@@ -42,6 +45,13 @@ def test_help_lists_and_misspelt_names_need_no_torch(words):
         ),
         (["pretrain", "rotnet", "resnet18", "--temperature", "0.1"], "no option 'temperature'"),
         (["pretrain", "simclr", "resnet18", "--temperature"], "--temperature needs a value"),
+        (["pretrain", "simclr", "resnet18", "--epoch", "3"], "no option 'epoch', did you mean 'epochs'?"),
+        (["pretrain", "simclr", "resnet18", "--batch-size", "9"], "no option 'batch_size', did you mean 'batch'?"),
+        (["pretrain", "simclr", "resnet18", "--seeds", "3"], "no option 'seeds', did you mean 'seed'?"),
+        (["study", "--seed", "3"], "no option 'seed', did you mean 'seeds'?"),
+        (["pretrain", "--temprature", "1", "simclr", "resnet18"], "did you mean 'temperature'?"),
+        (["pretrain", "simclr", "resnet18", "rotnet"], "what is 'rotnet'?"),
+        (["probe", "nowhere", "--prob", "knn"], "unknown argument '--prob', did you mean '--probes'?"),
         (["prepare", "stl"], "no data set and no folder 'stl', did you mean 'stl10'?"),
         (["probe", "nowhere"], "nowhere is not the folder of a run"),
         (["report", "nowhere"], "nowhere"),
@@ -68,7 +78,9 @@ def test_the_list_names_everything_with_options_and_sources():
 
 
 def test_options_are_read_as_numbers_words_and_switches():
-    options = cli._extra_options(["--temperature", "0.5", "--queue=100", "--decoupled", "true", "--schedule", "steps"])
+    words = ["--temperature", "0.5", "--queue=100", "--decoupled", "true", "--schedule", "steps"]
+    arguments, _ = cli._parsed(["pretrain", "simclr", "resnet18", *words])
+    options = cli._extra_options(arguments)
     assert options == {"temperature": 0.5, "queue": 100, "decoupled": True, "schedule": "steps"}
 
 
@@ -162,3 +174,52 @@ def test_every_text_of_ours_is_read_and_written_as_utf8():
             ):
                 careless.append(f"{path.name}:{call.lineno}")
     assert careless == []
+
+
+def test_options_may_stand_before_names_and_be_written_with_either_dash():
+    """`pretrain --lr 0.01 simclr resnet18` was told that there is no technique '0.01'."""
+    before = [
+        "pretrain",
+        "--lr",
+        "0.01",
+        "--weight_decay=-1",
+        "--image_size",
+        "32",
+        "simclr",
+        "--warmup",
+        "0",
+        "resnet18",
+    ]
+    arguments, rest = cli._parsed(before)
+    assert (arguments.technique, arguments.backbone, arguments.image_size, rest) == ("simclr", "resnet18", 32, [])
+    assert cli._extra_options(arguments) == {"lr": 0.01, "weight_decay": -1, "warmup": 0}
+
+
+def test_a_flag_of_python_that_is_nearly_right_is_named_too():
+    from lilliput import api
+
+    with pytest.raises(UnknownName, match="no option 'epoch', did you mean 'epochs'"):
+        api.pretrain("simclr", "resnet18", epoch=3)
+    with pytest.raises(UnknownName, match="no option 'seed', did you mean 'seeds'"):
+        api.study(techniques=["simclr"], backbones=["resnet18"], seed=3)
+
+
+def test_help_says_what_is_taken_where_nothing_is_said():
+    for name, verb in cli.make_parser().get_default("verbs").items():
+        for action in verb._actions:
+            if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
+                assert "default" in (action.help or ""), f"{name} {action.option_strings[0]}"
+    assert "default: scenes" in " ".join(lilliput("pretrain", "--help").stdout.split())
+
+
+def test_a_folder_that_is_called_like_a_data_set_is_told_how_to_be_named(tmp_path, monkeypatch):
+    """`prepare scenes` in a folder that has a folder scenes took the drawings, in silence."""
+    photos(tmp_path / "scenes", 3)
+    words = [sys.executable, "-m", "lilliput", "prepare", "--limit", "2", "--image-size", "8"]
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    )
+    run = functools.partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert f"the folder here is .{os.sep}scenes" in run([*words, "scenes"]).stderr
+    meant = run([*words, f".{os.sep}scenes"])
+    assert "pool: 2 images of 8 px, " in meant.stdout and "the folder here" not in meant.stderr

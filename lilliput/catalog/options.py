@@ -19,11 +19,14 @@ SCALARS: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "b
 Dealt = dict[str, dict[str, Any]]
 
 
-def sort_options(options: dict[str, Any], *, techniques: Sequence[str], backbones: Sequence[str]) -> dict[str, Dealt]:
+def sort_options(
+    options: dict[str, Any], *, techniques: Sequence[str], backbones: Sequence[str], others: Sequence[str] = ()
+) -> dict[str, Dealt]:
     """Deal options to all that take them: {"recipe": {...}, "techniques": {name: {...}}, "backbones": {name: {...}}}.
 
     Values come out as their annotations want them: a list as a tuple. Raises UnknownName with the nearest known name
-    for an option that nobody takes, and BadSetting for a value that is of another type or cannot be written as JSON.
+    for an option that nobody takes (`others` are names that the caller takes itself), and BadSetting for a value that
+    is of another type or cannot be written as JSON.
     """
     recipe = _types(recipe_options().values())
     of_techniques = {name: _types_of("techniques", name) for name in techniques}
@@ -32,7 +35,7 @@ def sort_options(options: dict[str, Any], *, techniques: Sequence[str], backbone
     for option in options:
         if option not in known:
             raise UnknownName(
-                f"no option {option!r}{did_you_mean(option, sorted(known))}; {', '.join(techniques)} on "
+                f"no option {option!r}{did_you_mean(option, sorted({*known, *others}))}; {', '.join(techniques)} on "
                 f"{', '.join(backbones)} take {', '.join(sorted(known))}"
             )
     return {

@@ -47,6 +47,8 @@ def open_data(
     if catalog.is_path(name) and not Path(name).is_dir():
         name = catalog.take("datasets", name)
     if name in catalog.names("datasets") and name != "folder":
+        if Path(name).is_dir():
+            say(f"{name}: the data set of that name is taken; the folder here is {os.path.join(os.curdir, name)}")
         if folder is not None:
             if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
                 raise BadSetting(f"{name} takes no --folder")
