@@ -1,7 +1,6 @@
 """The command line: study, pretrain, probe, report, verify, compare, prepare, list."""
 
 import argparse
-import io
 import os
 import platform
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 from lilliput import catalog
 from lilliput._version import version
 from lilliput.errors import LilliputError, UnknownName
-from lilliput.system import signals
+from lilliput.system import signals, streams
 from lilliput.system.visible import visible
 
 Command = Callable[[argparse.Namespace, dict[str, Any]], int]
@@ -31,7 +30,7 @@ TUNABLES = ":".join(
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well, 1 on an error that the user can mend or a failed cell, 130 on Ctrl-C."""
-    _keep_speaking()
+    streams.keep_speaking()
     arguments, rest = _parsed(sys.argv[1:] if argv is None else argv)
     try:
         if argv is None and arguments.computes:
@@ -44,14 +43,14 @@ def main(argv: list[str] | None = None) -> int:
         print("\nlilliput: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `lilliput list | head`
-        _print_no_more()
+        streams.print_no_more()
         return 0
     except OSError as error:  # a name that is too long, a folder that is closed
         where = f"{error.filename}: " if error.filename else ""
         print(f"lilliput: {visible(f'{where}{error.strerror or error}')}", file=sys.stderr)
         if not error.filename:  # of what we print to: what it could not take is not tried again at the end
             with suppress(OSError):
-                _print_no_more()
+                streams.print_no_more()
         return 1
 
 
@@ -67,26 +66,6 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
         except signals.Stopped as stop:
             print(f"lilliput: {stop}", file=sys.stderr)
             return 128 + (signals.asked() or 0)
-
-
-def _keep_speaking() -> None:
-    """What is said last must not cost what was done before: letters that the terminal lacks are written out, and what
-    the caller has closed swallows what is said."""
-    for number in range(3):  # in this order: the system gives the lowest that is free, and no file of ours may get it
-        with suppress(OSError):
-            os.fstat(number)
-            continue
-        os.open(os.devnull, os.O_RDWR)
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False))
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _print_no_more() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_memory() -> None:

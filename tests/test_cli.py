@@ -123,7 +123,7 @@ def test_a_terminal_without_a_letter_gets_it_written_out():
         "-X",
         "utf8=0",
         "-c",
-        "from lilliput import cli; cli._keep_speaking(); print('1 \u2013 2')",
+        "from lilliput.system import streams; streams.keep_speaking(); print('1 \u2013 2')",
     ]
     said = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, check=True)
     assert said.stdout == b"1 \\u2013 2\n"
@@ -152,7 +152,7 @@ def test_a_studys_page_is_written_before_a_word_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(api, "study", lambda *_, **__: (tmp_path, []))
     monkeypatch.setattr(cli, "_page", lambda out: pages.append(out) or "")
     monkeypatch.setattr(sys, "stdout", Full())
-    monkeypatch.setattr(cli, "_print_no_more", lambda: None)
+    monkeypatch.setattr(cli.streams, "print_no_more", lambda: None)
     assert cli.main(["study", "--techniques", "simclr"]) == 1
     assert pages == [tmp_path]
 
