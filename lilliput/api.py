@@ -14,6 +14,7 @@ from lilliput.errors import BadData
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
+from lilliput.system.door import door
 from lilliput.system.resources import Resources
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell, recipe_of
@@ -24,6 +25,7 @@ from lilliput.training.stopping import stopping_rule
 EMBEDDED = {"image_size": 32, "limit": 448, "epochs": 10, "batch": 32}
 
 
+@door
 def pretrain(
     technique: str,
     backbone: str,
@@ -64,6 +66,7 @@ def pretrain(
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
 
 
+@door
 def probe(
     folder: str | os.PathLike,
     data: str | os.PathLike | Data = "scenes",
@@ -101,6 +104,7 @@ def probe(
     return results.read(folder)
 
 
+@door
 def study(
     data: str | os.PathLike | Data = "scenes",
     out: str | os.PathLike | None = None,
@@ -160,6 +164,7 @@ def study(
     return out, failed
 
 
+@door
 def verify(
     folder: str | os.PathLike,
     data: str | os.PathLike | Data | None = None,
@@ -186,6 +191,7 @@ def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLi
     return Source(data, folder=folder, image_size=size, limit=2).open().judging
 
 
+@door
 def report(
     folder: str | os.PathLike,
     data: str | os.PathLike | Data | None = None,

@@ -426,7 +426,7 @@ def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
 def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput.reports.compare import compare
 
-    print(compare(a.first, a.second))
+    print(compare(os.path.expanduser(a.first), os.path.expanduser(a.second)))
     return 0
 
 

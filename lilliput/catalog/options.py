@@ -115,6 +115,8 @@ def _fitted(options: dict[str, Any], types: dict[str, str], file: Path | None = 
 
 
 def _fit_option(option: str, value: Any, annotation: str) -> Any:
+    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:  # a number of numpy's or torch's
+        value = value.item()
     if not _survives_json(value):
         raise BadSetting(f"{_flag(option)} {value!r:.80} cannot be written as JSON, so no run can record it")
     try:
@@ -152,6 +154,8 @@ def _fit(value: Any, annotation: ast.expr) -> Any:
             _require(value is None)
         case ast.Constant(value=str(text)):
             return _fit(value, ast.parse(text, mode="eval").body)
+        case ast.Name(id="int") if isinstance(value, float) and value.is_integer():
+            return int(value)
         case ast.Name(id=name) if name in SCALARS:
             _require(isinstance(value, SCALARS[name]) and (name == "bool" or not isinstance(value, bool)))
         case ast.Subscript(value=ast.Name(id="Literal"), slice=allowed):

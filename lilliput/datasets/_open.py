@@ -9,6 +9,7 @@ from lilliput import catalog
 from lilliput.data import leaks
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting, UnknownName
+from lilliput.system.door import door
 from lilliput.system.progress import say
 
 
@@ -29,6 +30,7 @@ class Source:
         return open_data(self.data, pool=self.pool, image_size=self.image_size, limit=self.limit, folder=self.folder)
 
 
+@door
 def open_data(
     data: str | os.PathLike,
     *,
