@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from lilliput.catalog.entries import Entry, entry
+from lilliput.catalog.entries import Entry, Option, entry
 from lilliput.catalog.files import KINDS, names
-from lilliput.catalog.options import recipe_options
+from lilliput.catalog.options import recipe_options, type_and_bounds
 from lilliput.errors import LilliputError
 
 
@@ -22,7 +22,7 @@ def listed(kind: str | None = None) -> Iterator[str]:
     if kind in (None, "backbones"):
         yield "backbones beyond these: timm/NAME and torchvision/NAME, any classification network of theirs"
     if kind in (None, "techniques"):
-        settings = [_flag(name) for name in recipe_options()]
+        settings = [f"{_flag(name)}{_bounds(option)}" for name, option in recipe_options().items()]
         yield f"recipe (small or paper, per technique; each can be overridden): {', '.join(settings)}"
 
 
@@ -34,9 +34,18 @@ def _described(kind: str, entry: Entry) -> Iterator[str]:
         yield f"    your own: {entry.file}"
     options = [option for option in entry.options if option.name != "channels"]
     if options and kind in ("techniques", "backbones"):
-        yield f"    options: {', '.join(f'{_flag(option.name)} {option.default}' for option in options)}"
+        shown = [f"{_flag(option.name)} {option.default}{_bounds(option)}" for option in options]
+        yield f"    options: {', '.join(shown)}"
     elif options:
         yield f"    options in Python: {', '.join(f'{option.name}={option.default}' for option in options)}"
+
+
+def _bounds(option: Option) -> str:
+    try:
+        bounds = type_and_bounds(option.annotation)[1]
+    except SyntaxError:
+        return ""
+    return f" ({bounds})" if bounds else ""
 
 
 def _flag(name: str) -> str:

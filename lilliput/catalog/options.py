@@ -3,6 +3,8 @@ them."""
 
 import ast
 import json
+import operator
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,8 @@ from lilliput.errors import BadSetting, UnknownName
 NOT_OVERRIDDEN = ("options", "rates", "bare", "batch", "epochs")  # of a recipe's settings; two have flags of their own
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 SCALARS: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
+BOUND = re.compile(r"(<=?|>=?)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")  # of an option: Annotated[float, "> 0, <= 1"]
+COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 Dealt = dict[str, dict[str, Any]]
 
@@ -122,7 +126,19 @@ def _fit_option(option: str, value: Any, annotation: str) -> Any:
     try:
         return _fit(value, ast.parse(annotation, mode="eval").body) if annotation else value
     except ValueError:
-        raise BadSetting(f"{_flag(option)} {value!r} is not of type {annotation}") from None
+        kind, bounds = type_and_bounds(annotation)
+        within = f" within {bounds}" if bounds else ""
+        raise BadSetting(f"{_flag(option)} {value!r} is not of type {kind}{within}") from None
+
+
+def type_and_bounds(annotation: str) -> tuple[str, str]:
+    """Of Annotated[float, "> 0, <= 1"] both parts as they are written; of others no bounds."""
+    match ast.parse(annotation, mode="eval").body if annotation else None:
+        case ast.Subscript(
+            value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Constant(value=str(bounds))])
+        ):
+            return ast.unparse(kind), bounds
+    return annotation, ""
 
 
 def _survives_json(value: Any) -> bool:
@@ -150,6 +166,11 @@ def _fit(value: Any, annotation: ast.expr) -> Any:
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _fit_either(value, left, right)
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *others])):
+            value = _fit(value, kind)
+            for other in others:
+                if isinstance(other, ast.Constant) and isinstance(other.value, str):
+                    _require(value is None or _is_within(value, other.value))
         case ast.Constant(value=None):
             _require(value is None)
         case ast.Constant(value=str(text)):
@@ -166,6 +187,14 @@ def _fit(value: Any, annotation: ast.expr) -> Any:
         case ast.Subscript(value=ast.Name(id="tuple" | "list" | "dict" as name), slice=inner):
             return _fit_container(value, name, inner.elts if isinstance(inner, ast.Tuple) else [inner])
     return value
+
+
+def _is_within(value: Any, bounds: str) -> bool:
+    """Whether a number keeps bounds like "> 0, <= 1"; what is written otherwise is no bound of ours, and none."""
+    found = [BOUND.fullmatch(bound.strip()) for bound in bounds.split(",")]
+    if not all(found):
+        return True
+    return all(COMPARED[match[1]](value, float(match[2])) for match in found if match)
 
 
 def _fit_either(value: Any, left: ast.expr, right: ast.expr) -> Any:
