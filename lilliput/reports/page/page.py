@@ -11,6 +11,7 @@ from lilliput.reports.page.inspected import inspected_sections
 from lilliput.reports.page.looks import TEST, TRAIN, sample_of
 from lilliput.reports.page.measured import measured_sections
 from lilliput.reports.page.section import Section, Study, open_study
+from lilliput.reports.style import own_style
 from lilliput.reports.words import ABSENT, flat
 from lilliput.system.files import write_whole
 
@@ -45,6 +46,7 @@ def write_page(folder: Path, judging: tuple[Images, Images] | None = None) -> Pa
     return write_report(open_material(folder), judging)
 
 
+@own_style()
 def write_report(material: Material, judging: tuple[Images, Images] | None = None) -> Path:
     """As `write_page`, of a folder that was read already."""
     for library in LIBRARIES:
