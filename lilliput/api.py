@@ -1,8 +1,9 @@
 """The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report, verify."""
 
 import dataclasses
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lilliput.errors import BadData
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
+from lilliput.system.door import door
 from lilliput.system.resources import Resources
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell, recipe_of
@@ -23,6 +25,7 @@ from lilliput.training.stopping import stopping_rule
 EMBEDDED = {"image_size": 32, "limit": 448, "epochs": 10, "batch": 32}
 
 
+@door
 def pretrain(
     technique: str,
     backbone: str,
@@ -53,6 +56,7 @@ def pretrain(
     reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
+    catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
     cell = make_cell(technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options)
     resources = Resources(device, plan or {}, country)
     resources.check()
@@ -62,6 +66,7 @@ def pretrain(
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
 
 
+@door
 def probe(
     folder: str | os.PathLike,
     data: str | os.PathLike | Data = "scenes",
@@ -99,6 +104,7 @@ def probe(
     return results.read(folder)
 
 
+@door
 def study(
     data: str | os.PathLike | Data = "scenes",
     out: str | os.PathLike | None = None,
@@ -158,6 +164,7 @@ def study(
     return out, failed
 
 
+@door
 def verify(
     folder: str | os.PathLike,
     data: str | os.PathLike | Data | None = None,
@@ -184,6 +191,7 @@ def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLi
     return Source(data, folder=folder, image_size=size, limit=2).open().judging
 
 
+@door
 def report(
     folder: str | os.PathLike,
     data: str | os.PathLike | Data | None = None,
@@ -209,6 +217,10 @@ def report(
     return [write_report(material, judging), *paths]
 
 
+def _parameters(job: Callable) -> list[str]:
+    return [name for name in inspect.signature(job).parameters if name != "options"]
+
+
 def make_cells(
     techniques: Sequence[str],
     backbones: Sequence[str],
@@ -224,7 +236,7 @@ def make_cells(
     backbones = [catalog.take("backbones", name) for name in backbones]
     if not techniques:
         return []
-    dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones)
+    dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones, others=_parameters(study))
     # uniform whatever the techniques' own recipes say: comparing needs one budget
     shared = recipe_of(techniques[0], recipe)
     epochs, batch = epochs or shared.epochs, batch or shared.batch

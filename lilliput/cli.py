@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from lilliput import catalog
 from lilliput._version import version
 from lilliput.errors import LilliputError, UnknownName
-from lilliput.system import signals
+from lilliput.system import signals, streams
 from lilliput.system.visible import visible
 
 Command = Callable[[argparse.Namespace, dict[str, Any]], int]
@@ -30,8 +30,8 @@ TUNABLES = ":".join(
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well, 1 on an error that the user can mend or a failed cell, 130 on Ctrl-C."""
-    parser = make_parser()
-    arguments, rest = parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    streams.keep_speaking()
+    arguments, rest = _parsed(sys.argv[1:] if argv is None else argv)
     try:
         if argv is None and arguments.computes:
             _keep_memory()
@@ -43,19 +43,20 @@ def main(argv: list[str] | None = None) -> int:
         print("\nlilliput: stopped; the same command goes on from the last whole epoch", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `lilliput list | head`
-        _print_no_more()
+        streams.print_no_more()
         return 0
     except OSError as error:  # a name that is too long, a folder that is closed
         where = f"{error.filename}: " if error.filename else ""
         print(f"lilliput: {visible(f'{where}{error.strerror or error}')}", file=sys.stderr)
         if not error.filename:  # of what we print to: what it could not take is not tried again at the end
             with suppress(OSError):
-                _print_no_more()
+                streams.print_no_more()
         return 1
 
 
 def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
-    options = _extra_options(rest) if arguments.takes_options else _none_left(rest)
+    _none_left(rest, arguments)
+    options = _extra_options(arguments)
     catalog.use(*arguments.use)
     with signals.listening():
         try:
@@ -65,10 +66,6 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
         except signals.Stopped as stop:
             print(f"lilliput: {stop}", file=sys.stderr)
             return 128 + (signals.asked() or 0)
-
-
-def _print_no_more() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_memory() -> None:
@@ -93,6 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (_add_study, _add_pretrain, _add_probe, _add_report, _add_verify, _add_compare, _add_prepare, _add_list):
         add(verbs)
+    parser.set_defaults(verbs=verbs.choices)
     return parser
 
 
@@ -116,7 +114,7 @@ def _add_study(verbs) -> None:
         metavar="NAME",
         help="default: the five; also timm/NAME, torchvision/NAME, a file of your own",
     )
-    study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N")
+    study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
     _probes_flag(study)
     study.add_argument(
         "--leave-out",
@@ -138,13 +136,15 @@ def _add_pretrain(verbs) -> None:
     pretrain.add_argument("backbone")
     _data_flags(pretrain)
     _training_flags(pretrain)
-    pretrain.add_argument("--seed", type=int, default=0)
+    pretrain.add_argument("--seed", type=int, default=0, help="default: %(default)s")
 
 
 def _add_probe(verbs) -> None:
     probe = _verb(verbs, "probe", _probe, "judge the saved encoders of a run", computes=True)
     probe.add_argument("run_folder", metavar="RUN")
-    probe.add_argument("--data", default="scenes", metavar="DATA", help="a labelled data set or folder")
+    probe.add_argument(
+        "--data", default="scenes", metavar="DATA", help="a labelled data set or folder (default: %(default)s)"
+    )
     probe.add_argument("--folder", metavar="DIR", help=FILES)
     _probes_flag(probe)
     probe.add_argument("--at", nargs="+", type=int, metavar="EPOCH", help="only the checkpoints of these epochs")
@@ -163,8 +163,14 @@ def _add_verify(verbs) -> None:
     text = "whether a run or study can be believed: digests, and rows anew"
     verify = _verb(verbs, "verify", _verify, text, computes=True)
     verify.add_argument("checked_folder", metavar="FOLDER")
-    verify.add_argument("--sample", type=_positive, default=6, metavar="N", help="judged encoders to compute anew")
-    verify.add_argument("--seed", type=int, default=0, help="which")
+    verify.add_argument(
+        "--sample",
+        type=_positive,
+        default=6,
+        metavar="N",
+        help="judged encoders to compute anew (default: %(default)s)",
+    )
+    verify.add_argument("--seed", type=int, default=0, help="which (default: %(default)s)")
     verify.add_argument("--data", metavar="DATA", help="what judged it, if it is not prepared here any more")
     verify.add_argument("--folder", metavar="DIR", help=FILES)
 
@@ -207,7 +213,10 @@ def _verb(
 
 def _data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", default="scenes", metavar="DATA", help="a data set's name or file, or a folder of images"
+        "--data",
+        default="scenes",
+        metavar="DATA",
+        help="a data set's name or file, or a folder of images (default: %(default)s)",
     )
     _source_flags(parser)
 
@@ -215,28 +224,35 @@ def _data_flags(parser: argparse.ArgumentParser) -> None:
 def _source_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images to learn from instead")
     parser.add_argument("--folder", metavar="DIR", help=FILES)
-    parser.add_argument("--image-size", type=_positive, metavar="PX")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="use at most so many unlabelled images")
+    parser.add_argument("--image-size", type=_positive, metavar="PX", help="default: the data's own")
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help="use at most so many unlabelled images (default: all)"
+    )
 
 
 def _training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: under runs/)")
-    parser.add_argument("--recipe", choices=RECIPES, default="small")
-    parser.add_argument("--epochs", type=_positive, metavar="N")
-    parser.add_argument("--every", type=_positive, default=5, metavar="N", help="epochs between saved encoders")
-    parser.add_argument("--batch", type=_positive, metavar="N")
+    parser.add_argument("--recipe", choices=RECIPES, default="small", help="default: %(default)s")
+    parser.add_argument("--epochs", type=_positive, metavar="N", help="default: the recipe's")
+    parser.add_argument(
+        "--every", type=_positive, default=5, metavar="N", help="epochs between saved encoders (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=_positive, metavar="N", help="default: the recipe's")
     parser.add_argument(
         "--until-converged", type=_positive, metavar="N", help="stop once the score has not improved for N checkpoints"
     )
     parser.add_argument("--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)")
     parser.add_argument(
-        "--country", default="USA", metavar="ISO", help="whose electricity, for the CO2 (three letters)"
+        "--country",
+        default="USA",
+        metavar="ISO",
+        help="whose electricity, for the CO2 (three letters; default: %(default)s)",
     )
     _machine_flags(parser)
 
 
 def _probes_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME")
+    parser.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME", help="default: linear knn")
 
 
 def _machine_flags(parser: argparse.ArgumentParser) -> None:
@@ -260,27 +276,63 @@ def _positive(text: str) -> int:
     return value
 
 
-def _extra_options(words: list[str]) -> dict[str, Any]:
-    """--name value pairs that argparse does not know: options of techniques, backbones and recipes."""
+def _parsed(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The command's flags, and of a command that takes options every other --name with its value, in any place.
+
+    They join the flags under their whole names, --name; a flag may be written with _ for -.
+    """
+    parser = make_parser()
+    words = [_hyphened(word) if word.startswith("--") else word for word in argv]
+    verb = parser.get_default("verbs").get(words[0] if words else None)
+    if verb is None:
+        return parser.parse_known_args(words)
+    verb.set_defaults(flags=_flags_of(verb))
+    if verb.get_default("takes_options"):
+        for flag in dict.fromkeys(word.partition("=")[0] for word in words):
+            if flag.startswith("--") and flag not in (*_flags_of(verb), "--", "--help"):
+                verb.add_argument(flag, dest=flag, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser.parse_known_args(words)
+
+
+def _hyphened(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def _flags_of(verb: argparse.ArgumentParser) -> list[str]:
+    return [flag for action in verb._actions for flag in action.option_strings if flag.startswith("--")]
+
+
+def _extra_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Options of techniques, backbones and recipes, by their names in Python."""
     options: dict[str, Any] = {}
-    while words:
-        flag, *words = words
-        if not flag.startswith("--"):
-            raise UnknownName(f"what is {flag!r}? options are given as --name value")
-        name, equals, value = flag[2:].partition("=")
-        if not equals:
-            if not words or words[0].startswith("--"):
-                raise UnknownName(f"--{name} needs a value")
-            value, *words = words
-        name = name.replace("-", "_")
-        options[name] = catalog.parse_value(name, value)
+    for flag, value in vars(arguments).items():
+        if flag.startswith("--"):
+            if value is None:
+                raise UnknownName(f"{flag} needs a value{_meant_flag(flag, arguments)}")
+            name = flag[2:].replace("-", "_")
+            options[name] = catalog.parse_value(name, value)
     return options
 
 
-def _none_left(words: list[str]) -> dict[str, Any]:
+def _none_left(words: list[str], arguments: argparse.Namespace) -> None:
+    if words and arguments.takes_options:
+        raise UnknownName(f"what is {words[0]!r}? options are given as --name value")
     if words:
-        raise UnknownName(f"unknown argument {words[0]!r}; see lilliput COMMAND --help")
-    return {}
+        meant = _meant_flag(words[0], arguments)
+        raise UnknownName(f"unknown argument {words[0]!r}{meant}; see lilliput COMMAND --help")
+
+
+def _meant_flag(word: str, arguments: argparse.Namespace) -> str:
+    known = arguments.flags if word.startswith("--") else []
+    return catalog.did_you_mean(word.partition("=")[0], known)
+
+
+def _dealt(a: argparse.Namespace, options: dict[str, Any], techniques: list[str], backbones: list[str]) -> None:
+    """Refuse what no technique, backbone or recipe takes; of flags the nearest is named."""
+    catalog.sort_options(
+        options, techniques=techniques, backbones=backbones, others=[flag[2:].replace("-", "_") for flag in a.flags]
+    )
 
 
 # What can be refused without torch is refused before it is imported: names and options.
@@ -288,14 +340,14 @@ def _none_left(words: list[str]) -> dict[str, Any]:
 
 def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
     names: dict[str, Any] = {kind: [catalog.take(kind, name) for name in getattr(a, kind)] for kind in GRID}
-    catalog.sort_options(options, techniques=names["techniques"], backbones=names["backbones"])
+    _dealt(a, options, names["techniques"], names["backbones"])
 
     from lilliput import api
 
     flags = _same(a, "judge", "seeds", "workers", "leave_out", *SOURCE, *TRAINING)
     out, failed = api.study(a.data, a.out, plan=_plan(a), **names, **flags, **options)
+    page = _page(out)  # saved first, said last
     print((out / "table.md").read_text(encoding="utf-8"))
-    page = _page(out)
     print(visible(f"Everything is in {out}: {page}table.md, results.csv, figures, and cells/ with the encoders."))
     for name in failed:
         error, *_ = (out / "cells" / name / "error.txt").read_text(encoding="utf-8").splitlines()
@@ -316,7 +368,7 @@ def _page(out: Path) -> str:
 
 def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
     technique, backbone = catalog.take("techniques", a.technique), catalog.take("backbones", a.backbone)
-    catalog.sort_options(options, techniques=[technique], backbones=[backbone])
+    _dealt(a, options, [technique], [backbone])
 
     from lilliput import api
     from lilliput.training.run import summary
@@ -374,7 +426,7 @@ def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
 def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput.reports.compare import compare
 
-    print(compare(a.first, a.second))
+    print(compare(os.path.expanduser(a.first), os.path.expanduser(a.second)))
     return 0
 
 
@@ -392,36 +444,6 @@ def _prepare(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 
 def _list(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    for kind in [a.kind] if a.kind else catalog.KINDS:
-        print(kind)
-        for name in catalog.names(kind):
-            try:
-                lines = list(_described(kind, catalog.entry(kind, name)))
-            except LilliputError as error:  # one file that cannot be read hides no others
-                lines = [f"{name}: {error}"]
-            for line in lines:
-                print(visible(f"  {line}"))
-        print()
-    if a.kind in (None, "backbones"):
-        print("backbones beyond these: timm/NAME and torchvision/NAME, any classification network of theirs")
-    if a.kind in (None, "techniques"):
-        settings = [_flag(name) for name in catalog.recipe_options()]
-        print(f"recipe (small or paper, per technique; each can be overridden): {', '.join(settings)}")
+    for line in catalog.listed(a.kind):
+        print(visible(line))
     return 0
-
-
-def _described(kind: str, entry: catalog.Entry) -> Iterator[str]:
-    yield f"{entry.name}: {entry.summary}"
-    if entry.source:
-        yield f"    {entry.source}"
-    if entry.file:
-        yield f"    your own: {entry.file}"
-    options = [option for option in entry.options if option.name != "channels"]
-    if options and kind in ("techniques", "backbones"):
-        yield f"    options: {', '.join(f'{_flag(option.name)} {option.default}' for option in options)}"
-    elif options:
-        yield f"    options in Python: {', '.join(f'{option.name}={option.default}' for option in options)}"
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -1,6 +1,7 @@
 """The catalogue: a user's own files by path, what their text tells, and options that go to those that take them."""
 
 import ast
+import functools
 import os
 import pickle
 import subprocess
@@ -330,3 +331,56 @@ def test_a_record_of_an_own_file_says_what_is_absent_or_other(tmp_path, monkeypa
     monkeypatch.setenv(files.VARIABLE, "")
     with pytest.raises(UnknownName, match=f"technique 'still' is not known here; it came from {path}"):
         catalog.check_known(record)
+
+
+@pytest.mark.parametrize(
+    ("technique", "option", "odd", "bounds"),
+    [
+        ("simclr", "temperature", 0, "> 0"),
+        ("simclr", "temperature", -0.2, "> 0"),
+        ("simclr", "area", 2, "> 0, <= 1"),
+        ("simclr", "grey", -0.1, ">= 0, <= 1"),
+        ("simclr", "strength", -1, ">= 0"),
+        ("byol", "tau", 1.5, ">= 0, <= 1"),
+        ("byol", "hidden", 0, ">= 1"),
+        ("moco_v2", "momentum", 1.1, ">= 0, <= 1"),
+        ("moco_v2", "queue", 0, ">= 1"),
+        ("split_brain", "area", 0, "> 0, <= 1"),
+        ("rotnet", "padding", -0.1, ">= 0, < 1"),
+        ("rotnet", "sgd_momentum", 1, ">= 0, < 1"),
+        ("rotnet", "weight_decay", -1, ">= 0"),
+    ],
+)
+def test_a_value_out_of_its_bounds_is_refused_by_name(technique, option, odd, bounds):
+    """A temperature below 0 learned to push an image's views apart, with rc 0."""
+    said = f"--{option.replace('_', '-')} {odd} is not of type"
+    with pytest.raises(BadSetting, match=rf"{said} .* within {bounds}"):
+        catalog.sort_options({option: odd}, techniques=[technique], backbones=["resnet18"])
+
+
+def test_bounds_hold_at_their_ends_and_every_default_is_within_its_own():
+    for name in catalog.TECHNIQUES:
+        defaults = {option.name: option.default for option in catalog.entry("techniques", name).options}
+        numbers = {option: value for option, value in defaults.items() if not isinstance(value, str)}  # 1 / 8
+        assert catalog.typed_options("techniques", name, numbers) == numbers
+    assert catalog.typed_options("techniques", "byol", {"tau": 1, "area": 1.0}) == {"tau": 1, "area": 1.0}
+
+
+def test_every_number_of_ours_has_bounds_and_the_list_shows_them():
+    shown = list(catalog.listed("techniques"))
+    for name in catalog.TECHNIQUES:
+        for option in catalog.entry("techniques", name).options:
+            assert "Annotated" in option.annotation or option.annotation in ("bool", "str"), f"{name} {option.name}"
+    assert any("--temperature 0.1 (> 0)" in line for line in shown)
+    assert any("--warmup (>= 0, < 1)" in line for line in shown)
+
+
+def test_words_of_others_in_an_annotation_are_no_bounds(tmp_path):
+    text = TECHNIQUE.replace(
+        "*", "*, odd: Annotated[float, 'in metres'] = 1.0, bound: Annotated[int | None, '>= 2'] = 2", 1
+    )
+    name = catalog.take("techniques", written(tmp_path, "bounded", text))
+    take = functools.partial(catalog.typed_options, "techniques", name)
+    assert take({"odd": -1e9}) == {"odd": -1e9} and take({"bound": None}) == {"bound": None}
+    with pytest.raises(BadSetting, match=r"--bound 1 is not of type int . None within >= 2"):
+        take({"bound": 1})

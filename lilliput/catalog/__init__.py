@@ -6,6 +6,7 @@ are read from the files' text, so that a list or a misspelt name costs no import
 
 from lilliput.catalog.entries import LIBRARIES, Entry, Option, check, did_you_mean, entry, is_path
 from lilliput.catalog.files import BASELINES, KINDS, Location, locations, names
+from lilliput.catalog.listing import listed
 from lilliput.catalog.loading import backbone_builder, dataset, module, probe, technique
 from lilliput.catalog.options import parse_value, recipe_options, sort_options, typed_options
 from lilliput.catalog.own import take, use
@@ -32,6 +33,7 @@ __all__ = [
     "did_you_mean",
     "entry",
     "is_path",
+    "listed",
     "locations",
     "module",
     "names",

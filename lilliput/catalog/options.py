@@ -3,6 +3,8 @@ them."""
 
 import ast
 import json
+import operator
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,15 +17,20 @@ from lilliput.errors import BadSetting, UnknownName
 NOT_OVERRIDDEN = ("options", "rates", "bare", "batch", "epochs")  # of a recipe's settings; two have flags of their own
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 SCALARS: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
+BOUND = re.compile(r"(<=?|>=?)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")  # of an option: Annotated[float, "> 0, <= 1"]
+COMPARED = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 Dealt = dict[str, dict[str, Any]]
 
 
-def sort_options(options: dict[str, Any], *, techniques: Sequence[str], backbones: Sequence[str]) -> dict[str, Dealt]:
+def sort_options(
+    options: dict[str, Any], *, techniques: Sequence[str], backbones: Sequence[str], others: Sequence[str] = ()
+) -> dict[str, Dealt]:
     """Deal options to all that take them: {"recipe": {...}, "techniques": {name: {...}}, "backbones": {name: {...}}}.
 
     Values come out as their annotations want them: a list as a tuple. Raises UnknownName with the nearest known name
-    for an option that nobody takes, and BadSetting for a value that is of another type or cannot be written as JSON.
+    for an option that nobody takes (`others` are names that the caller takes itself), and BadSetting for a value that
+    is of another type or cannot be written as JSON.
     """
     recipe = _types(recipe_options().values())
     of_techniques = {name: _types_of("techniques", name) for name in techniques}
@@ -32,7 +39,7 @@ def sort_options(options: dict[str, Any], *, techniques: Sequence[str], backbone
     for option in options:
         if option not in known:
             raise UnknownName(
-                f"no option {option!r}{did_you_mean(option, sorted(known))}; {', '.join(techniques)} on "
+                f"no option {option!r}{did_you_mean(option, sorted({*known, *others}))}; {', '.join(techniques)} on "
                 f"{', '.join(backbones)} take {', '.join(sorted(known))}"
             )
     return {
@@ -112,12 +119,26 @@ def _fitted(options: dict[str, Any], types: dict[str, str], file: Path | None = 
 
 
 def _fit_option(option: str, value: Any, annotation: str) -> Any:
+    if hasattr(value, "dtype") and getattr(value, "ndim", None) == 0:  # a number of numpy's or torch's
+        value = value.item()
     if not _survives_json(value):
         raise BadSetting(f"{_flag(option)} {value!r:.80} cannot be written as JSON, so no run can record it")
     try:
         return _fit(value, ast.parse(annotation, mode="eval").body) if annotation else value
     except ValueError:
-        raise BadSetting(f"{_flag(option)} {value!r} is not of type {annotation}") from None
+        kind, bounds = type_and_bounds(annotation)
+        within = f" within {bounds}" if bounds else ""
+        raise BadSetting(f"{_flag(option)} {value!r} is not of type {kind}{within}") from None
+
+
+def type_and_bounds(annotation: str) -> tuple[str, str]:
+    """Of Annotated[float, "> 0, <= 1"] both parts as they are written; of others no bounds."""
+    match ast.parse(annotation, mode="eval").body if annotation else None:
+        case ast.Subscript(
+            value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, ast.Constant(value=str(bounds))])
+        ):
+            return ast.unparse(kind), bounds
+    return annotation, ""
 
 
 def _survives_json(value: Any) -> bool:
@@ -145,10 +166,17 @@ def _fit(value: Any, annotation: ast.expr) -> Any:
     match annotation:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _fit_either(value, left, right)
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *others])):
+            value = _fit(value, kind)
+            for other in others:
+                if isinstance(other, ast.Constant) and isinstance(other.value, str):
+                    _require(value is None or _is_within(value, other.value))
         case ast.Constant(value=None):
             _require(value is None)
         case ast.Constant(value=str(text)):
             return _fit(value, ast.parse(text, mode="eval").body)
+        case ast.Name(id="int") if isinstance(value, float) and value.is_integer():
+            return int(value)
         case ast.Name(id=name) if name in SCALARS:
             _require(isinstance(value, SCALARS[name]) and (name == "bool" or not isinstance(value, bool)))
         case ast.Subscript(value=ast.Name(id="Literal"), slice=allowed):
@@ -159,6 +187,14 @@ def _fit(value: Any, annotation: ast.expr) -> Any:
         case ast.Subscript(value=ast.Name(id="tuple" | "list" | "dict" as name), slice=inner):
             return _fit_container(value, name, inner.elts if isinstance(inner, ast.Tuple) else [inner])
     return value
+
+
+def _is_within(value: Any, bounds: str) -> bool:
+    """Whether a number keeps bounds like "> 0, <= 1"; what is written otherwise is no bound of ours, and none."""
+    found = [BOUND.fullmatch(bound.strip()) for bound in bounds.split(",")]
+    if not all(found):
+        return True
+    return all(COMPARED[match[1]](value, float(match[2])) for match in found if match)
 
 
 def _fit_either(value: Any, left: ast.expr, right: ast.expr) -> Any:

@@ -9,6 +9,7 @@ from lilliput import catalog
 from lilliput.data import leaks
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting, UnknownName
+from lilliput.system.door import door
 from lilliput.system.progress import say
 
 
@@ -29,6 +30,7 @@ class Source:
         return open_data(self.data, pool=self.pool, image_size=self.image_size, limit=self.limit, folder=self.folder)
 
 
+@door
 def open_data(
     data: str | os.PathLike,
     *,
@@ -47,6 +49,8 @@ def open_data(
     if catalog.is_path(name) and not Path(name).is_dir():
         name = catalog.take("datasets", name)
     if name in catalog.names("datasets") and name != "folder":
+        if Path(name).is_dir():
+            say(f"{name}: the data set of that name is taken; the folder here is {os.path.join(os.curdir, name)}")
         if folder is not None:
             if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
                 raise BadSetting(f"{name} takes no --folder")

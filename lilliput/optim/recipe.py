@@ -8,7 +8,7 @@ ICLR 2017, without restarts.
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from torch import nn
 
@@ -25,18 +25,18 @@ class Recipe:
     """How a technique is trained. Learning rate per 256 images of a batch, scaled linearly, where `lr_per_256`."""
 
     optimiser: str  # sgd, lars, adamw, lamb
-    lr: float
+    lr: Annotated[float, ">= 0"]
     batch: int
     epochs: int
-    weight_decay: float
+    weight_decay: Annotated[float, ">= 0"]
     lr_per_256: bool = True
-    sgd_momentum: float = 0.9
+    sgd_momentum: Annotated[float, ">= 0, < 1"] = 0.9
     nesterov: bool = False
-    trust: float = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
-    beta2: float = 0.95  # of AdamW and LAMB
-    vector_rate: float = 1.0  # learning rate of biases and norms, as a share of that of weights
+    trust: Annotated[float, "> 0"] = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
+    beta2: Annotated[float, ">= 0, < 1"] = 0.95  # of AdamW and LAMB
+    vector_rate: Annotated[float, ">= 0"] = 1.0  # learning rate of biases and norms, as a share of that of weights
     schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
-    warmup: float = 0.0  # share of the training steps
+    warmup: Annotated[float, ">= 0, < 1"] = 0.0  # share of the training steps
     options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
     rates: dict[str, float] = field(default_factory=dict)  # part of the technique -> multiple of the learning rate
     bare: dict[str, Any] = field(default_factory=dict)  # other settings for an encoder without any normalisation

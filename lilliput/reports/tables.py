@@ -16,6 +16,7 @@ from lilliput.reports.costs import cell_costs, column_costs
 from lilliput.reports.flags import flag_lines
 from lilliput.reports.grid import Grid, grids
 from lilliput.reports.material import Material, open_material
+from lilliput.reports.style import own_style
 from lilliput.reports.words import ABSENT, share, short
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import interval, select, spearman, spearman_interval
@@ -46,6 +47,7 @@ def report(folder: str | Path) -> list[Path]:
     return write_tables(open_material(folder))
 
 
+@own_style()
 def write_tables(material: Material) -> list[Path]:
     """As `report`, of a folder that was read already."""
     folder, judged = material.folder, _judged(material)

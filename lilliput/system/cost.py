@@ -6,6 +6,9 @@ al. 2019, https://arxiv.org/abs/1910.09700.
 
 import gc
 import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lilliput.errors import BadSetting
 from lilliput.system.machine import peak_bytes, reset_peak
 from lilliput.system.modes import evaluating
+from lilliput.system.progress import say
 
 WATTS = 250.0  # TDP of the Tesla P100, on which the study that we follow was run
 GRAMS_PER_KWH = 420.0  # the grid intensity that it assumes
@@ -89,33 +93,62 @@ class EnergyMeter:
     """
 
     def __init__(self, country: str = "USA", *, share: float = 1.0):
-        from codecarbon import OfflineEmissionsTracker  # seconds of imports, only where something is measured
-
-        logging.getLogger("codecarbon").disabled = True  # it speaks before it hears of a log level
         self.share = share
         self.total = _Total()
-        self.tracker = OfflineEmissionsTracker(
+        self.tracker: Any = None
+        with self._unknown_where_it_fails():
+            self.tracker = _started(country, self.total)
+
+    def read(self) -> tuple[float, float]:
+        """kWh and grams of CO2 so far; not-a-number where they are unknown."""
+        with self._unknown_where_it_fails():
+            if self.tracker:
+                self.tracker.flush()
+        if self.tracker is None:
+            return math.nan, math.nan
+        return self.total.kwh * self.share, self.total.grams * self.share
+
+    def stop(self) -> None:
+        with self._unknown_where_it_fails():
+            if self.tracker:
+                self.tracker.stop()
+
+    @contextmanager
+    def _unknown_where_it_fails(self) -> Iterator[None]:
+        """To measure may fail, aloud, and costs nothing else."""
+        try:
+            yield
+        except Exception as error:  # another library's, of any kind
+            self.tracker = None
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            say(f"energy and CO2 are unknown: codecarbon failed ({reason})")
+
+
+def _started(country: str, total: "_Total") -> Any:
+    """codecarbon's tracker at work, without what the user has configured for other work."""
+    from codecarbon import OfflineEmissionsTracker, emissions_tracker  # seconds of imports, only where it measures
+
+    logging.getLogger("codecarbon").disabled = True  # it speaks before it hears of a log level
+    usual, emissions_tracker.get_hierarchical_config = emissions_tracker.get_hierarchical_config, dict
+    try:
+        tracker = OfflineEmissionsTracker(
             country_iso_code=country,
             measure_power_secs=5,
             log_level="critical",
             allow_multiple_runs=True,
             tracking_mode="machine",
-            output_handlers=[self.total],
+            output_handlers=[total],
             api_call_interval=-1,
-            # a .codecarbon.config of the user's other work may send figures away or ask for the state of the grid
             output_methods=[],
             emissions_endpoint=None,
             electricitymaps_api_token="",  # None: takes its older name
         )
-        self.tracker.start()
-
-    def read(self) -> tuple[float, float]:
-        """kWh and grams of CO2 so far."""
-        self.tracker.flush()
-        return self.total.kwh * self.share, self.total.grams * self.share
-
-    def stop(self) -> None:
-        self.tracker.stop()
+    finally:
+        emissions_tracker.get_hierarchical_config = usual
+    if not hasattr(tracker, "_total_energy"):  # it hides what went wrong as it was made
+        raise RuntimeError("it could not be set up")
+    tracker.start()
+    return tracker
 
 
 class _Total:

@@ -116,8 +116,11 @@ def home() -> Path:
     if chosen := os.environ.get("LILLIPUT_HOME"):
         return Path(os.path.expanduser(chosen))  # Path's own raises where there is no such user
     if cache := os.environ.get("XDG_CACHE_HOME"):
-        return Path(cache).expanduser() / "lilliput"
-    return Path("~/.cache/lilliput").expanduser()
+        return Path(os.path.expanduser(cache)) / "lilliput"
+    try:
+        return Path.home() / ".cache" / "lilliput"
+    except RuntimeError:  # nobody knows this user, and there is no $HOME
+        raise LilliputError("there is no home folder to keep data in; set $LILLIPUT_HOME to a folder") from None
 
 
 def cannot_write(folder: Path, error: OSError) -> LilliputError:

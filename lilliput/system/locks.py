@@ -33,7 +33,7 @@ def locked(folder: Path, *, waiting: str = "") -> Iterator[None]:
     if fcntl is None:
         yield
         return
-    with open(folder / ".lock", "w") as file:
+    with open(folder / ".lock", "w", encoding="utf-8") as file:
         with suppress(OSError):  # some network file systems have none
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,7 +50,7 @@ def unwritten(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         if fcntl is not None:
             with suppress(OSError):  # nobody has written yet, or the file system has no locks
-                fcntl.flock(stack.enter_context(open(folder / ".lock")), fcntl.LOCK_SH)
+                fcntl.flock(stack.enter_context(open(folder / ".lock", "rb")), fcntl.LOCK_SH)
         yield
 
 
@@ -61,7 +61,7 @@ def alone(folder: Path) -> Iterator[None]:
     if fcntl is None or place in _held:
         yield
         return
-    with open(folder / ".owner", "a+") as file:
+    with open(folder / ".owner", "a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -58,7 +58,7 @@ def commit() -> str | None:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(command, capture_output=True, check=False).stdout.decode(errors="replace").strip()
 
     if not git("ls-files", "machine.py"):
         return None
@@ -79,7 +79,7 @@ def allocator() -> str:
 def processor() -> str:
     """The processor's name, as the system gives it."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
     return next(
         (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
     )
@@ -116,7 +116,7 @@ def available_bytes(device: str = "cpu") -> int:
     with suppress(OSError, StopIteration):
         bounds.append(1024 * _kib(Path("/proc/meminfo"), "MemAvailable"))
     with suppress(OSError, ValueError):  # "max" where there is no limit
-        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8", errors="replace")))
     with suppress(OSError, StopIteration, AttributeError):  # the last where there is no such module
         for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
             if (allowed := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:
@@ -140,8 +140,12 @@ def reset_peak() -> None:
     clear = Path("/proc/self/clear_refs")
     with suppress(OSError):
         if clear.exists():
-            clear.write_text("5")  # proc(5): reset the peak of resident memory
+            clear.write_text("5", encoding="utf-8")  # proc(5): reset the peak of resident memory
 
 
 def _kib(path: Path, field: str) -> int:
-    return int(next(line for line in path.read_text().splitlines() if line.startswith(field)).split()[1])
+    return int(
+        next(
+            line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith(field)
+        ).split()[1]
+    )

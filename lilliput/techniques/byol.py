@@ -4,6 +4,7 @@ Grill et al., NeurIPS 2020, https://arxiv.org/abs/2006.07733, section 3 and appe
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +29,11 @@ class BYOL(Technique):
         self,
         make_backbone,
         *,
-        tau: float = 0.996,
-        hidden: int = 4096,
-        output: int = 256,
-        area: float = 0.08,
-        blur: float = 1.0,
+        tau: Annotated[float, ">= 0, <= 1"] = 0.996,
+        hidden: Annotated[int, ">= 1"] = 4096,
+        output: Annotated[int, ">= 1"] = 256,
+        area: Annotated[float, "> 0, <= 1"] = 0.08,
+        blur: Annotated[float, ">= 0, <= 1"] = 1.0,
         norm: bool = False,
     ):
         super().__init__()

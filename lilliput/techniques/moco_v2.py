@@ -5,6 +5,7 @@ Chen, Fan, Girshick, He 2020, https://arxiv.org/abs/2003.04297, for the head, th
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -31,15 +32,15 @@ class MoCoV2(Technique):
         self,
         make_backbone,
         *,
-        temperature: float = 0.2,
-        momentum: float = 0.999,
-        queue: int = 65536,
-        output: int = 128,
-        groups: int = 8,
+        temperature: Annotated[float, "> 0"] = 0.2,
+        momentum: Annotated[float, ">= 0, <= 1"] = 0.999,
+        queue: Annotated[int, ">= 1"] = 65536,
+        output: Annotated[int, ">= 1"] = 128,
+        groups: Annotated[int, ">= 1"] = 8,
         norm: bool = False,
-        area: float = 0.2,
-        grey: float = 0.2,
-        blur: float = 0.5,
+        area: Annotated[float, "> 0, <= 1"] = 0.2,
+        grey: Annotated[float, ">= 0, <= 1"] = 0.2,
+        blur: Annotated[float, ">= 0, <= 1"] = 0.5,
     ):
         super().__init__()
         if queue < 1:

@@ -4,6 +4,7 @@ Gidaris, Singh, Komodakis, ICLR 2018, https://arxiv.org/abs/1803.07728, section 
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ class RotNet(Technique):
     )
     small = SMALL
 
-    def __init__(self, make_backbone, *, padding: float = 1 / 8):
+    def __init__(self, make_backbone, *, padding: Annotated[float, ">= 0, < 1"] = 1 / 8):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
         self.head = nn.Linear(self.encoder.dim, 4)

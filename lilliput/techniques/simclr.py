@@ -5,6 +5,7 @@ Decoupled loss: Yeh et al., ECCV 2022, https://arxiv.org/abs/2110.06848, equatio
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +27,13 @@ class SimCLR(Technique):
         self,
         make_backbone,
         *,
-        temperature: float = 0.1,
-        strength: float = 1.0,
-        output: int = 128,
+        temperature: Annotated[float, "> 0"] = 0.1,
+        strength: Annotated[float, ">= 0"] = 1.0,
+        output: Annotated[int, ">= 1"] = 128,
         decoupled: bool = False,
-        area: float = 0.08,
-        grey: float = 0.2,
-        blur: float = 0.5,
+        area: Annotated[float, "> 0, <= 1"] = 0.08,
+        grey: Annotated[float, ">= 0, <= 1"] = 0.2,
+        blur: Annotated[float, ">= 0, <= 1"] = 0.5,
     ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)

@@ -3,6 +3,8 @@
 Zhang, Isola, Efros, CVPR 2017, https://arxiv.org/abs/1611.09842, section 3.
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,7 +50,9 @@ class SplitBrain(Technique):
     paper = Recipe("sgd", lr=0.1, batch=256, epochs=100, weight_decay=1e-4, schedule="steps")
     small = SMALL.replace(lr=0.1)
 
-    def __init__(self, make_backbone, *, hidden: int = 64, area: float = 0.3):
+    def __init__(
+        self, make_backbone, *, hidden: Annotated[int, ">= 1"] = 64, area: Annotated[float, "> 0, <= 1"] = 0.3
+    ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
         self.paint_colour = Painter(self.encoder.lightness.dim, hidden, len(colour.gamut_points()))

@@ -45,17 +45,26 @@ def check_format(number: Any, where: Path) -> None:
 
 
 def same_settings(theirs: dict, ours: dict, folder: Path) -> None:
-    """BadSetting naming the first setting in which a folder's run differs from the one asked for, as JSON sees them."""
+    """BadSetting naming every setting in which a folder's run differs from the one asked for, as JSON sees them."""
     if changed := catalog.changed_files(theirs):
         raise BadSetting(
             f"{folder} was made with another text of {changed[0]}: choose another --out, or give the file as it was"
         )
-    for name in sorted((set(theirs) | set(ours)) - {"own_files"}):  # they may lie elsewhere by now
-        if _as_json(theirs.get(name)) != _as_json(ours.get(name)):
-            raise BadSetting(
-                f"{folder} holds another run: {name} is {theirs.get(name)!r} there and {ours.get(name)!r} here; "
-                f"choose another --out, or give the settings of that run to go on with it"
-            )
+    names = sorted((set(theirs) | set(ours)) - {"own_files"})  # they may lie elsewhere by now
+    if others := [line for name in names for line in _differences(name, theirs.get(name), ours.get(name))]:
+        raise BadSetting(
+            f"{folder} holds another run: {', '.join(others)}; "
+            f"choose another --out, or give the settings of that run to go on with it"
+        )
+
+
+def _differences(name: str, theirs: Any, ours: Any) -> list[str]:
+    """A line for each setting that differs, of records for each that differs within."""
+    theirs, ours = _as_json(theirs), _as_json(ours)
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        within = dict.fromkeys([*theirs, *ours])
+        return [line for key in within for line in _differences(key, theirs.get(key), ours.get(key))]
+    return [] if theirs == ours else [f"{name} is {theirs!r} there and {ours!r} here"]
 
 
 def _as_json(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """What a run costs, against sums by hand."""
 
+import math
 import time
 
 import pytest
@@ -62,3 +63,31 @@ def test_energy_grows_and_a_share_is_a_part_of_it():
             meter.stop()
     assert 0 < first[0] < later[0] and 0 < first[1] < later[1]
     assert quarter[0] == pytest.approx(first[0] / 4, rel=0.8)
+
+
+@pytest.mark.parametrize(
+    "configured", ["[codecarbon", "[codecarbon]\nmeasure_power_secs = often\ntracking_mode = pid\n"]
+)
+def test_what_a_user_has_configured_for_codecarbon_does_not_reach_us(tmp_path, monkeypatch, capsys, configured):
+    """A configuration that cannot be read ended the training after its first epoch."""
+    (tmp_path / ".codecarbon.config").write_text(configured, encoding="utf-8")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("CODECARBON_CPU_POWER", "a lot")
+    meter = EnergyMeter("FRA")
+    time.sleep(0.1)
+    kwh, grams = meter.read()
+    meter.stop()
+    assert kwh > 0 and grams > 0 and "unknown" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["__init__", "start", "flush", "stop"])
+def test_a_meter_that_fails_costs_nothing_but_its_figures_and_says_so_once(monkeypatch, capsys, broken):
+    def fail(*_, **__):
+        raise AttributeError("no counters here")
+
+    monkeypatch.setattr(f"codecarbon.OfflineEmissionsTracker.{broken}", fail)
+    meter = EnergyMeter("FRA")
+    figures = meter.read(), meter.read()
+    meter.stop()
+    assert all(math.isnan(figure) for pair in figures for figure in pair) or broken == "stop"
+    assert capsys.readouterr().err.count("energy and CO2 are unknown") == 1

@@ -97,3 +97,12 @@ def test_a_home_that_cannot_be_written_in_names_the_way_out(tmp_path):
     for error, reason in ((OSError(28, "No space left on device"), "No space left on device"), (OSError("odd"), "odd")):
         message = str(cannot_write(tmp_path, error))
         assert message.startswith(f"cannot write in {tmp_path}: {reason}; make room") and "$LILLIPUT_HOME" in message
+
+
+def test_a_user_without_a_home_is_told_of_the_variable(monkeypatch):
+    """A container's user without an entry in passwd got a traceback: Could not determine home directory."""
+    for name in ("LILLIPUT_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does where nobody knows the user
+    with pytest.raises(LilliputError, match=r"\$LILLIPUT_HOME"):
+        files.home()

@@ -21,7 +21,7 @@ def test_a_run_of_a_newer_lilliput_is_refused(killed_run, scenes):
 
 def test_a_folder_of_another_run_is_refused_with_the_setting_that_differs(scenes, tmp_path):
     out = api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **NARROW)
-    with pytest.raises(BadSetting, match=r"technique_options.*temperature"):
+    with pytest.raises(BadSetting, match=r"another run: temperature is 0\.2 there and 0\.7 here; choose"):
         api.pretrain("simclr", "resnet18", scenes, out, **NARROW, temperature=0.7)
     with pytest.raises(BadSetting, match="seed is 0 there and 1 here"):
         api.pretrain("simclr", "resnet18", scenes, out, **NARROW, seed=1)

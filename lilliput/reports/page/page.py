@@ -11,6 +11,7 @@ from lilliput.reports.page.inspected import inspected_sections
 from lilliput.reports.page.looks import TEST, TRAIN, sample_of
 from lilliput.reports.page.measured import measured_sections
 from lilliput.reports.page.section import Section, Study, open_study
+from lilliput.reports.style import own_style
 from lilliput.reports.words import ABSENT, flat
 from lilliput.system.files import write_whole
 
@@ -45,6 +46,7 @@ def write_page(folder: Path, judging: tuple[Images, Images] | None = None) -> Pa
     return write_report(open_material(folder), judging)
 
 
+@own_style()
 def write_report(material: Material, judging: tuple[Images, Images] | None = None) -> Path:
     """As `write_page`, of a folder that was read already."""
     for library in LIBRARIES:
@@ -96,7 +98,8 @@ def _composed(study: Study, sections: Sequence[Section]) -> str:
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src 'unsafe-inline'; "
         "style-src 'unsafe-inline'; img-src data: blob:\">"
         f"<link rel=icon href=data:,><title>{html.text(title)}</title>"
-        f"<style>{(ASSETS / 'page.css').read_text()}</style></head><body>"
+        f"<style>{(ASSETS / 'page.css').read_text(encoding='utf-8')}</style></head><body>"
         f"<header><h1>{html.text(title)}</h1><nav aria-label=Sections>{links}</nav></header><main>{bodies}</main>"
-        f"<script>{get_plotlyjs()}</script><script>{(ASSETS / 'page.js').read_text()}</script></body></html>"
+        f"<script>{get_plotlyjs()}</script>"
+        f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script></body></html>"
     )

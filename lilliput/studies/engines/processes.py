@@ -16,8 +16,9 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from lilliput.errors import LilliputError
+from lilliput.errors import BadSetting, LilliputError
 from lilliput.system import progress, signals
+from lilliput.system.door import UNGUARDED
 from lilliput.system.locks import InUse
 from lilliput.system.machine import cores
 
@@ -142,6 +143,11 @@ class _Worker:
             self.process.join()
             self.is_dead = True
             board.show(self.process.pid, "", 0, 0)
+            if self.process.exitcode == UNGUARDED:
+                raise BadSetting(
+                    "several workers run the calling script again each: put what it does under "
+                    'if __name__ == "__main__":, or give workers=1'
+                ) from None
             reason = f"its process ended with code {self.process.exitcode}"
             if self.process.exitcode == -9:
                 reason += " (killed, most likely for want of memory: try fewer --workers)"
