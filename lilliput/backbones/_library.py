@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from lilliput.backbones._backbone import Backbone
-from lilliput.backbones._stages import find_split, remove_unused, what_is_pooled
+from lilliput.backbones._stages import find_split, redrawn, remove_layers, unused_layers, what_is_pooled
 from lilliput.backbones._surgery import silence_dropout
 from lilliput.errors import UnknownName
 
@@ -19,9 +19,10 @@ def library_backbone(name: str, *, channels: int = 3, width: float = 1.0, stem: 
     """
     net = _library_network(name)
     silence_dropout(net)
-    images, pooled = what_is_pooled(net, name)
-    split = find_split(net, name, images, pooled)
-    remove_unused(net, split, images)
+    like = redrawn(net)
+    images, pooled = what_is_pooled(like, name)
+    split = find_split(like, name, images, pooled)
+    remove_layers(net, unused_layers(like, split, images))
     return Backbone(net, split, channels=channels, width=width, stem=stem, name=name)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from lilliput.backbones import check_image_size, library_backbone
 from lilliput.errors import BadSetting, UnknownName
 from tests.backbones.conftest import pictures
+from tests.conftest import heavy
 
 
 @pytest.mark.parametrize("name", ["timm/resnet10t", "timm/mobilenetv3_small_050", "timm/resnext26ts"])
@@ -67,6 +68,99 @@ def test_a_gradient_reaches_every_parameter_that_is_kept(name):
     backbone = library_backbone(name)
     backbone(pictures(4)).square().sum().backward()
     assert all(weight.grad is not None for weight in backbone.parameters())
+
+
+HEADS = ("fc.", "head.", "classifier.", "conv_head.")  # what comes after the pooling, by the libraries' names
+STARTING_AS_LESS = [  # networks whose blocks, or whose norms, are next to nothing before training
+    "timm/resnet18",
+    "timm/seresnet18",
+    "timm/starnet_s050",
+    "timm/mobilenetv3_small_050",
+    "torchvision/shufflenet_v2_x1_0",
+]
+OTHERS = [
+    "timm/resnet50",
+    "timm/densenet121",
+    "timm/dla34",
+    "timm/regnety_002",
+    "timm/nf_resnet26",
+    "timm/convnext_atto",
+    "timm/ghostnetv2_100",
+    "timm/repvgg_a0",
+    "timm/mambaout_femto",
+    "timm/edgenext_xx_small",
+    "timm/efficientvit_b0",
+    "timm/xcit_nano_12_p16_224",
+    "timm/vit_tiny_patch16_224",
+    "torchvision/convnext_tiny",
+    "torchvision/efficientnet_b0",
+    "torchvision/regnet_x_400mf",
+    "torchvision/densenet121",
+    "torchvision/vgg11_bn",
+    "torchvision/swin_t",
+]
+
+
+def stock_network(name):
+    library, _, network = name.partition("/")
+    if library == "torchvision":
+        return torchvision.models.get_model(network, weights=None)
+    return timm.create_model(network, pretrained=False)
+
+
+def with_weights_of_a_trained_one(net):
+    """In place: no branch is zero and no norm the identity any more."""
+    for values in net.parameters():
+        values.data += 0.1 * torch.randn_like(values)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(), layer.running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+def what_stock_pools(stock, images):
+    """[B, D]: the mean over the places of what a stock network of either library pools."""
+    if hasattr(stock, "forward_features"):
+        maps = stock.forward_features(images)
+        if maps.ndim == 3:
+            return maps[:, stock.num_prefix_tokens if hasattr(stock, "num_prefix_tokens") else 1 :].mean(1)
+        return maps.mean((2, 3) if maps.shape[2] == maps.shape[3] else (1, 2))
+    head, seen = next(getattr(stock, head) for head in ("fc", "head", "classifier") if hasattr(stock, head)), []
+    pool = getattr(stock, "avgpool", head)
+    pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    stock(images)
+    return seen[0].mean((2, 3)) if seen[0].ndim == 4 else seen[0]
+
+
+@pytest.mark.parametrize("name", STARTING_AS_LESS + heavy(*OTHERS))
+def test_nothing_but_the_classifier_is_taken_off(name):
+    """Blocks that change nothing before training were once taken for the end of the network, and cut off with it."""
+    backbone, stock = library_backbone(name).eval(), with_weights_of_a_trained_one(stock_network(name))
+    due = {key: value.shape for key, value in stock.state_dict().items() if not key.startswith(HEADS)}
+    kept = {key: value.shape for key, value in backbone.net.state_dict().items()}
+    assert {key: shape for key, shape in kept.items() if not key.startswith(HEADS)} == due
+    missing, unexpected = stock.load_state_dict(backbone.net.state_dict(), strict=False)
+    assert missing and not unexpected and all(key.startswith(HEADS) for key in missing)
+    with_weights_of_a_trained_one(stock)
+    backbone.net.load_state_dict({key: value for key, value in stock.state_dict().items() if key in kept})
+    images = pictures(size=224 if "224" in name else 96)
+    with torch.no_grad():
+        expected = what_stock_pools(stock, (images - backbone.mean) / backbone.std)
+        ours = backbone(images)
+    assert expected.isfinite().all()
+    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit"])
+def test_a_network_by_name_starts_as_its_library_starts_it(name):
+    """To look for its parts draws nothing and changes nothing: not the weights, not the statistics of batch norm."""
+    torch.manual_seed(3)
+    ours, drawn_after_ours = library_backbone(name).net.state_dict(), torch.rand(1)
+    torch.manual_seed(3)
+    stock = timm.create_model(name.removeprefix("timm/"), pretrained=False).state_dict()
+    assert torch.equal(torch.rand(1), drawn_after_ours)
+    assert ours and all(torch.equal(value, stock[key]) for key, value in ours.items())
 
 
 def test_a_transformer_takes_other_sizes_than_its_own():
