@@ -36,14 +36,14 @@ def redrawn(net: nn.Module) -> nn.Module:
     copied = copy.deepcopy(net)
     for values in copied.parameters():
         if values.ndim < 2:
-            values.add_(torch.rand(values.shape, generator=draw) - 0.5)
+            values.add_(torch.empty_like(values).uniform_(-0.5, 0.5, generator=draw))
         else:  # sums over the inputs keep their size
-            noise = torch.randn(values.shape, generator=draw) * math.sqrt(len(values) / values.numel())
+            noise = torch.empty_like(values).normal_(generator=draw) * math.sqrt(len(values) / values.numel())
             values.copy_((values + noise) / math.sqrt(2))
     for layer in copied.modules():
         if isinstance(layer, BATCH_NORMS) and layer.running_mean is not None and layer.running_var is not None:
-            layer.running_mean.add_(torch.rand(layer.running_mean.shape, generator=draw) - 0.5)
-            layer.running_var.add_(torch.rand(layer.running_var.shape, generator=draw) - 0.5)
+            layer.running_mean.add_(torch.empty_like(layer.running_mean).uniform_(-0.5, 0.5, generator=draw))
+            layer.running_var.add_(torch.empty_like(layer.running_var).uniform_(-0.5, 0.5, generator=draw))
     return copied
 
 
