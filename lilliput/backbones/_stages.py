@@ -92,9 +92,12 @@ def what_is_pooled(net: nn.Module, name: str) -> tuple[Tensor, Tensor]:
             return images, getattr(net, "forward_features", partial(_head_input, net))(images)
 
     try:
-        return at_fitting_size(net, trial)
+        images, pooled = at_fitting_size(net, trial)
     except TrialFailed as reason:
         raise BadSetting(f"{name} gives no maps ({reason})") from None
+    if not isinstance(pooled, Tensor):
+        raise BadSetting(f"{name} gives no maps of one kind, but a {type(pooled).__name__} of several")
+    return images, pooled
 
 
 def _head_input(net: nn.Module, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import nn
 
-from lilliput.backbones import check_image_size, library_backbone
+from lilliput.backbones import _library, check_image_size, library_backbone
 from lilliput.errors import BadSetting, UnknownName
 from tests.backbones.conftest import pictures
 from tests.conftest import heavy
@@ -95,7 +95,6 @@ OTHERS = [
     "torchvision/convnext_tiny",
     "torchvision/efficientnet_b0",
     "torchvision/regnet_x_400mf",
-    "torchvision/densenet121",
     "torchvision/vgg11_bn",
     "torchvision/swin_t",
 ]
@@ -185,12 +184,49 @@ def test_a_network_by_name_can_be_pickled_for_another_process(name):
         ("timm/hf-hub:timm/resnet18", "timm/resnet18"),  # would be fetched
         ("torchvision/fasterrcnn_resnet50_fpn", "torchvision/"),  # not a classification network
         ("xyzzy", "timm/NAME"),
+        ("timm/resnet18.no_such_tag", "timm/resnet18"),
     ],
 )
 def test_an_unknown_name_is_met_with_a_near_one(name, hint):
     with pytest.raises(UnknownName, match="no network ") as caught:
         library_backbone(name)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("timm/crossvit_tiny_240", "a list"),
+        ("timm/coat_tiny", "a list"),
+        ("timm/volo_d1_224", "197"),
+    ],
+)
+def test_a_network_that_cannot_be_taken_is_refused_by_name_and_with_the_reason(name, reason):
+    """They once ended in tracebacks of AttributeError and RuntimeError."""
+    with pytest.raises(BadSetting, match=f"^{name} .*{reason}") as caught:
+        library_backbone(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_whatever_a_librarys_network_raises_names_the_network(monkeypatch):
+    def odd(*_, **__):
+        raise KeyError("no such part\nand more")
+
+    monkeypatch.setattr(timm, "create_model", odd)
+    with pytest.raises(BadSetting, match=r"^timm/test_vit cannot be taken .*no such part") as caught:
+        library_backbone("timm/test_vit")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tag_of_trained_weights_is_told_to_be_of_random_ones(monkeypatch):
+    said = []
+    monkeypatch.setattr(_library, "say", said.append)
+    _library._say_random.cache_clear()
+    backbones = [library_backbone(name) for name in ("timm/test_resnet.r160_in1k", "timm/test_resnet.r160_in1k")]
+    assert len(said) == 1 and "timm/test_resnet.r160_in1k" in said[0] and "random" in said[0]
+    assert backbones[0].name == "timm/test_resnet"
+    library_backbone("timm/test_resnet")
+    assert len(said) == 1
 
 
 # the strides of every stage, and the layers whose strides the stems take out, in order
