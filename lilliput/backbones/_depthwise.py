@@ -36,7 +36,9 @@ class DepthwiseConv2d(nn.Conv2d):
     """nn.Conv2d with one filter a channel; its own weight gradient where that is quicker."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        if self.bias is None and self.weight.requires_grad and torch.is_grad_enabled() and self._is_slow(maps):
+        learns = self.bias is None and self.weight.requires_grad and torch.is_grad_enabled()
+        # a traced network is to be of torch's own layers alone, whatever the size of the maps that it is traced with
+        if learns and not torch.jit.is_tracing() and self._is_slow(maps):  # type: ignore[no-untyped-call]
             return _Depthwise.apply(maps, self.weight, self.stride[0])
         return super().forward(maps)
 

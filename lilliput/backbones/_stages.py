@@ -1,5 +1,6 @@
 """The stages of a network known by nothing but its name, found by a walk through its layers."""
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from lilliput.backbones._surgery import BATCH_NORMS
 from lilliput.backbones._trial import Layer, Split, TrialFailed, at_fitting_size, run_stages, watching
 from lilliput.errors import BadSetting
 from lilliput.system.modes import evaluating
@@ -21,6 +23,28 @@ class _Step(NamedTuple):
     layer: str
     maps: Tensor
     changes: int  # of the maps in place, so that a later layer's are noticed
+
+
+@torch.no_grad()
+def redrawn(net: nn.Module) -> nn.Module:
+    """A copy to try things on whose weights and statistics are drawn anew, so that every layer does something.
+
+    Before training many do not: branches end in zeros, norms are the identity, and a network without its last blocks
+    gives the same maps. Neither `net` nor torch's random numbers are touched.
+    """
+    draw = torch.Generator().manual_seed(0)
+    copied = copy.deepcopy(net)
+    for values in copied.parameters():
+        if values.ndim < 2:
+            values.add_(torch.empty_like(values).uniform_(-0.5, 0.5, generator=draw))
+        else:  # sums over the inputs keep their size
+            noise = torch.empty_like(values).normal_(generator=draw) * math.sqrt(len(values) / values.numel())
+            values.copy_((values + noise) / math.sqrt(2))
+    for layer in copied.modules():
+        if isinstance(layer, BATCH_NORMS) and layer.running_mean is not None and layer.running_var is not None:
+            layer.running_mean.add_(torch.empty_like(layer.running_mean).uniform_(-0.5, 0.5, generator=draw))
+            layer.running_var.add_(torch.empty_like(layer.running_var).uniform_(-0.5, 0.5, generator=draw))
+    return copied
 
 
 def find_split(net: nn.Module, name: str, images: Tensor, pooled: Tensor) -> Split:
@@ -68,9 +92,12 @@ def what_is_pooled(net: nn.Module, name: str) -> tuple[Tensor, Tensor]:
             return images, getattr(net, "forward_features", partial(_head_input, net))(images)
 
     try:
-        return at_fitting_size(net, trial)
+        images, pooled = at_fitting_size(net, trial)
     except TrialFailed as reason:
         raise BadSetting(f"{name} gives no maps ({reason})") from None
+    if not isinstance(pooled, Tensor):
+        raise BadSetting(f"{name} gives no maps of one kind, but a {type(pooled).__name__} of several")
+    return images, pooled
 
 
 def _head_input(net: nn.Module, images: Tensor) -> Tensor:
@@ -132,14 +159,18 @@ def _cut(net: nn.Module, walk: list[_Step], size: int) -> list[list[_Step]]:
     return stages
 
 
-def remove_unused(net: nn.Module, split: Split, images: Tensor) -> None:
-    """What no gradient of the maps reaches is the classifier and what belongs to it."""
+def unused_layers(net: nn.Module, split: Split, images: Tensor) -> list[str]:
+    """What no gradient of the maps reaches: the classifier and what belongs to it."""
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     with evaluating(net), torch.enable_grad():
         maps = run_stages(split(net), images)[-1]
         gradients = torch.autograd.grad(maps.sum(), weights, allow_unused=True)
     unused = {weight for weight, gradient in zip(weights, gradients, strict=True) if gradient is None}
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
-            if unused.issuperset(weights := list(child.parameters())) and weights:
-                setattr(parent, name, nn.Identity())
+    owned = {name: list(layer.parameters()) for name, layer in net.named_modules()}
+    names = [name for name, weights in owned.items() if weights and unused.issuperset(weights)]
+    return [name for name in names if name.rpartition(".")[0] not in names]  # whole, not part by part
+
+
+def remove_layers(net: nn.Module, names: Sequence[str]) -> None:
+    for name in names:
+        net.set_submodule(name, nn.Identity())
