@@ -211,6 +211,7 @@ import resource, sys
 from lilliput import cli
 from lilliput.datasets import open_data
 from lilliput.system import machine
+from lilliput.training import run
 open_data("scenes", image_size=96, limit=128)
 import torch, timm, codecarbon
 size = machine._kib(__import__("pathlib").Path("/proc/self/status"), "VmData") * 1024
