@@ -72,3 +72,15 @@ def test_a_pause_in_the_second_epoch_keeps_the_sums_of_rows_and_what_was_spent_s
     assert rows[0] == first
     assert [row["kwh"] for row in rows] == [1.0, 3.0, 4.0] and [row["grams_co2"] for row in rows] == [10.0, 30.0, 40.0]
     assert tensors["spent/total_seconds"].item() < rows[1]["total_seconds"] < rows[2]["total_seconds"]
+
+
+def test_a_run_that_goes_on_after_an_epoch_adds_to_the_sums_of_its_last_row(scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(spending, "EnergyMeter", CountingMeter)
+    out, steps = tmp_path / "run", itertools.count(1)
+    with monkeypatch.context() as patch, pytest.raises(signals.Stopped, match="after epoch 1 and 0 steps"):
+        patch.setattr(signals, "asked", lambda: next(steps) == 4)  # three steps an epoch
+        api.pretrain("rotnet", "shufflenet_v2", scenes, out, **NARROW)
+    api.pretrain("rotnet", "shufflenet_v2", scenes, out, **NARROW)
+    rows = read_log(out)
+    assert [row["kwh"] for row in rows] == [1.0, 2.0, 3.0] and [row["grams_co2"] for row in rows] == [10.0, 20.0, 30.0]
+    assert rows[0]["total_seconds"] < rows[1]["total_seconds"] < rows[2]["total_seconds"]
