@@ -5,8 +5,7 @@ import torch
 
 from lilliput import api
 from lilliput.errors import BadSetting
-from lilliput.probes._exam import split
-from lilliput.probes._features import effective_rank, extract
+from lilliput.probes import effective_rank, extract, split
 from lilliput.probes.knn import held_out_accuracy
 from lilliput.system.plan import Plan
 from lilliput.training import run as training_run
