@@ -6,6 +6,7 @@ from scipy.spatial import ConvexHull
 from skimage.color import rgb2lab
 
 from lilliput.images import colour
+from tests.conftest import rng
 
 
 def test_lab_is_that_of_scikit_image():
@@ -32,7 +33,7 @@ def test_the_313_bins_are_the_corners_of_the_cells_that_the_hull_of_the_gamut_me
 
 
 def test_every_colour_goes_to_its_nearest_bin():
-    ab = (torch.rand(1, 2, 40, 40, generator=torch.Generator().manual_seed(0)) * 200 - 100).round()
+    ab = (torch.rand(1, 2, 40, 40, generator=rng(0)) * 200 - 100).round()
     bins = colour.colour_bins(ab)
     distance = torch.cdist(ab[0].flatten(1).T, colour.gamut_points())
     assert torch.equal(distance.gather(1, bins.flatten()[:, None]).squeeze(1), distance.min(1).values)
@@ -49,7 +50,7 @@ def test_lightness_bins_are_two_wide_and_white_is_in_the_last():
 
 
 def test_lab_is_full_precision_under_mixed_precision():
-    image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, 8, 8, generator=rng(0))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(colour.rgb_to_lab(image), colour.rgb_to_lab(image).float())
         mixed = colour.rgb_to_lab(image)

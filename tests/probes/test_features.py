@@ -5,7 +5,7 @@ import torch
 
 from lilliput import catalog
 from lilliput.probes import effective_rank, extract, extract_stages, measure_batch_norm
-from tests.conftest import CPU
+from tests.conftest import CPU, rng
 
 
 def test_measured_batch_norm_leaves_maps_of_mean_zero_and_variance_one(scenes):
@@ -38,11 +38,11 @@ def test_batch_norm_is_measured_on_images_from_the_whole_of_a_sorted_store():
 
 
 def test_effective_rank_is_the_number_of_directions_for_even_spreads():
-    rng = torch.Generator().manual_seed(0)
-    basis, _ = torch.linalg.qr(torch.randn(500, 8, generator=rng) - 0.0)
+    draw = rng(0)
+    basis, _ = torch.linalg.qr(torch.randn(500, 8, generator=draw) - 0.0)
     basis = torch.linalg.qr(basis - basis.mean(0))[0]
     assert effective_rank(basis) == pytest.approx(8, rel=1e-3)
-    assert effective_rank(torch.ones(50, 4) * torch.randn(50, 1, generator=rng)) == pytest.approx(1, rel=1e-3)
+    assert effective_rank(torch.ones(50, 4) * torch.randn(50, 1, generator=draw)) == pytest.approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize("technique", ["simclr", "split_brain"])

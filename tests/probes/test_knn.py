@@ -5,13 +5,13 @@ import torch
 from lilliput.probes import LabelledExam
 from lilliput.probes.knn import held_out_accuracy, knn, vote
 from lilliput.studies.judge import Pixels
-from tests.conftest import CPU
+from tests.conftest import CPU, rng
 
 
 def test_neighbours_are_those_of_brute_force_and_nearer_ones_break_ties():
-    rng = torch.Generator().manual_seed(0)
-    bank, queries = torch.randn(60, 5, generator=rng), torch.randn(30, 5, generator=rng)
-    labels = torch.randint(0, 4, (60,), generator=rng)
+    draw = rng(0)
+    bank, queries = torch.randn(60, 5, generator=draw), torch.randn(30, 5, generator=draw)
+    labels = torch.randint(0, 4, (60,), generator=draw)
     queries, bank = queries + 3, bank + 3  # far from zero
     guesses = vote(queries, bank, labels, 4, 7)
     for row, query in enumerate(queries):

@@ -7,16 +7,16 @@ import torch
 from lilliput.probes import Flag, LabelledExam, sorted_out
 from lilliput.probes.linear import DECAYS, classifier, fit, fitted, linear, principal
 from lilliput.studies.judge import Pixels
-from tests.conftest import CPU
+from tests.conftest import CPU, rng
 
 
 def test_the_linear_probe_agrees_with_scikit_learn():
     from sklearn.linear_model import LogisticRegression
 
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(4, 6))
-    labels = rng.integers(0, 4, 400)
-    features = (centres[labels] + rng.normal(size=(400, 6))).astype(np.float32)
+    draw = np.random.default_rng(0)
+    centres = draw.normal(size=(4, 6))
+    labels = draw.integers(0, 4, 400)
+    features = (centres[labels] + draw.normal(size=(400, 6))).astype(np.float32)
     features -= features.mean(0)
     weights, biases, left = fit(torch.from_numpy(features), torch.from_numpy(labels), 4, steps=2000, tolerance=1e-10)
     assert 0 <= left < 1e-10
@@ -42,15 +42,15 @@ def test_the_linear_probe_converges_on_features_that_say_the_same_over_and_over(
 def test_the_linear_probe_takes_features_of_which_half_are_dead(images):
     """Split-Brain's SqueezeNet had 245 dead ones of 512, and LAPACK in single precision gave up, as on these."""
     for seed in (30, 33, 57, 71):
-        rng = torch.Generator().manual_seed(seed)
-        features = torch.randn(900, 32, generator=rng) @ torch.randn(32, 256, generator=rng)
-        features[:, torch.randperm(256, generator=rng)[:128]] = 0
+        draw = rng(seed)
+        features = torch.randn(900, 32, generator=draw) @ torch.randn(32, 256, generator=draw)
+        features[:, torch.randperm(256, generator=draw)[:128]] = 0
         features = features[:images] - features[:images].mean(0)
         scale = features.std(0)
         features = features / torch.where(scale > 0, scale, 1.0)
         variances, axes = principal(features)
         assert torch.allclose((axes * variances) @ axes.T, features.T @ features / images, atol=1e-4)
-        labels = torch.randint(0, 5, (images,), generator=rng)
+        labels = torch.randint(0, 5, (images,), generator=draw)
         assert fit(features, labels, 5)[2] <= 1e-4
 
 

@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from lilliput import api
-from lilliput.errors import BadData
+from lilliput.api import make_cells
+from lilliput.errors import BadData, BadSetting
+from lilliput.studies.grid import Grid, check
 from tests.studies.conftest import SHORT
 
 
@@ -36,3 +38,17 @@ def test_too_few_labels_are_found_before_any_training(scenes, tmp_path):
             scenes, tmp_path / "s", judge=tmp_path / "few", techniques=["rotnet"], backbones=["shufflenet_v2"], **SHORT
         )
     assert not (tmp_path / "s").exists()
+
+
+def test_every_pair_of_technique_and_backbone_is_built_before_any_work(scenes, tmp_path):
+    """Split-brain halves the width: of these pairs the last alone cannot be built."""
+    pairs = {"techniques": ["rotnet", "split_brain"], "backbones": ["squeezenet", "shufflenet_v2"]}
+    narrow = {**SHORT, "width": 0.125}
+    with pytest.raises(BadSetting, match=r"shufflenet_v2 cannot be built at width 0\.0625"):
+        api.study(scenes, tmp_path / "s", **pairs, **narrow)
+    assert not (tmp_path / "s").exists()
+    for techniques, backbones in ((["rotnet"], pairs["backbones"]), (pairs["techniques"], ["squeezenet"])):
+        cells = make_cells(
+            techniques, backbones, [0], recipe="small", epochs=1, batch=16, options={"width": narrow["width"]}
+        )
+        check(Grid(cells, scenes, scenes, {"knn": {}}, every=1))

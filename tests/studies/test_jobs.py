@@ -6,6 +6,7 @@ import pytest
 from lilliput import api
 from lilliput.errors import BadSetting
 from lilliput.studies import jobs, results
+from lilliput.training import run as training_run
 from tests.studies.conftest import SHORT
 
 
@@ -36,9 +37,7 @@ def test_a_study_run_again_does_only_what_is_missing(small_study, scenes, monkey
 
 
 def test_a_study_until_converged_counts_its_cells_as_whole(scenes, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "lilliput.training.run.score_of", lambda *_: 0.3
-    )  # never improves: over at the third checkpoint
+    monkeypatch.setattr(training_run, "score_of", lambda *_: 0.3)  # never improves: over at the third checkpoint
     options = {**SHORT, "epochs": 6, "until_converged": 2, "probes": ["linear"]}
     few = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"]}
     out, failed = api.study(scenes, tmp_path / "s", **few, **options)

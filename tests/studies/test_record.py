@@ -1,4 +1,4 @@
-"""study.json: options by backbone, in older studies too; what rows of a backbone share."""
+"""study.json: what it keeps while a study grows, what it refuses, and what of it rows of a backbone share."""
 
 import json
 import shutil
@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from lilliput import api
+from lilliput.api import make_cells
 from lilliput.errors import BadData, BadSetting
 from lilliput.reports import compare
 from lilliput.reports.page.looks import open_sample
-from lilliput.studies.record import _by_backbone, shared_settings
+from lilliput.studies import results
+from lilliput.studies.grid import Grid
+from lilliput.studies.record import _by_backbone, open_record, shared_settings
 from lilliput.system import records
-from tests.conftest import SMALL, flip_bit
+from lilliput.system.records import read_json, write_json
+from lilliput.system.resources import Resources
+from tests.conftest import PLAN, SMALL, flip_bit
 from tests.studies.conftest import SHORT
 
 
@@ -88,3 +93,75 @@ def test_a_folder_that_holds_something_else_is_refused(scenes, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(BadSetting, match="not empty"):
         api.study(scenes, tmp_path, techniques=["simclr"], backbones=["shufflenet_v2"], **SHORT)
+
+
+def grid_of(scenes, techniques=("rotnet",), backbones=("shufflenet_v2",), *, seeds=(0,), probes=("knn",), **options):
+    cells = make_cells(techniques, backbones, seeds, recipe="small", epochs=1, batch=16, options=options)
+    return Grid(cells, scenes, scenes, {probe: {} for probe in probes}, every=1, resources=Resources("cpu", PLAN))
+
+
+def test_a_study_that_grows_keeps_its_plans_and_options_beside_the_new_ones(scenes, tmp_path):
+    record = open_record(grid_of(scenes, padding=0.25, width=0.25), tmp_path)
+    plans = {"shufflenet_v2": {"device": "cpu", **PLAN, "threads": 7}}
+    write_json(tmp_path / "study.json", {**record, "plans": plans})
+    grown = open_record(
+        grid_of(scenes, ["byol"], ["squeezenet"], seeds=[1], probes=["linear"], tau=0.5, width=0.5), tmp_path
+    )
+    assert grown["techniques"] == ["rotnet", "byol"] and grown["backbones"] == ["shufflenet_v2", "squeezenet"]
+    assert grown["seeds"] == [0, 1] and grown["probes"] == ["knn", "linear"]
+    assert grown["plans"] == plans
+    assert grown["options"]["rotnet"] == record["options"]["rotnet"] == {"padding": 0.25}
+    assert grown["options"]["byol"]["tau"] == 0.5
+    assert grown["backbone_options"] == {"shufflenet_v2": {"width": 0.25}, "squeezenet": {"width": 0.5}}
+    assert set(grown["recipes"]) == {"rotnet", "byol"} and grown["recipes"]["rotnet"] == record["recipes"]["rotnet"]
+    assert read_json(tmp_path / "study.json")["plans"] == plans
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_another_width_for_a_backbone_that_is_there_is_refused(older, scenes, tmp_path):
+    """A study.json of old has one set of options for all its backbones: an empty one says that each has none."""
+    record = open_record(grid_of(scenes), tmp_path)
+    assert record["backbone_options"] == {"shufflenet_v2": {}}
+    if older:
+        write_json(tmp_path / "study.json", {**record, "backbone_options": {}})
+    before = (tmp_path / "study.json").read_bytes()
+    with pytest.raises(BadSetting, match=r"shufflenet_v2 is \{\} there and \{'width': 0.5\} here"):
+        open_record(grid_of(scenes, width=0.5), tmp_path)
+    assert (tmp_path / "study.json").read_bytes() == before
+    grown = open_record(grid_of(scenes, backbones=["squeezenet"], width=0.5), tmp_path)
+    assert grown["backbone_options"] == {"shufflenet_v2": {}, "squeezenet": {"width": 0.5}}
+
+
+def test_of_a_study_that_grows_old_rows_stay_and_only_what_is_missing_is_done(scenes, tmp_path):
+    cell = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"], "probes": ["knn"], "seeds": [0]}
+    settings = {**SHORT, "epochs": 1, "width": 0.25}
+    out, _ = api.study(scenes, tmp_path / "s", **cell, **settings)
+    log = out / "cells/rotnet-shufflenet_v2-0/log.jsonl"
+    baselines = "random_init", "random_init_measured", "supervised"
+    with_finetuning = {("supervised", "shufflenet_v2", "1", "finetune")}
+    for growth, added in (
+        ({"techniques": ["byol"]}, {("byol", "shufflenet_v2", "0", "knn")}),
+        (
+            {"backbones": ["squeezenet"]},  # which has no batch norm to measure
+            {(name, "squeezenet", "0", "knn") for name in ("rotnet", "random_init", "supervised")}
+            | {("supervised", "squeezenet", "0", "finetune")},
+        ),
+        (
+            {"seeds": [1]},
+            {(name, "shufflenet_v2", "1", "knn") for name in ("rotnet", *baselines)} | with_finetuning,
+        ),
+        (
+            {"probes": ["linear"], "seeds": [1]},  # the supervised network is not kept, so it is learned again
+            {(name, "shufflenet_v2", "1", "linear") for name in ("rotnet", *baselines)}
+            | {("pixels", "", "0", "linear")}
+            | with_finetuning,
+        ),
+    ):
+        before, old, logged = (out / "results.csv").read_text(), results.read(out), log.stat().st_mtime_ns
+        assert api.study(scenes, out, **{**cell, **growth}, **settings)[1] == []
+        after = (out / "results.csv").read_text()
+        assert after.startswith(before) and log.stat().st_mtime_ns == logged
+        rows = [line.split(",") for line in after.removeprefix(before).splitlines()]
+        assert {(technique, backbone, seed, probe) for technique, backbone, seed, _, probe, *_ in rows} == added
+        values = results.read(out).set_index(results.KEY).value
+        assert values[old.set_index(results.KEY).index].tolist() == old.value.tolist()

@@ -15,6 +15,7 @@ from lilliput.system.plan import Plan, choose
 from lilliput.system.resources import Resources
 from lilliput.training.cell import make_cell, plan_for
 from lilliput.training.encoders import save_encoder
+from tests.conftest import rng
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_the_trial_runs_every_network_and_leaves_threads_and_random_numbers_alon
 def test_a_compiled_technique_has_the_loss_gradients_and_names_of_an_eager_one(tmp_path):
     cell = make_cell("simclr", "squeezenet", options={"width": 0.25})
     eager, compiled = (Plan("cpu", "fp32", True, compile=c).hasten(cell.build()) for c in (False, True))
-    views = torch.rand(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    views = torch.rand(2, 4, 3, 32, 32, generator=rng(0))
     losses = [technique(*views) for technique in (eager, compiled)]
     for loss in losses:
         loss.backward()

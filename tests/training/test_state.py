@@ -10,9 +10,11 @@ from safetensors.torch import save_file
 from lilliput import api
 from lilliput.errors import Unreadable
 from lilliput.system import files, records
+from lilliput.training import run as training_run
+from lilliput.training.loop import Learner
 from lilliput.training.record import read_log
 from lilliput.training.state import newest_state, states
-from tests.conftest import NARROW, flip_bit, saved_bits
+from tests.conftest import NARROW, flip_bit, interrupt_at, saved_bits
 
 
 @pytest.mark.parametrize("old, new", [(b'"epoch": 2', b'"epmch": 2'), (b'"epoch": 2', b'"epoch": "'), (b"{", b"[")])
@@ -83,13 +85,42 @@ def test_damaged_settings_and_logs_are_restored_from_the_state(name, damage, fin
     assert (killed_run / f"{name}.damaged-1").exists() == (damage != "gone")
 
 
-def test_a_run_of_the_first_format_goes_on_to_the_same_bits(finished_run, killed_run, scenes):
-    state = newest_state(killed_run)
+def write_in_first_format(run):
+    """Log and settings stood in files of their own alone, and there was one state."""
+    state = newest_state(run)
     header = {"format": 1, "epoch": state.epoch, "scaler": state.scaler, "technique": "simclr"}
-    save_file(state.tensors, killed_run / "state.safetensors", {"lilliput": json.dumps(header)})
-    record = {**records.read_json(killed_run / "run.json"), "format": 1}
-    (killed_run / "run.json").write_text(json.dumps(record))
-    for path in killed_run.glob("state_*"):
+    save_file(state.tensors, run / "state.safetensors", {"lilliput": json.dumps(header)})
+    record = {**records.read_json(run / "run.json"), "format": 1}
+    (run / "run.json").write_text(json.dumps(record))
+    for path in run.glob("state_*"):
         path.unlink()
+
+
+def test_a_run_of_the_first_format_goes_on_to_the_same_bits(finished_run, killed_run, scenes):
+    write_in_first_format(killed_run)
     api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
     assert saved_bits(killed_run)["encoder_003.safetensors"] == saved_bits(finished_run)["encoder_003.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut"])
+def test_a_log_of_the_first_format_that_is_lost_or_cut_costs_its_rows_and_no_epochs(
+    damage, scenes, tmp_path, monkeypatch
+):
+    settings = {**NARROW, "epochs": 4}
+    whole = api.pretrain("simclr", "resnet18", scenes, tmp_path / "whole", **settings)
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, training_run, "save_state", 4)  # that of epoch 3
+        api.pretrain("simclr", "resnet18", scenes, out, **settings)
+    write_in_first_format(out)
+    first, *_ = (out / "log.jsonl").read_bytes().splitlines(keepends=True)
+    if damage == "lost":
+        (out / "log.jsonl").unlink()
+    else:
+        (out / "log.jsonl").write_bytes(first + b'{"epoch": 2, "lo')
+    steps, usual = [], Learner.step
+    monkeypatch.setattr(Learner, "step", lambda *arguments: (steps.append(1), usual(*arguments))[1])
+    api.pretrain("simclr", "resnet18", scenes, out, **settings)
+    assert len(steps) == 2 * (48 // 16)  # epochs 3 and 4
+    assert [row["epoch"] for row in read_log(out)] == ([3, 4] if damage == "lost" else [1, 3, 4])
+    assert saved_bits(out)["encoder_004.safetensors"] == saved_bits(whole)["encoder_004.safetensors"]

@@ -15,6 +15,7 @@ from lilliput import api
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.system import machine
+from tests.conftest import SMALL
 
 
 def shop(folder):
@@ -104,10 +105,7 @@ def test_two_workers_leave_the_rows_that_one_leaves(scenes, tmp_path, monkeypatc
     crews = []
     real = processes.side_by_side
     monkeypatch.setattr(processes, "side_by_side", lambda *all: (crews.append(all[2]), real(*all))[1])
-    settings = {
-        "techniques": ["rotnet", "simclr"], "backbones": ["shufflenet_v2"], "epochs": 1, "batch": 16, "device": "cpu",
-        "plan": {"precision": "fp32", "channels_last": True}, "width": 0.5,
-    }  # fmt: skip
+    settings = {**SMALL, "epochs": 1, "width": 0.5, "techniques": ["rotnet", "simclr"], "backbones": ["shufflenet_v2"]}
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(max(1, machine.cores() // 2))
