@@ -277,5 +277,6 @@ def test_the_agreement_is_scipys_ties_included(tmp_path):
 
 def test_the_agreement_is_printed_for_ten_cells_and_not_for_fewer(tmp_path):
     rows = grid_like_the_paper(lambda value: value)
-    assert "over 10 cells" in study(tmp_path / "ten", rows[:30])
+    said = study(tmp_path / "ten", rows[:30])
+    assert "over 10 cells" in said and ": 1.00, 95 % interval 0.96 to 1.00 (Fisher" in said
     assert "Spearman" not in study(tmp_path / "nine", rows[:27])
