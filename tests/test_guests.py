@@ -206,7 +206,7 @@ def test_a_technique_with_a_tuple_option_goes_on(examples, home, monkeypatch, tm
     for area in ([0.5, 1.0], (0.5, 1.0)):
         out = api.pretrain(*arguments, width=0.5, area=area, **SMALL)
     assert json.loads((out / "run.json").read_text())["technique_options"] == {"area": [0.5, 1.0]}
-    with pytest.raises(BadSetting, match="technique_options"):
+    with pytest.raises(BadSetting, match=r"area is \[0.5, 1.0\] there and \[0.2, 1.0\] here"):
         api.pretrain(*arguments, width=0.5, **SMALL)
 
 
