@@ -125,7 +125,7 @@ def test_another_width_for_a_backbone_that_is_there_is_refused(older, scenes, tm
     if older:
         write_json(tmp_path / "study.json", {**record, "backbone_options": {}})
     before = (tmp_path / "study.json").read_bytes()
-    with pytest.raises(BadSetting, match="width is None there and 0.5 here"):
+    with pytest.raises(BadSetting, match=r"width is None there and 0\.5 here"):
         open_record(grid_of(scenes, width=0.5), tmp_path)
     assert (tmp_path / "study.json").read_bytes() == before
     grown = open_record(grid_of(scenes, backbones=["squeezenet"], width=0.5), tmp_path)
