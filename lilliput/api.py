@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lilliput.studies.record import read_study
 from lilliput.system.door import door
 from lilliput.system.resources import Resources
 from lilliput.training import run
-from lilliput.training.cell import Cell, make_cell, recipe_of
+from lilliput.training.cell import Cell, make_cell, recipe_of, usual_recipe
 from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
@@ -36,7 +37,7 @@ def pretrain(
     folder: str | os.PathLike | None = None,
     image_size: int | None = None,
     limit: int | None = None,
-    recipe: str = "small",
+    recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
     every: int = 5,
@@ -57,10 +58,12 @@ def pretrain(
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
-    cell = make_cell(technique, backbone, seed=seed, recipe=recipe, epochs=epochs, batch=batch, options=options)
+    wanted = partial(make_cell, technique, backbone, seed=seed, epochs=epochs, batch=batch, options=options)
+    wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country)
     resources.check()
     opened = Source(data, pool, folder, image_size, limit).open()
+    cell = wanted(recipe=recipe or usual_recipe(opened))
     stopping = stopping_rule(opened, until_converged, score)
     out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
@@ -118,7 +121,7 @@ def study(
     probes: Sequence[str] = ("linear", "knn"),
     image_size: int | None = None,
     limit: int | None = None,
-    recipe: str = "small",
+    recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
     every: int = 5,
@@ -134,9 +137,10 @@ def study(
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
     Techniques, backbones, probes and data are names, or paths of files of your own (docs/own.md).
-
-    Epochs, batch, image size and data are the same for all cells; an option goes to every technique, backbone or
-    recipe that takes it. On the embedded data, what is not given is chosen so that the whole grid takes minutes.
+    Epochs, batch, image size and data are the same for all cells (under the recipe `paper` each technique keeps the
+    epochs and the batch of its authors unless they are given); an option goes to every technique, backbone or recipe
+    that takes it. The recipe is `small`, or `large` from 50,000 images of 64 px on, unless it is given. On the embedded
+    data, what is not given is chosen so that the whole grid takes minutes.
     `workers`: so many cells at once, in processes of their own (a script then needs its `if __name__ == "__main__"`);
     None for as many as suit the machine. Test images that are in the pool or the training images too are counted and
     named; `leave_out` ("exact" or "near") trains and fits without them. Returns the study's folder and the names of
@@ -150,10 +154,12 @@ def study(
         image_size, limit = image_size or EMBEDDED["image_size"], limit or EMBEDDED["limit"]
         epochs, batch = epochs or EMBEDDED["epochs"], batch or EMBEDDED["batch"]
     probes = [catalog.take("probes", name) for name in probes]
-    cells = make_cells(techniques, backbones, seeds, recipe=recipe, epochs=epochs, batch=batch, options=options)
+    wanted = partial(make_cells, techniques, backbones, seeds, epochs=epochs, batch=batch, options=options)
+    wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country)
     resources.check()
     opened = Source(data, pool, folder, image_size, limit).open()
+    cells = wanted(recipe=recipe or usual_recipe(opened))
     judged = Source(judge, image_size=opened.pool.image_size, limit=2).open() if judge else opened
     opened, judged = without_leaks(opened, judged, leave_out)
     stopping = stopping_rule(opened, until_converged, score)
@@ -237,9 +243,9 @@ def make_cells(
     if not techniques:
         return []
     dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones, others=_parameters(study))
-    # uniform whatever the techniques' own recipes say: comparing needs one budget
-    shared = recipe_of(techniques[0], recipe)
-    epochs, batch = epochs or shared.epochs, batch or shared.batch
+    if recipe != "paper":  # one budget whatever the techniques' own recipes say; the paper's settings come whole
+        shared = recipe_of(techniques[0], recipe)
+        epochs, batch = epochs or shared.epochs, batch or shared.batch
     return [
         make_cell(
             technique,

@@ -17,7 +17,7 @@ from lilliput.system.visible import visible
 
 Command = Callable[[argparse.Namespace, dict[str, Any]], int]
 
-RECIPES = ("small", "paper")
+RECIPES = ("small", "large", "paper")
 SOURCE = ("pool", "folder", "image_size", "limit")  # flags that a function of the same parameters gets as they are
 TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device")
 GRID = ("techniques", "backbones", "probes")
@@ -232,7 +232,7 @@ def _source_flags(parser: argparse.ArgumentParser) -> None:
 
 def _training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: under runs/)")
-    parser.add_argument("--recipe", choices=RECIPES, default="small", help="default: %(default)s")
+    parser.add_argument("--recipe", choices=RECIPES, help="default: small, or large from 50,000 images of 64 px on")
     parser.add_argument("--epochs", type=_positive, metavar="N", help="default: the recipe's")
     parser.add_argument(
         "--every", type=_positive, default=5, metavar="N", help="epochs between saved encoders (default: %(default)s)"

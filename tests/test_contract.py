@@ -59,7 +59,10 @@ def test_a_techniques_options_are_keyword_only_and_read_alike_from_its_text(name
     real = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert set(real) == {option.name for option in catalog.entry("techniques", name).options}
     assert set(catalog.technique(name).small.options) <= set(real)
-    assert set(catalog.technique(name).paper.options) <= set(real)
+    for recipe in (catalog.technique(name).paper, catalog.technique(name).large):
+        assert set(recipe.options).union(*(preset.get("options", ()) for preset in recipe.presets.values())) <= set(
+            real
+        )
 
 
 @every_technique

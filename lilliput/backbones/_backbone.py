@@ -3,10 +3,13 @@
 The networks are torchvision's and timm's own, initialised as they initialise them, with no weights fetched.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from lilliput.backbones._depthwise import quicken_depthwise
+from lilliput.backbones._parted import in_parts
 from lilliput.backbones._surgery import narrow, replace_input, set_stem, silence_dropout
 from lilliput.backbones._trial import Geometry, Split, TrialFailed, measure, run_stages
 from lilliput.errors import BadSetting
@@ -28,6 +31,7 @@ class Backbone(nn.Module):
 
     mean: Tensor
     std: Tensor
+    parts: int = 1  # in which a training batch is taken
 
     def __init__(
         self,
@@ -61,15 +65,21 @@ class Backbone(nn.Module):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """The maps at the end of every stage, [B, D_i, h_i, w_i]; the last are `maps`."""
-        return run_stages(self.split(self.net), (images - self.mean) / self.std)
+        return self._parted(self._stages, images)
 
     def maps(self, images: Tensor) -> Tensor:
         """[B, dim, h, w]"""
-        return self.stages(images)[-1]
+        return self._parted(lambda part: self._stages(part)[-1:], images)[0]
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, dim]: the average of the maps over their places."""
         return self.maps(images).mean((2, 3))
+
+    def _stages(self, images: Tensor) -> list[Tensor]:
+        return run_stages(self.split(self.net), (images - self.mean) / self.std)
+
+    def _parted(self, maps: Callable[[Tensor], list[Tensor]], images: Tensor) -> list[Tensor]:
+        return in_parts(maps, images, self.parts, self.net) if self.training and self.parts > 1 else maps(images)
 
 
 def check_image_size(backbone: Backbone, image_size: int) -> None:

@@ -14,7 +14,7 @@ from lilliput.catalog.entries import Option, did_you_mean, entry, literal, parse
 from lilliput.catalog.files import HOME
 from lilliput.errors import BadSetting, UnknownName
 
-NOT_OVERRIDDEN = ("options", "rates", "bare", "batch", "epochs")  # of a recipe's settings; two have flags of their own
+NOT_OVERRIDDEN = ("options", "rates", "bare", "presets", "batch", "epochs")  # two have flags of their own
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 SCALARS: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 BOUND = re.compile(r"(<=?|>=?)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")  # of an option: Annotated[float, "> 0, <= 1"]

@@ -15,8 +15,8 @@ from torch import nn
 from lilliput.errors import BadSetting
 
 KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb"), "schedule": ("cosine", "steps", "constant")}
-SMALLEST = {"lr": 0, "vector_rate": 0, "weight_decay": 0, "batch": 2, "epochs": 1}
-SHARES = ("warmup", "sgd_momentum", "beta2")  # 0 <= share < 1
+SMALLEST = {"lr": 0, "vector_rate": 0, "weight_decay": 0, "warmup": 0, "batch": 2, "epochs": 1}
+SHARES = ("sgd_momentum", "beta2")  # 0 <= share < 1
 STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares of training, and what they do to the rate
 
 
@@ -36,10 +36,11 @@ class Recipe:
     beta2: Annotated[float, ">= 0, < 1"] = 0.95  # of AdamW and LAMB
     vector_rate: Annotated[float, ">= 0"] = 1.0  # learning rate of biases and norms, as a share of that of weights
     schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
-    warmup: Annotated[float, ">= 0, < 1"] = 0.0  # share of the training steps
+    warmup: Annotated[float, ">= 0"] = 0.0  # epochs
     options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
     rates: dict[str, float] = field(default_factory=dict)  # part of the technique -> multiple of the learning rate
     bare: dict[str, Any] = field(default_factory=dict)  # other settings for an encoder without any normalisation
+    presets: dict[int, dict[str, Any]] = field(default_factory=dict)  # epochs -> what differs in so long a training
 
     def __post_init__(self) -> None:
         for name, known in KNOWN.items():
@@ -51,16 +52,37 @@ class Recipe:
         for name in SHARES:
             if not 0 <= getattr(self, name) < 1:
                 raise BadSetting(f"{name} {getattr(self, name)} must be a share, 0 <= {name} < 1")
+        if self.warmup >= self.epochs:
+            raise BadSetting(f"warmup {self.warmup} must be shorter than the training of {self.epochs} epochs")
 
     def replace(self, **changes) -> "Recipe":
         """A copy with other settings; None leaves a setting as it is."""
         return dataclasses.replace(self, **{name: value for name, value in changes.items() if value is not None})
 
-    def override(self, **changes) -> "Recipe":
-        """As `replace`, for every network: what is given here no longer differs for one without normalisation."""
-        given = {name for name, value in changes.items() if value is not None}
-        bare = {} if "optimiser" in given else {name: value for name, value in self.bare.items() if name not in given}
-        return self.replace(**changes, bare=bare)
+    def override(self, *, epochs: int | None = None, **changes) -> "Recipe":
+        """As `replace`, for every network: what is given here no longer differs for one without normalisation.
+
+        What is not given suits so many epochs (`lasting`).
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        lasting = self.lasting(self.epochs if epochs is None else epochs, **given)
+        bare = {} if "optimiser" in given else {name: v for name, v in lasting.bare.items() if name not in given}
+        return lasting.replace(bare=bare)
+
+    def lasting(self, epochs: int, **given) -> "Recipe":
+        """A copy for so many epochs: by the preset of the nearest length, in ratio, and with what is `given`.
+
+        The warm-up shortens in proportion where training is shorter than any of its presets, or than the recipe.
+        """
+        lengths = [*self.presets, self.epochs]
+        nearest = min(lengths, key=lambda length: abs(math.log(max(epochs, 1) / length)))
+        settings = {
+            "warmup": round(self.warmup * min(1, epochs / min(lengths)), 6),
+            **self.presets.get(nearest, {}),
+            **given,
+        }
+        settings["options"] = {**self.options, **settings.get("options", {})}
+        return self.replace(**settings, epochs=epochs, presets={})
 
     def suited(self, encoder: nn.Module) -> "Recipe":
         """The settings for this encoder."""
@@ -73,13 +95,14 @@ class Recipe:
 
     def rate(self, progress: float) -> float:
         """The learning rate when a share `progress` (0..1) of the steps is done."""
-        if progress < self.warmup:
-            return self.peak_rate * progress / self.warmup
+        warmup = self.warmup / self.epochs
+        if progress < warmup:
+            return self.peak_rate * progress / warmup
         if self.schedule == "steps":
             return self.peak_rate * STEP_FACTOR ** sum(progress >= share for share in STEP_TIMES)
         if self.schedule == "constant":
             return self.peak_rate
-        done = (progress - self.warmup) / (1 - self.warmup)
+        done = (progress - warmup) / (1 - warmup)
         return self.peak_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -92,8 +115,20 @@ SMALL = Recipe(
     batch=32,
     epochs=50,
     weight_decay=5e-4,
-    warmup=0.1,
+    warmup=5,
     bare={"optimiser": "lamb", "lr": 7.5e-4, "weight_decay": 0.01, "vector_rate": 0.1},
+)
+
+# For about 100,000 images of 96 pixels: what public benchmarks train a ResNet-18 with at 128 px, batch 256, 200 epochs
+# (NOTEBOOK.md). LAMB's rate grows by the root of the batch, 8 times that of `SMALL`.
+LARGE = Recipe(
+    "sgd",
+    lr=0.06,
+    batch=256,
+    epochs=200,
+    weight_decay=5e-4,
+    warmup=10,
+    bare={**SMALL.bare, "lr": 2e-3, "lr_per_256": False},
 )
 
 

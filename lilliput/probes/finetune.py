@@ -30,7 +30,7 @@ def finetune(exam: LabelledExam, *, epochs: int = 10, lr: float = 1e-3, batch: i
 def adam(epochs: int, lr: float, batch: int) -> Recipe:
     """With a tenth of warm-up, then a cosine."""
     return Recipe(
-        "adamw", lr=lr, lr_per_256=False, batch=batch, epochs=epochs, weight_decay=0.0, beta2=0.999, warmup=0.1
+        "adamw", lr=lr, lr_per_256=False, batch=batch, epochs=epochs, weight_decay=0.0, beta2=0.999, warmup=epochs / 10
     )
 
 

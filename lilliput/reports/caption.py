@@ -40,7 +40,30 @@ def caption(grid: Grid) -> str:
         *(f"{value} {words}" for words, value in counts.items() if value),
         *(f"{words} {value}" for words, value in settings.items() if value),
     ]
-    return f"{markdown.escape('; '.join(filter(None, facts)))}.\n\n{_uncertainty(grid)}"
+    said = filter(None, [_budgets(grid), _parts(grid), _uncertainty(grid)])
+    return f"{markdown.escape('; '.join(filter(None, facts)))}.\n\n{' '.join(said)}"
+
+
+def _budgets(grid: Grid) -> str:
+    """That the techniques were not trained alike long, where they were not."""
+    of = grid.material.of_recipe
+    budgets = {technique: (of(technique, "epochs"), of(technique, "batch")) for technique in grid.techniques}
+    if len(set(filter(all, budgets.values()))) < 2:
+        return ""
+    told = "; ".join(f"{name} {epochs} epochs, batch {batch}" for name, (epochs, batch) in budgets.items() if epochs)
+    return f"**Budgets differ**, so the columns of different techniques do not compare alike: {markdown.escape(told)}."
+
+
+def _parts(grid: Grid) -> str:
+    """Whose batches went through the backbone in parts: batch norm saw no more than a part at a time."""
+    parts: dict[str, int] = {}
+    for run in grid.material.runs:
+        plan, technique = run.get("plan"), run.get("technique")
+        number = plan.get("accumulate") if isinstance(plan, dict) else None
+        if isinstance(number, int) and number > 1 and technique in grid.techniques:
+            parts[technique] = max(number, parts.get(technique, 1))
+    told = ", ".join(f"{name} {number}" for name, number in parts.items())
+    return f"Batch norm saw a batch in parts: {markdown.escape(told)}." if told else ""
 
 
 def _condition(grid: Grid, setting: str) -> str:

@@ -15,7 +15,8 @@ from lilliput.training.stopping import Stopping
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells of the same epochs, batch and images; what judges their encoders; and what they may use."""
+    """Cells of the same images, epochs and batch (the paper's recipes keep their own); what judges their encoders; and
+    what they may use."""
 
     cells: list[Cell]
     data: Data
@@ -27,7 +28,14 @@ class Grid:
 
     @property
     def epochs(self) -> int:
-        return self.cells[0].recipe.epochs
+        """Of the longest training."""
+        return max(cell.recipe.epochs for cell in self.cells)
+
+    @property
+    def budget(self) -> tuple[int, int]:
+        """Epochs and batch that every cell has: those of the shortest training, and the smallest batch."""
+        recipes = [cell.recipe for cell in self.cells]
+        return min(recipe.epochs for recipe in recipes), min(recipe.batch for recipe in recipes)
 
     @property
     def frozen_probes(self) -> list[str]:

@@ -141,7 +141,8 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
 def _supervised(cell: Cell, shop: Workshop) -> bool:
     """The same network, as many images seen as in pretraining, but with labels; by the settings of the small recipe."""
     grid = shop.grid
-    identity = _baseline("supervised", cell.backbone, cell.seed, grid.epochs)
+    epochs, batch = grid.budget
+    identity = _baseline("supervised", cell.backbone, cell.seed, epochs)
     if not shop.missing(identity, ["finetune", *grid.frozen_probes]):
         return False
     plan = shop.plan(cell)
@@ -149,11 +150,11 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
     encoder = cell.build_backbone()
     sizes = cost.sizes(encoder, grid.data.pool.image_size)
     exam = LabelledExam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
-    seen = grid.epochs * len(grid.data.pool)
+    seen = epochs * len(grid.data.pool)
     cost.reset_peak_memory(plan.device)
     spending = Spending(shop.resources.country, shop.resources.share, before={})
     try:
-        model = finetune.learn(exam, SMALL.replace(batch=cell.recipe.batch), images_seen=seen)
+        model = finetune.learn(exam, SMALL.replace(batch=batch), images_seen=seen)
         spent = spending.so_far()
     finally:
         spending.stop()

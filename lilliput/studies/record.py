@@ -17,9 +17,10 @@ from lilliput.system.files import clear_drafts, set_aside
 from lilliput.system.locks import locked
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json, write_json
-from lilliput.training.record import FORMAT, PLAN, check_format, same_settings
+from lilliput.training.record import FORMAT, PLAN, check_format, renewed, same_settings
 
 GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
+BUDGET = ("epochs", "batch")  # under the paper's recipe each technique has its own; here stand the largest
 KEYED = ("recipes", "options", "backbone_options", "probe_options")  # and those by technique, backbone or probe
 
 
@@ -58,16 +59,20 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         record = None
     if record is None:  # none, or damaged; and then the cells that were begun know their plans
         return {**settings, "plans": _plans_of_cells(out)}
-    check_format(record.pop("format", None), out)
+    check_format(number := record.pop("format", None), out)
+    record["recipes"] = {name: renewed(recipe, number) for name, recipe in record.get("recipes", {}).items()}
     catalog.check_known(record)
     record["backbone_options"] = _by_backbone(record, out)
-    fixed = {key: value for key, value in settings.items() if key not in (*GROWS, *KEYED, "format")}
+    grows = (*GROWS, *KEYED, "format", *(BUDGET if settings["recipe"] == "paper" else ()))
+    fixed = {key: value for key, value in settings.items() if key not in grows}
     same_settings({key: record.get(key) for key in (*fixed, "own_files")}, fixed, out)
     for key in KEYED:
         theirs = record.get(key, {})
         both = {name: value for name, value in settings[key].items() if name in theirs}
         same_settings({name: theirs[name] for name in both}, both, out)
         settings[key] = {**theirs, **settings[key]}
+    for key in BUDGET:
+        settings[key] = max(settings[key], record.get(key, 0))
     for key in GROWS:
         settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
     if own_files := {**record.get("own_files", {}), **settings.get("own_files", {})}:
@@ -89,14 +94,16 @@ def _plans_of_cells(out: Path) -> dict[str, dict]:
     for path in out.glob("cells/*/run.json"):
         with contextlib.suppress(BadData, KeyError):
             record = read_json(path)
-            plans[record["backbone"]] = record["plan"]
+            plans[record["backbone"]] = {**record["plan"], "accumulate": None}  # a cell knows its own parts
     return plans
 
 
 def settings_of(grid: Grid) -> dict[str, Any]:
     first, pool = grid.cells[0], grid.data.pool
     train, test = grid.labelled.judging
-    shared = {cell.technique: dataclasses.asdict(cell.recipe) for cell in grid.cells}
+    recipes = {cell.technique: dataclasses.asdict(cell.recipe) for cell in grid.cells}
+    for recipe in recipes.values():
+        del recipe["presets"]  # what is taken of them stands in the others
     return {
         "format": FORMAT,
         "techniques": list(dict.fromkeys(cell.technique for cell in grid.cells)),
@@ -117,9 +124,9 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "epochs": grid.epochs,
         "every": grid.every,
         "until_converged": dataclasses.asdict(grid.stopping) if grid.stopping else None,
-        "batch": first.recipe.batch,
+        "batch": max(cell.recipe.batch for cell in grid.cells),
         "recipe": first.recipe_name,
-        "recipes": shared,
+        "recipes": recipes,
         "options": {cell.technique: cell.technique_options for cell in grid.cells},
         "backbone_options": {cell.backbone: cell.backbone_options for cell in grid.cells},
         **catalog.own_files(

@@ -21,6 +21,7 @@ from lilliput.system.seeds import seeded
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 KINDS = {"precision": str, "channels_last": bool, "threads": int, "compile": bool, "deterministic": bool}
+KINDS |= {"accumulate": int}
 MOST_THREADS = 4096
 TRIAL_STEPS, TRIAL_IMAGES = 3, 32  # steps of each plan, and the most images in them, before one is chosen
 
@@ -35,6 +36,7 @@ class Plan:
     threads: int | None = None  # on a CPU; sums of other shapes give other last bits
     compile: bool = False  # training by torch.compile
     deterministic: bool = False  # the same bits on CUDA too, where the quickest kernels add in any order
+    accumulate: int | None = None  # parts in which the backbone takes a batch; None: as few as memory takes
 
     def take_effect(self) -> None:
         """What is set for the whole process: from here on compute so."""
@@ -81,6 +83,8 @@ class Plan:
             words.append("compiled")
         if self.deterministic:
             words.append("deterministic")
+        if self.accumulate and self.accumulate > 1:
+            words.append(f"batches in {self.accumulate} parts")
         if allocator():
             words.append(f"memory by {allocator()}")
         return ", ".join(words)
@@ -115,8 +119,8 @@ def choose(
 ) -> Plan:
     """The best plan for this machine; a given device, and what is `fixed`, are kept. BadSetting where they cannot be.
 
-    fixed: precision, channels_last, threads, compile, deterministic. With a `network` (a builder of it), its image
-    size and batch, what is not fixed is measured, once for all runs of that `name` here. torch.compile is never chosen:
+    fixed: fields of a Plan. With a `network` (a builder of it), its image size and batch, precision, memory format and
+    threads are measured where they are not fixed, once for all runs of that `name` here. torch.compile is never chosen:
     to compile takes longer than a trial may.
     """
     device = _usable(device or _best_device())
@@ -154,6 +158,8 @@ def _check(wanted: dict[str, Any], device: str) -> None:
         raise BadSetting("precision 'fp16' is for accelerators; on a CPU take fp32 or bf16")
     if not 1 <= wanted.get("threads", 1) <= MOST_THREADS:
         raise BadSetting(f"the plan's threads {wanted['threads']} must be at least 1 and at most {MOST_THREADS}")
+    if wanted.get("accumulate", 1) < 1:
+        raise BadSetting(f"the plan's accumulate {wanted['accumulate']} must be at least 1")
 
 
 def _usual(device: str) -> str:
@@ -209,7 +215,7 @@ def _read(file: Path, device: str) -> Plan | None:
         if not file.exists():
             return None
         plan = Plan(**read_json(file)["plan"])
-        _check({key: value for key, value in plan.fixed().items() if (key, value) != ("threads", None)}, device)
+        _check({key: value for key, value in plan.fixed().items() if value is not None}, device)
         return replace(plan, device=device)
     except (LilliputError, OSError, TypeError, KeyError):
         return None

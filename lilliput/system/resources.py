@@ -12,7 +12,7 @@ class Resources:
     """A device, what of the plan is fixed by hand, whose electricity it is, and which share of the machine."""
 
     device: str | None = None  # None: the best there is, or what an interrupted run was begun on
-    plan: Mapping[str, Any] = field(default_factory=dict)  # precision, channels_last, threads, compile, deterministic
+    plan: Mapping[str, Any] = field(default_factory=dict)  # fields of a Plan
     country: str = "USA"  # three letters, for the CO2
     share: float = 1.0  # of the machine's energy, where several work side by side
 

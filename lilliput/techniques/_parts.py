@@ -25,12 +25,15 @@ def full_precision(function: Callable) -> Callable:
     return wrapped
 
 
-def mlp(*widths: int, norm: bool = True, norm_last: bool = False) -> nn.Sequential:
-    """Linear layers of the given widths, (batch norm and) ReLU between them; after the last nothing, or batch norm."""
+def mlp(*widths: int, norm: bool = True, norm_last: bool = False, bias_last: bool = True) -> nn.Sequential:
+    """Linear layers of the given widths, (batch norm and) ReLU between them; after the last nothing, or batch norm.
+
+    A layer that batch norm follows has no bias: the norm would take it away again.
+    """
     layers: list[nn.Module] = []
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         last = index == len(widths) - 2
-        layers.append(nn.Linear(inputs, outputs, bias=last or not norm))
+        layers.append(nn.Linear(inputs, outputs, bias=bias_last and not norm_last if last else not norm))
         if not last:
             layers += [nn.BatchNorm1d(outputs)] * norm + [nn.ReLU(inplace=True)]
     if norm_last:

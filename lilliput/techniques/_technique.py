@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-from lilliput.optim.recipe import Recipe
+from lilliput.optim.recipe import LARGE, Recipe
 
 BackboneBuilder = Callable[..., Any]  # (*, channels=3, width=1.0) -> Backbone
 
@@ -16,6 +16,7 @@ class Technique(nn.Module, ABC):
 
     paper: ClassVar[Recipe]  # the settings its authors published
     small: ClassVar[Recipe]  # for thousands of images, batches of tens, one machine
+    large: ClassVar[Recipe] = LARGE  # for about 100,000 images at 96 px, batches of hundreds
     contrastive: ClassVar[str]  # "yes", "no" or "joint-embedding", for the table
     encoder: Any  # images [B, 3, H, W] in 0..1 -> features [B, dim]: what is saved and judged
 

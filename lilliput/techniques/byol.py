@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput.images import augment
-from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards
 
 
@@ -19,10 +19,26 @@ class BYOL(Technique):
     """Online encoder, projector and predictor chase the target's projection of the other view, both ways round."""
 
     contrastive = "joint-embedding"
-    paper = Recipe("lars", lr=0.2, batch=4096, epochs=1000, weight_decay=1.5e-6, warmup=0.01)
+    paper = Recipe(
+        "lars",
+        lr=0.2,
+        batch=4096,
+        epochs=1000,
+        weight_decay=1.5e-6,
+        warmup=10,
+        presets={  # of the authors' code, byol/configs/byol.py
+            40: {"lr": 0.45, "weight_decay": 1e-6, "options": {"tau": 0.97}},
+            100: {"lr": 0.45, "weight_decay": 1e-6, "options": {"tau": 0.99}},
+            300: {"lr": 0.3, "weight_decay": 1e-6, "options": {"tau": 0.99}},
+        },
+    )
     small = SMALL.replace(
         options={"tau": 0.99, "hidden": 1024, "area": 0.2, "blur": 0.0, "norm": True},
         bare={**SMALL.bare, "lr": 2.5e-4, "rates": {"predictor": 10.0}},
+    )
+    large = LARGE.replace(
+        options={"tau": 0.99, "hidden": 1024},
+        bare={**LARGE.bare, "lr": 7e-4, "rates": {"predictor": 10.0}},
     )
 
     def __init__(
@@ -38,8 +54,8 @@ class BYOL(Technique):
     ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
-        self.projector = mlp(self.encoder.dim, hidden, output, norm_last=norm)
-        self.predictor = mlp(output, hidden, output)
+        self.projector = mlp(self.encoder.dim, hidden, output, norm_last=norm, bias_last=False)
+        self.predictor = mlp(output, hidden, output, bias_last=False)
         self.target = frozen_copy(nn.Sequential(self.encoder, self.projector))
         self.tau, self.area, self.blur = tau, area, blur
 

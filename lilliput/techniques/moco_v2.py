@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lilliput.backbones import split_batch_norm
 from lilliput.errors import BadSetting
 from lilliput.images import augment
-from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards
 
 
@@ -27,6 +27,7 @@ class MoCoV2(Technique):
     contrastive = "yes"
     paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
     small = SMALL.replace(options={"momentum": 0.99, "queue": 256, "groups": 2, "norm": True, "blur": 0.0})
+    large = LARGE.replace(options={"momentum": 0.99, "queue": 4096})
 
     def __init__(
         self,

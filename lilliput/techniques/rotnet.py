@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput.images import augment
-from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.techniques import Technique, full_precision
 
 
@@ -23,6 +23,7 @@ class RotNet(Technique):
         "sgd", lr=0.1, lr_per_256=False, batch=128, epochs=100, weight_decay=5e-4, nesterov=True, schedule="steps"
     )
     small = SMALL
+    large = LARGE.replace(lr=0.1)
 
     def __init__(self, make_backbone, *, padding: Annotated[float, ">= 0, < 1"] = 1 / 8):
         super().__init__()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lilliput.images import augment
-from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.techniques import Technique, full_precision, mlp
 
 
@@ -20,8 +20,9 @@ class SimCLR(Technique):
     """Encoder and projector are trained by NT-Xent over the 2B views of a batch."""
 
     contrastive = "yes"
-    paper = Recipe("lars", lr=0.3, batch=4096, epochs=100, weight_decay=1e-6, warmup=0.1)
+    paper = Recipe("lars", lr=0.3, batch=4096, epochs=100, weight_decay=1e-6, warmup=10)
     small = SMALL.replace(options={"temperature": 0.2, "strength": 0.5, "decoupled": True, "area": 0.2, "blur": 0.0})
+    large = LARGE.replace(options={"temperature": 0.2, "decoupled": True})
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class SimCLR(Technique):
     ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
-        self.projector = mlp(self.encoder.dim, self.encoder.dim, output)
+        self.projector = mlp(self.encoder.dim, self.encoder.dim, output, norm_last=True)  # as in the authors' code
         self.temperature, self.decoupled = temperature, decoupled
         self.strength, self.area, self.grey, self.blur = strength, area, grey, blur
 

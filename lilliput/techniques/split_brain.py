@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput.images import augment, colour
-from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.techniques import Technique, full_precision
 
 HALF = 0.5  # one network split in two: each half has half the channels
@@ -49,6 +49,7 @@ class SplitBrain(Technique):
     contrastive = "no"
     paper = Recipe("sgd", lr=0.1, batch=256, epochs=100, weight_decay=1e-4, schedule="steps")
     small = SMALL.replace(lr=0.1)
+    large = LARGE.replace(lr=0.1)
 
     def __init__(
         self, make_backbone, *, hidden: Annotated[int, ">= 1"] = 64, area: Annotated[float, "> 0, <= 1"] = 0.3

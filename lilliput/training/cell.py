@@ -14,6 +14,9 @@ from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
 from lilliput.techniques import BackboneBuilder, Technique
 
+RECIPES = ("small", "large", "paper")
+LARGE_POOL, LARGE_SIZE = 50_000, 64  # images and pixels from which the large recipe is the usual one
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -22,7 +25,7 @@ class Cell:
     technique: str
     backbone: str
     seed: int
-    recipe_name: str  # small or paper
+    recipe_name: str  # small, large or paper
     recipe: Recipe
     technique_options: dict[str, Any]
     backbone_options: dict[str, Any]
@@ -76,10 +79,15 @@ def make_cell(
     return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbones"][backbone])
 
 
+def usual_recipe(data: Data) -> str:
+    """The name of the recipe for so many images of this size, where none is asked for."""
+    return "large" if len(data.pool) >= LARGE_POOL and data.pool.image_size >= LARGE_SIZE else "small"
+
+
 def recipe_of(technique: str, name: str) -> Recipe:
     """A technique's recipe; BadSetting where it has none of that name."""
-    if name not in ("small", "paper"):
-        raise BadSetting(f"recipe {name!r} is neither small nor paper")
+    if name not in RECIPES:
+        raise BadSetting(f"recipe {name!r} is none of {', '.join(RECIPES)}")
     recipe = getattr(catalog.technique(technique), name, None)
     if not isinstance(recipe, Recipe):
         raise BadSetting(f"{technique} has no recipe {name!r}: its class must say {name} = Recipe(...)")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
+from lilliput.backbones import Backbone
 from lilliput.errors import BadData, LilliputError
 from lilliput.optim.build import make_optimiser, set_rate
 from lilliput.optim.recipe import Recipe
@@ -51,6 +52,9 @@ class Learner:
 
     def __init__(self, technique: Technique, recipe: Recipe, plan: Plan):
         self.technique = plan.hasten(plan.place(technique))
+        for network in self.technique.modules():
+            if isinstance(network, Backbone):
+                network.parts = plan.accumulate or 1
         self.recipe, self.plan = recipe, plan
         self.optimiser = make_optimiser(recipe, self.technique)
         self.scaler = torch.amp.GradScaler(torch.device(plan.device).type, enabled=plan.precision == "fp16")

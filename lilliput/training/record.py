@@ -17,7 +17,7 @@ from lilliput.system.records import of_kinds, read_json
 from lilliput.training.cell import Cell
 from lilliput.training.stopping import Stopping
 
-FORMAT = 2  # of runs and studies
+FORMAT = 3  # of runs and studies
 
 
 def read_log(folder: Path, upto: int | None = None) -> list[dict]:
@@ -42,6 +42,13 @@ def check_format(number: Any, where: Path) -> None:
     """BadData if a newer Lilliput wrote it."""
     if not isinstance(number, int) or number > FORMAT:
         raise BadData(f"{where} has format {number!r}, this Lilliput reads up to {FORMAT}; install a newer one")
+
+
+def renewed(recipe: Any, number: int) -> Any:
+    """A recipe's settings as format `number` recorded them, in today's: the warm-up was a share of the training."""
+    if number > 2 or not isinstance(recipe, dict) or not {"warmup", "epochs"} <= set(recipe):
+        return recipe
+    return {**recipe, "warmup": round(recipe["warmup"] * recipe["epochs"], 6)}
 
 
 def same_settings(theirs: dict, ours: dict, folder: Path) -> None:
@@ -91,7 +98,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: Stopping | None) -> dict[str, Any]:
     """Everything that determines the weights and when they are saved."""
     used = dataclasses.asdict(recipe)
-    del used["options"], used["bare"]
+    del used["options"], used["bare"], used["presets"]
     return {
         "technique": cell.technique,
         "backbone": cell.backbone,

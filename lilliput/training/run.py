@@ -26,7 +26,7 @@ from lilliput.training import guards
 from lilliput.training.cell import Cell, checked, plan_for
 from lilliput.training.encoders import encoder_path, save_encoder
 from lilliput.training.loop import Epoch, Learner, Pause, train
-from lilliput.training.memory import what_fits
+from lilliput.training.memory import in_parts, what_fits
 from lilliput.training.record import circumstances, read_log, settings_of, write_log
 from lilliput.training.spending import SPENT, Spending
 from lilliput.training.state import State, part, put_back, reopen, save_state, tensors_of
@@ -61,6 +61,7 @@ def pretrain(
         if state and state.ends(recipe.epochs):
             return out
         plan = _plan_again(out, record, resources) if record else plan_for(cell, data.pool.image_size, resources)
+        plan = _in_parts(plan, cell, data.pool.image_size, goes_on=bool(state))
         plan.take_effect()
         run: _Run | None = None
         try:
@@ -244,6 +245,18 @@ def _plan_again(out: Path, record: dict[str, Any], resources: Resources) -> Plan
         say(f"{out} was begun with {begun}; it goes on with {plan}, and its bits differ from here on")
         record["plan"] = plan.as_dict()
         write_json(out / "run.json", record)
+    return plan
+
+
+def _in_parts(plan: Plan, cell: Cell, size: int, *, goes_on: bool) -> Plan:
+    """The plan with its parts of a batch, said where there are several; a run goes on with those that it began with."""
+    batch, plan = cell.recipe.batch, in_parts(plan, cell, size)
+    parts = plan.accumulate or 1
+    if parts > 1 and not goes_on:
+        say(
+            f"{cell.name}: a batch of {batch} goes through the backbone in {parts} parts; the gradient is that of the "
+            f"whole batch, but batch norm sees {batch // parts} images at a time"
+        )
     return plan
 
 

@@ -13,7 +13,7 @@ from lilliput.errors import BadData, Unreadable
 from lilliput.system.files import set_aside
 from lilliput.system.records import read_json, write_json
 from lilliput.system.tensors import read_tensors, write_tensors
-from lilliput.training.record import FORMAT, check_format, read_log, read_run, same_settings, write_log
+from lilliput.training.record import FORMAT, check_format, read_log, read_run, renewed, same_settings, write_log
 
 KEPT = 2  # states
 
@@ -85,8 +85,14 @@ def part(tensors: dict[str, Tensor], start: str) -> dict[str, Tensor]:
 
 
 def put_back(tensors: dict[str, Tensor], technique: nn.Module, optimiser: Optimizer) -> None:
-    """The reverse of `tensors_of`, in place."""
-    technique.load_state_dict(part(tensors, "technique/"))
+    """The reverse of `tensors_of`, in place; BadData where the technique has other parts by now."""
+    try:
+        technique.load_state_dict(part(tensors, "technique/"))
+    except RuntimeError as error:
+        raise BadData(
+            f"the run was begun with another make of {type(technique).__name__}, so it cannot go on; choose another "
+            f"--out, or go on with the version that run.json names ({' '.join(str(error).split()):.200})"
+        ) from None
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for key, value in tensors.items():
         if key.startswith("group/"):
@@ -137,18 +143,25 @@ def reopen(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None, 
             set_aside(out / "run.json", error)
     if record:
         check_format(record.get("format"), out)
-        same_settings({key: record.get(key) for key in settings}, settings, out)
+        record = _see_same(record, settings, out)
     state = newest_state(out)
     clear_states(out)
     if state and not record:
-        record = state.run
-        same_settings({key: record.get(key) for key in settings}, settings, out)
+        record = _see_same(state.run, settings, out)
         write_json(out / "run.json", record)
     if state and _log_of(out)[: len(state.log)] != state.log:
         if (out / "log.jsonl").exists():
             set_aside(out / "log.jsonl", "its rows are not those of the saved state")
         write_log(out, state.log)
     return record, state
+
+
+def _see_same(record: dict[str, Any], settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """The record, in today's words; BadSetting if it is of other settings."""
+    recipe = renewed(record.get("recipe_settings"), record["format"])
+    record = {**record, "recipe_settings": recipe, "format": FORMAT}
+    same_settings({key: record.get(key) for key in settings}, settings, out)
+    return record
 
 
 def _log_of(out: Path) -> list[dict]:

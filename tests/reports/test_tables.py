@@ -157,6 +157,25 @@ def test_a_technique_is_complete_at_the_epochs_of_its_own_recipe(tmp_path):
     assert "- rotnet × own/net, seed 0: measured up to epoch 5 of 15" in study(tmp_path, rows, every=5, recipes=recipes)
 
 
+def test_the_caption_says_where_techniques_had_other_budgets(tmp_path):
+    rows = rows_of("byol", "resnet18", (0.1, 0.2)) + rows_of("rotnet", "resnet18", (0.1, 0.2))
+    budgets = {"byol": {"epochs": 1000, "batch": 4096}, "rotnet": {"epochs": 100, "batch": 128}}
+    told = "**Budgets differ**"
+    first = study(tmp_path / "a", rows, recipes=budgets)
+    assert told in first and "rotnet 100 epochs, batch 128; byol 1000 epochs, batch 4096" in first
+    alike = {name: {"epochs": 100, "batch": 128} for name in budgets}
+    assert told not in study(tmp_path / "b", rows, recipes=alike)
+
+
+def test_the_caption_says_whose_batch_norm_saw_parts_of_a_batch(tmp_path):
+    for technique, parts in (("byol", 16), ("rotnet", 1)):
+        run = tmp_path / "cells" / f"{technique}-resnet18-0"
+        run.mkdir(parents=True)
+        (run / "run.json").write_text(json.dumps({"technique": technique, "plan": {"accumulate": parts}}))
+    rows = rows_of("byol", "resnet18", (0.1, 0.2)) + rows_of("rotnet", "resnet18", (0.1, 0.2))
+    assert "Batch norm saw a batch in parts: byol 16." in study(tmp_path, rows)
+
+
 def test_the_caption_tells_the_conditions_and_calls_drawn_scenes_synthetic(tmp_path):
     settings = {"data": "scenes", "judge": "stl10", "pool_images": 4000, "test_images": 8000, "epochs": 10}
     settings |= {"machine": {"gpu": "H200", "cores": 16}, "recipe": "short", "seeds": [0], "commit": "abc1234"}

@@ -52,3 +52,23 @@ def test_every_pair_of_technique_and_backbone_is_built_before_any_work(scenes, t
             techniques, backbones, [0], recipe="small", epochs=1, batch=16, options={"width": narrow["width"]}
         )
         check(Grid(cells, scenes, scenes, {"knn": {}}, every=1))
+
+
+ALL = ["byol", "rotnet", "moco_v2"]
+
+
+def test_under_the_papers_recipe_each_technique_keeps_its_epochs_and_batch_whichever_is_named_first(scenes):
+    for techniques in (ALL, ALL[::-1]):
+        cells = make_cells(techniques, ["resnet18"], [0], recipe="paper", epochs=None, batch=None, options={})
+        budgets = {cell.technique: (cell.recipe.epochs, cell.recipe.batch) for cell in cells}
+        assert budgets == {"byol": (1000, 4096), "rotnet": (100, 128), "moco_v2": (200, 256)}
+        grid = Grid(cells, scenes, scenes, {}, every=5)
+        assert grid.epochs == 1000 and grid.budget == (100, 128)
+    given = make_cells(ALL, ["resnet18"], [0], recipe="paper", epochs=7, batch=64, options={})
+    assert {(cell.recipe.epochs, cell.recipe.batch) for cell in given} == {(7, 64)}
+
+
+@pytest.mark.parametrize("recipe", ["small", "large"])
+def test_under_the_other_recipes_all_have_one_budget(recipe):
+    cells = make_cells(ALL, ["resnet18"], [0], recipe=recipe, epochs=None, batch=None, options={})
+    assert len({(cell.recipe.epochs, cell.recipe.batch) for cell in cells}) == 1

@@ -165,3 +165,26 @@ def test_of_a_study_that_grows_old_rows_stay_and_only_what_is_missing_is_done(sc
         assert {(technique, backbone, seed, probe) for technique, backbone, seed, _, probe, *_ in rows} == added
         values = results.read(out).set_index(results.KEY).value
         assert values[old.set_index(results.KEY).index].tolist() == old.value.tolist()
+
+
+def test_a_study_by_the_papers_recipes_grows_by_techniques_of_other_budgets(scenes, tmp_path):
+    def grid(*techniques, recipe="paper"):
+        cells = make_cells(techniques, ["shufflenet_v2"], [0], recipe=recipe, epochs=None, batch=None, options={})
+        return Grid(cells, scenes, scenes, {"knn": {}}, every=1, resources=Resources("cpu", PLAN))
+
+    first = open_record(grid("rotnet"), tmp_path / "s")
+    grown = open_record(grid("byol"), tmp_path / "s")
+    assert (first["epochs"], first["batch"], grown["epochs"], grown["batch"]) == (100, 128, 1000, 4096)
+    assert [grown["recipes"][name]["epochs"] for name in ("rotnet", "byol")] == [100, 1000]
+    again = open_record(grid("rotnet"), tmp_path / "s")
+    assert again["epochs"] == 1000
+    with pytest.raises(BadSetting, match="recipe is 'paper' there and 'small' here"):
+        open_record(grid("rotnet", recipe="small"), tmp_path / "s")
+
+
+def test_a_study_of_an_older_format_has_its_warm_up_as_a_share_of_training(scenes, tmp_path):
+    record = open_record(grid_of(scenes), tmp_path)
+    recipe = record["recipes"]["rotnet"]
+    older = {**recipe, "warmup": recipe["warmup"] / recipe["epochs"]}
+    write_json(tmp_path / "study.json", {**record, "recipes": {"rotnet": older}, "format": 2})
+    assert open_record(grid_of(scenes), tmp_path)["recipes"]["rotnet"] == recipe

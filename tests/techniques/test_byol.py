@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lilliput.techniques import byol
+from lilliput.training.cell import make_cell
 from tests.conftest import rng
 from tests.techniques.conftest import resnet
 
@@ -93,3 +94,21 @@ def test_the_distance_is_full_precision_under_mixed_precision():
     with torch.autocast("cpu", torch.bfloat16):
         distance = byol.regression(one, two)
     assert torch.equal(distance, byol.regression(one, two))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "lr", "decay", "tau"),
+    [(40, 0.45, 1e-6, 0.97), (100, 0.45, 1e-6, 0.99), (300, 0.3, 1e-6, 0.99), (1000, 0.2, 1.5e-6, 0.996)],
+)
+def test_the_authors_presets_by_epochs(epochs, lr, decay, tau):
+    """byol/configs/byol.py of google-deepmind/deepmind-research; ten epochs of warm-up whatever the length."""
+    cell = make_cell("byol", "resnet18", recipe="paper", epochs=epochs)
+    assert (cell.recipe.lr, cell.recipe.weight_decay, cell.build().tau) == (lr, decay, tau)
+    assert (cell.recipe.epochs, cell.recipe.warmup, cell.recipe.batch) == (epochs, 10, 4096)
+    given = make_cell("byol", "resnet18", recipe="paper", epochs=epochs, options={"tau": 0.5, "lr": 0.1})
+    assert (given.recipe.lr, given.technique_options["tau"]) == (0.1, 0.5)
+
+
+def test_the_last_layers_have_no_bias():
+    technique = byol.BYOL(resnet, hidden=32, output=16)
+    assert technique.projector[-1].bias is None and technique.predictor[-1].bias is None

@@ -9,6 +9,12 @@ def test_heads_have_no_norm_and_no_relu_after_the_last_layer():
     assert [type(layer).__name__ for layer in head] == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
     assert head[0].bias is None and head[3].bias is not None
     assert [type(layer).__name__ for layer in mlp(4, 8, 3, norm=False)] == ["Linear", "ReLU", "Linear"]
+    assert mlp(4, 8, 3, bias_last=False)[3].bias is None
+
+
+def test_a_head_may_end_in_batch_norm_and_then_its_last_layer_has_no_bias():
+    head = mlp(4, 8, 3, norm_last=True)
+    assert [type(layer).__name__ for layer in head[3:]] == ["Linear", "BatchNorm1d"] and head[3].bias is None
 
 
 def test_moving_all_the_way_is_copying():

@@ -7,6 +7,7 @@ import torch
 
 from lilliput.techniques import simclr
 from tests.conftest import rng
+from tests.techniques.conftest import resnet
 
 
 def nt_xent_plainly(one, two, temperature, decoupled=False):
@@ -51,3 +52,11 @@ def test_the_loss_is_full_precision_under_mixed_precision():
     with torch.autocast("cpu", torch.bfloat16):
         mixed = simclr.nt_xent(one, two, temperature=0.1)
     assert torch.equal(mixed, simclr.nt_xent(one, two, temperature=0.1))
+
+
+def test_the_head_is_two_layers_both_with_batch_norm_as_in_the_authors_code():
+    """google-research/simclr, model_util.py: the last layer has neither bias nor ReLU, but batch norm."""
+    technique = simclr.SimCLR(resnet)
+    kinds = [type(layer).__name__ for layer in technique.projector]
+    assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"]
+    assert technique.projector[3].weight.shape == (128, technique.encoder.dim) and technique.projector[3].bias is None

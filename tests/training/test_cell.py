@@ -1,11 +1,14 @@
 """A cell: names, options and sizes that cannot work are refused before anything is written."""
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
 from lilliput import api
 from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting, UnknownName
+from lilliput.training.cell import usual_recipe
 from tests.conftest import NARROW, SMALL
 
 
@@ -56,3 +59,11 @@ def test_an_unusable_value_is_refused_before_anything_is_written(wrong, message,
     with pytest.raises(BadSetting, match=message):
         api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **{**NARROW, **wrong})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "name"), [(50_000, 64, "large"), (49_999, 96, "small"), (100_000, 32, "small")]
+)
+def test_many_images_of_some_size_are_trained_by_the_large_recipe(images, size, name):
+    pool = type("Pool", (), {"__len__": lambda _: images, "image_size": size})()
+    assert usual_recipe(SimpleNamespace(pool=pool)) == name

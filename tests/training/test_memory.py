@@ -1,5 +1,6 @@
 """After memory ran out: a batch that would fit, and nothing kept alive."""
 
+import re
 import weakref
 
 import pytest
@@ -10,7 +11,9 @@ from lilliput.system.plan import Plan
 from lilliput.techniques.rotnet import RotNet
 from lilliput.training import memory
 from lilliput.training import run as training_run
-from tests.conftest import NARROW
+from lilliput.training.cell import make_cell
+from lilliput.training.record import read_run
+from tests.conftest import NARROW, interrupt_at, saved_bits
 
 
 def test_the_batch_that_fits_grows_with_what_there_is(monkeypatch):
@@ -42,3 +45,44 @@ def test_nothing_keeps_a_technique_alive_after_memory_ran_out(call, scenes, tmp_
     with pytest.raises(LilliputError, match="rotnet-shufflenet_v2-0: given back"):
         api.pretrain("rotnet", "shufflenet_v2", scenes, tmp_path / "run", **NARROW)
     assert len(calls) == call
+
+
+def test_a_batch_that_does_not_fit_is_taken_in_parts_and_a_run_keeps_its_number_of_them(
+    scenes, tmp_path, monkeypatch, capsys
+):
+    """The first time only 8 of 16 images fit; when the run goes on, memory is plenty."""
+    monkeypatch.setattr(memory, "SURE_PIXELS", 0)
+    monkeypatch.setattr(memory, "batch_that_fits", lambda *_, **__: 8)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, training_run, "save_state", 3)
+        api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **NARROW)
+    said = capsys.readouterr().err
+    assert "a batch of 16 goes through the backbone in 2 parts" in said and "batch norm sees 8 images at a time" in said
+    monkeypatch.setattr(memory, "batch_that_fits", lambda *_, **__: 1000)
+    run = api.pretrain("simclr", "resnet18", scenes, tmp_path / "run", **NARROW)
+    assert read_run(run)["plan"]["accumulate"] == 2
+    asked = {**NARROW, "plan": {**NARROW["plan"], "accumulate": 2}}
+    assert saved_bits(run) == saved_bits(api.pretrain("simclr", "resnet18", scenes, tmp_path / "asked", **asked))
+
+
+def test_the_parts_are_as_few_as_fit_beside_the_views_of_the_whole_batch(monkeypatch):
+    plan, cell = Plan("cpu", "fp32", channels_last=True), make_cell("simclr", "mobilenet_v2", batch=4096)
+    views = 2 * 4096 * 3 * 96 * 96 * 4
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 8 * 2**30)
+    parts = memory.in_parts(plan, cell, 96).accumulate
+    each = memory.batch_that_fits(cell.build(), 96, plan, of=4096)
+    assert parts == -(-4096 // each) > 8
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 8 * 2**30 - views / memory.SPARE)
+    assert (
+        memory.batch_that_fits(cell.build(), 96, plan, of=4096)
+        < each
+        == pytest.approx(memory.batch_that_fits(cell.build(), 96, plan), abs=8)
+    )
+    small = make_cell("simclr", "mobilenet_v2", batch=32)
+    assert memory.in_parts(plan, small, 32).accumulate == 1
+
+
+def test_memory_that_ran_out_names_the_parts_that_would_fit(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 2**30)
+    cell, plan = make_cell("simclr", "mobilenet_v2", batch=512), Plan("cpu", "fp32", channels_last=True)
+    assert re.search(r"--accumulate \d+ or --batch \d+ or --image-size \d+ would fit", memory.what_fits(cell, 96, plan))

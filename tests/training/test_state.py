@@ -91,6 +91,8 @@ def write_in_first_format(run):
     header = {"format": 1, "epoch": state.epoch, "scaler": state.scaler, "technique": "simclr"}
     save_file(state.tensors, run / "state.safetensors", {"lilliput": json.dumps(header)})
     record = {**records.read_json(run / "run.json"), "format": 1}
+    recipe = record["recipe_settings"]
+    recipe["warmup"] /= recipe["epochs"]  # a share of training
     (run / "run.json").write_text(json.dumps(record))
     for path in run.glob("state_*"):
         path.unlink()
