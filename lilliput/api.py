@@ -16,6 +16,7 @@ from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
 from lilliput.system.door import door
+from lilliput.system.progress import say
 from lilliput.system.resources import Resources
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell, recipe_of, usual_recipe
@@ -23,7 +24,7 @@ from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
 # What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
-EMBEDDED = {"image_size": 32, "limit": 448, "epochs": 10, "batch": 32}
+EMBEDDED = (32, 448, 10, 32)  # image size, limit, epochs, batch
 
 
 @door
@@ -37,6 +38,8 @@ def pretrain(
     folder: str | os.PathLike | None = None,
     image_size: int | None = None,
     limit: int | None = None,
+    test_share: float | None = None,
+    labels: str | os.PathLike | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
@@ -62,7 +65,7 @@ def pretrain(
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country)
     resources.check()
-    opened = Source(data, pool, folder, image_size, limit).open()
+    opened = Source(data, pool, folder, image_size, limit, test_share, labels).open()
     cell = wanted(recipe=recipe or usual_recipe(opened))
     stopping = stopping_rule(opened, until_converged, score)
     out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
@@ -77,6 +80,8 @@ def probe(
     probes: Sequence[str] = ("linear", "knn"),
     at: Sequence[int] | None = None,
     data_folder: str | os.PathLike | None = None,
+    test_share: float | None = None,
+    labels: str | os.PathLike | None = None,
     device: str | None = None,
     plan: Mapping[str, Any] | None = None,
 ):
@@ -96,8 +101,9 @@ def probe(
     catalog.check_known(record)
     begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
     chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
-    source = Source(data, folder=data_folder, image_size=record["image_size"], limit=2)
-    judging = source.open()
+    size = record["image_size"]
+    source = Source(data, folder=data_folder, image_size=size, limit=2, test_share=test_share, labels=labels)
+    judging = source.open(judging=True)
     if judging.train is None or judging.test is None:  # enough for probes that need no labels
         images = dataclasses.replace(source, limit=None).open().pool
         judging = Data(judging.name, images, images, images)
@@ -121,6 +127,8 @@ def study(
     probes: Sequence[str] = ("linear", "knn"),
     image_size: int | None = None,
     limit: int | None = None,
+    test_share: float | None = None,
+    labels: str | os.PathLike | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
@@ -150,17 +158,14 @@ def study(
     from lilliput.studies.grid import Grid
     from lilliput.studies.study import study as run_grid
 
-    if data == "scenes":
-        image_size, limit = image_size or EMBEDDED["image_size"], limit or EMBEDDED["limit"]
-        epochs, batch = epochs or EMBEDDED["epochs"], batch or EMBEDDED["batch"]
+    image_size, limit, epochs, batch = _usual(data, pool, image_size, limit, epochs, batch)
     probes = [catalog.take("probes", name) for name in probes]
     wanted = partial(make_cells, techniques, backbones, seeds, epochs=epochs, batch=batch, options=options)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country)
     resources.check()
-    opened = Source(data, pool, folder, image_size, limit).open()
+    opened, judged = _opened(Source(data, pool, folder, image_size, limit, test_share, labels), judge)
     cells = wanted(recipe=recipe or usual_recipe(opened))
-    judged = Source(judge, image_size=opened.pool.image_size, limit=2).open() if judge else opened
     opened, judged = without_leaks(opened, judged, leave_out)
     stopping = stopping_rule(opened, until_converged, score)
     grid = Grid(cells, opened, judged, {name: {} for name in probes}, every, resources, stopping)
@@ -168,6 +173,27 @@ def study(
     failed = run_grid(grid, out, workers=workers or processes.usual_size(device))
     report(out)
     return out, failed
+
+
+def _usual(data: Any, pool: Any, *given: int | None) -> Sequence[int | None]:
+    """Image size, limit, epochs and batch: as given, and on the embedded data alone the rest of EMBEDDED."""
+    if data != "scenes":
+        return given
+    if pool is None:
+        return [value or usual for value, usual in zip(given, EMBEDDED, strict=True)]
+    say(f"the drawings (scenes) judge what is learned from {pool}; --data names other labelled images")
+    return given
+
+
+def _opened(source: Source, judge: str | os.PathLike | None) -> tuple[Data, Data]:
+    """What a study learns from and what judges it: the same, or of two sources; then the labels are the judge's."""
+    if not judge:
+        opened = source.open(judging=True)
+        return opened, opened
+    opened = dataclasses.replace(source, test_share=None, labels=None).open()
+    size = opened.pool.image_size
+    judges = Source(judge, image_size=size, limit=2, test_share=source.test_share, labels=source.labels)
+    return opened, judges.open(judging=True)
 
 
 @door
@@ -194,7 +220,7 @@ def verify(
 
 
 def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLike | None) -> tuple[Images, Images]:
-    return Source(data, folder=folder, image_size=size, limit=2).open().judging
+    return Source(data, folder=folder, image_size=size, limit=2).open(judging=True).judging
 
 
 @door

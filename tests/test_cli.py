@@ -14,6 +14,7 @@ from PIL import Image
 
 from lilliput import catalog, cli
 from lilliput.errors import UnknownName
+from lilliput.parser import make_parser
 
 
 def lilliput(*words):
@@ -205,7 +206,7 @@ def test_a_flag_of_python_that_is_nearly_right_is_named_too():
 
 
 def test_help_says_what_is_taken_where_nothing_is_said():
-    for name, verb in cli.make_parser().get_default("verbs").items():
+    for name, verb in make_parser().get_default("verbs").items():
         for action in verb._actions:
             if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
                 assert "default" in (action.help or ""), f"{name} {action.option_strings[0]}"

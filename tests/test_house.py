@@ -20,6 +20,7 @@ FLOORS = (
     ("studies",),
     ("reports",),
     ("api",),
+    ("parser",),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -6,13 +6,13 @@ decides. The hash is the signs of the lowest frequencies: Zauner, Implementation
 Hash Functions, 2010, https://www.phash.org/docs/pubs/thesis_zauner.pdf, section 3.2.1.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lilliput.data.split import digests_of
 from lilliput.data.store import Data, Images, Subset
 from lilliput.data.tree import names_of
 from lilliput.system.progress import task
@@ -140,12 +140,11 @@ def _look(store: Images, frequencies: int, advance: Any) -> Looks:
 
 def _look_at(pixels: np.ndarray, frequencies: int) -> Looks:
     """uint8 [B, 3, H, H]."""
-    digests = [hashlib.blake2b(image.data, digest_size=8).digest() for image in pixels]
     grey = sum(np.float32(share) * pixels[:, channel] for channel, share in enumerate((0.299, 0.587, 0.114)))
     waves = _waves(pixels.shape[-1], frequencies)
     strengths = waves @ grey @ waves.T  # [B, K, K], in grey levels
     return Looks(
-        np.frombuffer(b"".join(digests), dtype=np.uint64),
+        np.frombuffer(b"".join(digests_of(pixels)), dtype=np.uint64),
         _hashes(strengths),
         _hashes(strengths * _mirror(frequencies)),
         _patterns(strengths),

@@ -165,6 +165,9 @@ class Subset(Images):
     def batch(self, indices: Any) -> "torch.Tensor":
         return self.store.batch(self.rows[_row_numbers(indices)])
 
+    def take(self, rows: Any) -> "Subset":
+        return Subset(self.store, self.rows[_row_numbers(rows)])
+
     def __reduce__(self):
         return Subset, (self.store, self.rows)
 
@@ -187,13 +190,28 @@ class Data(NamedTuple):
 
     @property
     def judging(self) -> tuple[Images, Images]:
-        """The labelled images, train and test; BadData where there are none."""
+        """The labelled images, train and test; BadData where there are none, or too few to judge by."""
         if self.train is None or self.test is None:
             raise BadData(
-                f"{self.name} has no labels to judge by: put images in train/<class>/ and test/<class>/, or name "
+                f"{self.name} has no labels to judge by: put images in folders called by their classes, or name "
                 f"labelled images (--data, or --judge of a study); `lilliput pretrain` needs none"
             )
+        if self.train.is_labelled and self.test.is_labelled:
+            _refuse_one_sided(self.name, self.train, self.test)
         return self.train, self.test
+
+
+def _refuse_one_sided(name: str, train: Images, test: Images) -> None:
+    """BadData where a class is only on one side, or alone: an accuracy would say nothing."""
+    learned, judged = (np.unique(images.labels) for images in (train, test))
+    for these, those, why in (
+        (judged, learned, "among the test images alone: nothing to learn it from"),
+        (learned, judged, "among the training images alone: it cannot be judged"),
+    ):
+        if len(lacking := np.setdiff1d(these, those)):
+            raise BadData(f"{name}: class {train.classes[lacking[0]]!r} is {why}; give it images there, or remove it")
+    if len(learned) < 2:
+        raise BadData(f"{name} has one class, {train.classes[learned[0]]!r}: every answer would be right; add another")
 
 
 def open_store(folder: str | os.PathLike) -> Store:

@@ -1,23 +1,26 @@
-"""Images in the folders of a user: which files there are, in which classes."""
+"""Images in the folders of a user: which files there are, which to train and to test by, in which classes."""
 
 import os
-import stat
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from lilliput.data.manifest import fingerprint
 from lilliput.data.store import Images, spaced
+from lilliput.data.table import labels_in
+from lilliput.data.walk import File, Walk, refuse_ours
 from lilliput.errors import BadData
-from lilliput.images.decode import EXTENSIONS
 from lilliput.system.progress import say
 
-
-class File(NamedTuple):
-    name: str  # below the root, with forward slashes
-    size: int  # bytes
-    changed: int  # nanoseconds
+SPLITS = {  # what people call the folders of a split, in small letters and without the words of ENDING
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation"),
+    "unlabelled": ("unlabeled", "unlabelled", "unsupervised", "pool"),
+}
+ENDING = re.compile(r"[-_ ]?(data|dir|folder|images|set)$")
 
 
 class Part(NamedTuple):
@@ -26,114 +29,142 @@ class Part(NamedTuple):
     root: Path
     files: list[File]
     classes: list[str] | None = None
+    named: dict[str, str] | None = None  # file -> class, where a table says so and not the first folder
 
     @property
     def labels(self) -> list[int] | None:
         if self.classes is None:
             return None
         numbers = {name: label for label, name in enumerate(self.classes)}
-        return [numbers[_class_of(file)] for file in self.files]
+        named = self.named
+        return [numbers[_class_of(file) if named is None else named[file.name]] for file in self.files]
 
     def limited(self, limit: int | None) -> "Part":
         """At most so many of the files, evenly spaced."""
         return self._replace(files=[self.files[row] for row in spaced(len(self.files), limit)])
 
 
-def images_below(root: Path) -> list[File]:
-    """All images below `root`, at any depth, sorted by name; BadData when there are none."""
-    files = _listed([root])[root]
-    if not files:
-        raise BadData(f"no images in {root}: looked for {' '.join(EXTENSIONS)}, at any depth")
-    return files
+class Parts(NamedTuple):
+    """What a folder gives: images to learn from; labelled ones, with a split or (no test) without."""
+
+    pool: Part
+    train: Part | None = None
+    test: Part | None = None
 
 
-def names_of(store: Images) -> list[str] | None:
-    """The file of every row, below the store's source; None where it holds no folder, or the folder has changed."""
-    root, skipped = Path(store.manifest["source"]), {entry["file"] for entry in store.manifest["skipped"]}
-    if not root.is_dir():
+class Layout(NamedTuple):
+    """The folders of a split."""
+
+    train: Path
+    test: Path
+    unlabelled: Path | None
+
+
+def parts_of(root: Path, walk: Walk, *, table: Path | None = None, classed: bool = False) -> Parts:
+    """What there is in `root`, checked before anything is decoded.
+
+    `table`: a file that says the classes; `classed`: where there is no split, its folders are classes.
+    """
+    if table is not None:
+        parts, remarks = _tabled(root, table, walk)
+        for remark in remarks:
+            say(remark)
+        return parts
+    layout = layout_of(root)
+    if layout is None:
+        whole = _classified(root, walk) if classed else None
+        pool = Part(root, images_below(root, walk) if whole is None else whole.files)
+        return Parts(pool, whole)
+    train, test = _classified(layout.train, walk), _classified(layout.test, walk)
+    for more, less, why in ((test, train, "nothing to learn it from"), (train, test, "it cannot be judged")):
+        alone = set(more.classes or ()) - set(less.classes or ())
+        refuse_classes(alone, f"in {more.root} but not in {less.root}: {why}{_after(walk)}")
+    if layout.unlabelled is None:
+        return Parts(Part(train.root, train.files), train, test)
+    pool = _joined(root, train, layout.unlabelled, walk)
+    say(f"{layout.unlabelled}: {len(pool.files) - len(train.files)} images without labels join the pool")
+    return Parts(pool, train, test)
+
+
+def _tabled(root: Path, table: Path, walk: Walk) -> tuple[Parts, list[str]]:
+    whole = Part(root, images_below(root, walk))
+    named, remarks = labels_in(table, [file.name for file in whole.files])
+    labelled = [file for file in whole.files if file.name in named]
+    return Parts(whole, Part(root, labelled, sorted(set(named.values())), named)), remarks
+
+
+def _joined(root: Path, train: Part, unlabelled: Path, walk: Walk) -> Part:
+    """The training images and those without labels beside them, as one pool."""
+    places = {train.root: train.files, unlabelled: walk.images(unlabelled)}
+    return Part(root, sorted(_below(place.name, file) for place, files in places.items() for file in files))
+
+
+def _below(place: str, file: File) -> File:
+    return file._replace(name=f"{place}/{file.name}")
+
+
+def layout_of(root: Path, *, quiet: bool = False) -> Layout | None:
+    """The folders of a split in `root`, whatever the case of their names; None where there are none.
+
+    A validation folder judges where there is no other. Raises BadData for half a split, and for two of a kind.
+    """
+    found = {kind: [entry for entry in _folders(root) if _kind_of(entry.name) == kind] for kind in SPLITS}
+    if not (found["train"] or found["test"]):
         return None
-    count = len(store) + len(skipped)
-    for part in _parts_of(root, store.manifest["classes"]):
-        taken = part.limited(count)
-        if store.folder.name.endswith(fingerprint(key_of(taken, store.image_size))):
-            return [file.name for file in taken.files if file.name not in skipped]
-    return None
+    for folders in found.values():
+        if len(folders) > 1:
+            raise BadData(f"{folders[0]} and {folders[1].name} are of one kind; leave one of them where it is")
+    train, test, validation, unlabelled = (folders[0] if folders else None for folders in found.values())
+    judging = test or validation
+    for here, absent in ((train, "test"), (judging, "train")):
+        if here is not None and (judging if here is train else train) is None:
+            raise BadData(
+                f"{root} has {here.name}/ but no {absent}/: add {root / absent / '<class>'}, "
+                f"or give {here} itself, to learn without labels or to split it by --test-share"
+            )
+    if validation and not quiet:
+        say(f"{validation}: judges, as there is no test folder" if judging is validation else f"{validation}: not used")
+    return Layout(train, judging, unlabelled)  # type: ignore[arg-type]  # neither is None here
 
 
-def _parts_of(root: Path, classes: list[str] | None) -> Iterator[Part]:
-    """What a store may have been prepared from: a pool is of all images, or of those in classes, unlabelled."""
-    with suppress(BadData):
-        if classes is None:
-            yield Part(root, images_below(root))
-        part = _classified(root)
-        yield part if classes else part._replace(classes=None)
+def _kind_of(name: str) -> str | None:
+    plain = ENDING.sub("", name.lower())
+    return next((kind for kind, names in SPLITS.items() if plain in names), None)
 
 
-def _listed(roots: Sequence[Path]) -> dict[Path, list[File]]:
-    """The images below each of `roots`, sorted by name; folders that cannot be read are named in one line."""
-    unreadable: list[OSError] = []
-    files = {root: sorted(_walked(root, unreadable.append)) for root in roots}
-    if unreadable:
-        first, more = unreadable[0], " ..." if len(unreadable) > 1 else ""
-        say(f"passed over {len(unreadable)} folders: {first.filename!r} ({first.strerror}){more}")
+def _folders(root: Path) -> list[Path]:
+    # os.path's own test, unlike an entry's, takes a link in a circle for nothing rather than for an error.
+    return sorted(Path(entry) for entry in _entries(root) if os.path.isdir(entry) and not entry.name.startswith("."))
+
+
+def images_below(root: Path, walk: Walk) -> list[File]:
+    """All images below `root`, at any depth, sorted by name; BadData when there are none."""
+    files = walk.images(root)
+    if not files:
+        raise BadData(f"no images in {root}, at any depth{_after(walk)}")
     return files
 
 
-def _walked(root: Path, on_error: Callable[[OSError], None]) -> Iterator[File]:
-    to_visit = [""]
-    while to_visit:  # os.walk's own stack ends at a thousand folders in one another
-        inside = to_visit.pop()
-        try:
-            entries = list(os.scandir(root / inside))
-        except OSError as error:
-            on_error(error)
-            continue
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                to_visit += [f"{inside}{entry.name}/"] if not entry.name.startswith(".") else []
-            elif _is_image(entry.name):
-                with suppress(OSError):  # a link to nowhere
-                    status = entry.stat()
-                    if stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-                        yield File(inside + entry.name, status.st_size, status.st_mtime_ns)
-
-
-def labelled_parts(root: Path) -> tuple[Part, Part] | tuple[None, None]:
-    """The train and test parts of `root`, checked before anything is decoded; nothing when it has neither."""
-    train, test = root / "train", root / "test"
-    if not os.path.isdir(train) and not os.path.isdir(test):
-        return None, None
-    for here, absent in ((train, test), (test, train)):
-        if not os.path.isdir(absent):
-            raise BadData(
-                f"{root} has {here.name}/ but no {absent.name}/: add {absent / '<class>'}, "
-                f"or give {here} itself to learn without labels"
-            )
-    parts = _classified(train), _classified(test)
-    trained, tested = (set(part.classes or ()) for part in parts)
-    refuse_classes(tested - trained, f"in {test} but not in {train}: nothing to learn it from")
-    refuse_classes(trained - tested, f"in {train} but not in {test}: it cannot be judged")
-    return parts
-
-
-def _classified(folder: Path) -> Part:
-    """The images in the class folders of `folder`; a class folder, unlike those within it, may be a link."""
-    entries = _entries(folder)
-    # os.path's own tests, unlike an entry's, take a link in a circle for nothing rather than for an error.
-    roots = [Path(entry) for entry in entries if os.path.isdir(entry) and not entry.name.startswith(".")]
-    _refuse_within(folder, roots)
-    files = [file._replace(name=f"{root.name}/{file.name}") for root, own in _listed(roots).items() for file in own]
-    loose = [entry.name for entry in entries if os.path.isfile(entry) and _is_image(entry.name)]
+def _classified(folder: Path, walk: Walk) -> Part:
+    """The images in the class folders of `folder`."""
+    _refuse_within(folder, _folders(folder))
+    files = walk.images(folder)
+    loose = [file.name for file in files if "/" not in file.name]
+    files = [file for file in files if "/" in file.name]
     if not files and loose:
         raise BadData(
-            f"{len(loose)} images directly in {folder} have no class: move them to {folder / '<class>'}, "
-            f"or give {folder} itself to learn without labels"
+            f"{len(loose)} images directly in {folder} have no class: move them to {folder / '<class>'}, name their "
+            f"classes in a table (--labels), or give {folder} itself to learn without labels"
         )
     if not files:
-        raise BadData(f"no images in the class folders of {folder}: looked for {' '.join(EXTENSIONS)}")
+        raise BadData(f"no images in the class folders of {folder}{_after(walk)}")
     if loose:
         say(f"passed over {len(loose)} images directly in {folder}, which have no class: {loose[0]!r} ...")
-    return Part(folder, sorted(files), sorted({_class_of(file) for file in files}))
+    return Part(folder, files, sorted({_class_of(file) for file in files}))
+
+
+def _after(walk: Walk) -> str:
+    return f"; {told}" if (told := walk.told()) else ""
 
 
 def _refuse_within(folder: Path, roots: list[Path]) -> None:
@@ -156,19 +187,52 @@ def refuse_classes(classes: set[str], why: str) -> None:
         raise BadData(f"class {names} is {why}")
 
 
+def names_of(store: Images) -> list[str] | None:
+    """The file of every row, below the store's source; None where it holds no folder, or the folder has changed."""
+    root, skipped = Path(store.manifest["source"]), {entry["file"] for entry in store.manifest["skipped"]}
+    if not root.is_dir():
+        return None
+    count = len(store) + len(skipped)
+    for part in _likely_parts(root, store.manifest):
+        taken = part.limited(count)
+        if store.folder.name.endswith(fingerprint(key_of(taken, store.image_size))):
+            return [file.name for file in taken.files if file.name not in skipped]
+    return None
+
+
+def _likely_parts(root: Path, manifest: dict) -> Iterator[Part]:
+    """What a store may have been prepared from: a pool is of all images, or of those in classes, or of two folders."""
+    if table := manifest.get("labels_from"):
+        with suppress(BadData, OSError):
+            found, _ = _tabled(root, Path(table), Walk())
+            yield found.train if manifest["classes"] else found.pool  # type: ignore[misc]  # labelled, as it says
+        return
+    if manifest["classes"] is None:
+        with suppress(BadData):
+            yield Part(root, images_below(root, Walk()))
+        with suppress(BadData):
+            if (layout := layout_of(root, quiet=True)) and layout.unlabelled:
+                yield _joined(root, _classified(layout.train, Walk()), layout.unlabelled, Walk())
+    with suppress(BadData):
+        part = _classified(root, Walk())
+        yield part if manifest["classes"] else part._replace(classes=None)
+
+
 def key_of(part: Part, size: int) -> list:
     """What determines the content of a store of the part at this image size."""
-    return [str(part.root), part.files, part.classes, size]
+    labels = [] if part.named is None else [part.labels]
+    return [str(part.root), part.files, part.classes, size, *labels]
 
 
 def existing_folder(path: str | os.PathLike) -> Path:
-    """The folder's full path; BadData where there is none, or none that can be read."""
+    """The folder's full path; BadData where there is none, none that can be read, or one of Lilliput's own."""
     folder = Path(os.path.expanduser(path))
     if not os.path.exists(folder):
         raise BadData(f"no folder {folder}")
     if not os.path.isdir(folder):
         raise BadData(f"{folder} is no folder; unpack it if it is an archive")
     _entries(folder)
+    refuse_ours(folder)
     return folder.resolve()
 
 
@@ -177,10 +241,6 @@ def _entries(folder: Path) -> list[os.DirEntry]:
         return list(os.scandir(folder))
     except OSError as error:
         raise BadData(f"cannot read {folder}: {error.strerror}") from error
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def _class_of(file: File) -> str:

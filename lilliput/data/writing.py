@@ -38,11 +38,12 @@ def write_store(
     labels: Sequence[int] | np.ndarray | None = None,
     classes: Sequence[str] | None = None,
     masks: bool = False,
+    labels_from: str | None = None,
 ) -> Store:
     """Write a store whole, or leave nothing; BadData where nothing of it can be read.
 
     `fill(images, masks)` writes all rows of two arrays of zeros, uint8 [count, 3, H, H] and [count, H, H] (None
-    without masks). It may return the rows it had to give up: those are left out.
+    without masks). It may return the rows it had to give up: those are left out. `labels_from`: a table of classes.
     """
     if count < 1:
         raise BadData(f"no images in {source}")
@@ -70,6 +71,7 @@ def write_store(
             "digest": digest_of(arrays, f"checking {name} {split}"),
             "shapes": {array: list(values.shape) for array, values in arrays.items()},
             "skipped": [skipped[row] for row in sorted(skipped)],
+            **({} if labels_from is None else {"labels_from": labels_from}),
         }
         write_json(draft / "manifest.json", manifest)
         for values in arrays.values():

@@ -1,5 +1,6 @@
 """From a name or a folder to Data, prepared once; test images that are elsewhere too are told."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from lilliput import catalog
 from lilliput.data import leaks
-from lilliput.data.store import Data
+from lilliput.data.store import Data, Images
 from lilliput.errors import BadSetting, UnknownName
 from lilliput.system.door import door
 from lilliput.system.progress import say
@@ -22,12 +23,15 @@ class Source:
     folder: str | os.PathLike | None = None
     image_size: int | None = None
     limit: int | None = None
+    test_share: float | None = None
+    labels: str | os.PathLike | None = None
 
-    def open(self) -> Data:
-        """The data, prepared once; as they are where they are open already."""
+    def open(self, *, judging: bool = False) -> Data:
+        """The data, prepared once; as they are where they are open already. `judging`: labels are needed."""
         if isinstance(self.data, Data):
             return self.data
-        return open_data(self.data, pool=self.pool, image_size=self.image_size, limit=self.limit, folder=self.folder)
+        said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return open_data(**said, judging=judging)
 
 
 @door
@@ -38,11 +42,15 @@ def open_data(
     image_size: int | None = None,
     limit: int | None = None,
     folder: str | os.PathLike | None = None,
+    test_share: float | None = None,
+    labels: str | os.PathLike | None = None,
+    judging: bool = False,
 ) -> Data:
     """A named data set (or the file of one) or a folder of images, prepared once: pool, labelled train and test.
 
     `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
-    named data set's own files are. Raises UnknownName or BadData.
+    named data set's own files are. Of a folder of images without a split: `test_share` of each class judges; `labels`
+    is a table of file and label; `judging` says that labels are needed. Raises UnknownName or BadData.
     """
     options: dict[str, Any] = {"image_size": image_size, "limit": limit}
     name = os.fspath(data)
@@ -51,6 +59,9 @@ def open_data(
     if name in catalog.names("datasets") and name != "folder":
         if Path(name).is_dir():
             say(f"{name}: the data set of that name is taken; the folder here is {os.path.join(os.curdir, name)}")
+        for said, flag in ((test_share, "--test-share"), (labels, "--labels")):
+            if said is not None:
+                raise BadSetting(f"{name} takes no {flag}: it goes with a folder of images")
         if folder is not None:
             if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
                 raise BadSetting(f"{name} takes no --folder")
@@ -71,7 +82,8 @@ def open_data(
             f"no data set and no folder {name!r}{catalog.did_you_mean(name, known)}; "
             f"there are {', '.join(known)}, or any folder of images"
         )
-    return catalog.dataset("folder")(path=name, pool=pool, **options)
+    of_folder = {"test_share": test_share, "labels": labels, "judging": judging}
+    return catalog.dataset("folder")(path=name, pool=pool, **options, **of_folder)
 
 
 def without_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data, Data]:
@@ -81,13 +93,25 @@ def without_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data
     """
     if leave_out not in (None, "exact", "near"):
         raise BadSetting(f"leave_out {leave_out!r} is neither exact nor near")
+    alone = judged is data
     joined = Data(data.name, data.pool, judged.train, judged.test)
     leaking = leaks.find(joined)
     for line in leaks.summary(joined, leaking):
         say(line)
+    own = None if alone or data.train is None or not leave_out else _clean(data.train, judged, leave_out)
     if leave_out and leaking:
-        joined = leaks.without(joined, [leak for leak in leaking if leak.exact or leave_out == "near"])
+        joined = leaks.without(joined, _wanted(leaking, leave_out))
         fitted = len(judged.train or ()) - len(joined.train or ())
         say(f"left out: {len(data.pool) - len(joined.pool)} images of the pool, {fitted} of the training images")
-    data = data._replace(pool=joined.pool)
-    return (data._replace(train=joined.train) if judged is data else data), judged._replace(train=joined.train)
+    kept = data._replace(pool=joined.pool, train=joined.train if alone else own or data.train)
+    return kept, judged._replace(train=joined.train)
+
+
+def _wanted(leaking: list[leaks.Leak], leave_out: str) -> list[leaks.Leak]:
+    return [leak for leak in leaking if leak.exact or leave_out == "near"]
+
+
+def _clean(train: Images, judged: Data, leave_out: str) -> Images:
+    """Labelled images of another source than the judge's, by which a run may stop, without those that test."""
+    here = Data("", train, None, judged.test)
+    return leaks.without(here, _wanted(leaks.find(here), leave_out)).pool

@@ -6,12 +6,14 @@ counts. The largest centred square is kept, and resized with Lanczos' filter.
 Files may be hostile: sizes are checked before anything is decoded, and large images are decoded one at a time.
 """
 
+import importlib
 import io
 import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -19,9 +21,14 @@ from PIL import Image
 from lilliput.system.files import opened
 from lilliput.system.machine import return_freed_memory
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Of files that are taken without a look at their content; others are taken where it is an image.
+EXTENSIONS = (
+    *(".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".png", ".ppm", ".tif", ".tiff", ".webp"),
+)
+PLUGGED = {".heic": "pillow-heif", ".heif": "pillow-heif"}  # what Pillow reads with a plug-in alone
 # Named, because Pillow goes by content: a file called .jpg could otherwise start Ghostscript.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 ORIENTATION_TAG = 0x0112
 TURNS = {  # by the number in the EXIF tag
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +46,27 @@ STRIP_PIXELS = 2**22  # converted at once
 LARGE_IMAGE = threading.RLock()  # of the thread that decodes one
 
 
+@cache
+def formats() -> tuple[str, ...]:
+    """Those of FORMATS that are read here: Pillow's makers decide on some, a plug-in on others."""
+    with suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def reads(extension: str) -> bool:
+    """Whether files of this extension can be read here: of some only with a plug-in."""
+    return extension not in PLUGGED or "HEIF" in formats()
+
+
+def is_image(path: str | os.PathLike) -> bool:
+    """Whether a file begins as an image that can be read here, whatever it is called."""
+    with quietly(), suppress(Exception), opened(path) as file, Image.open(file, formats=formats()):
+        return True
+    return False
+
+
 def decode(path: str | os.PathLike, size: int) -> np.ndarray:
     """The image in a file as uint8 [3, size, size]; any exception means that it cannot be read."""
     with opened(path) as file:
@@ -52,7 +80,7 @@ def decode(path: str | os.PathLike, size: int) -> np.ndarray:
 
 
 def _decoded(content: bytes, size: int) -> np.ndarray:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(content), formats=formats()) as image:
         pixels = image.width * image.height
         if pixels > MOST_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS / 1e6:.0f} million")
@@ -83,7 +111,7 @@ def short_sides(paths: Iterable[str | os.PathLike]) -> list[int]:
     sides = []
     with quietly():
         for path in paths:
-            with suppress(Exception), opened(path) as file, Image.open(file, formats=FORMATS) as image:
+            with suppress(Exception), opened(path) as file, Image.open(file, formats=formats()) as image:
                 sides.append(min(image.size))
     return sides
 

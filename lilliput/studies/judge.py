@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from lilliput import catalog
-from lilliput.data.store import Images, Subset
+from lilliput.data.store import Images
 from lilliput.errors import BadData
 from lilliput.probes import check_need, exams_for, sorted_out
 from lilliput.studies import results
+from lilliput.studies.record import origins
 from lilliput.system import cost, records, signals
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.plan import Plan
@@ -51,7 +52,7 @@ class Judge:
         self.circumstances = {
             "judge": name,
             "judge_digests": [train.digest, test.digest],
-            "judge_origin": train.origin if isinstance(train, Subset) else None,
+            **origins(train, test),
             "probes": probes,
             "plan": plan.as_dict(),
             "commit": self.commit,

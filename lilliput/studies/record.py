@@ -116,7 +116,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "pool_images": len(pool),
         "judge": grid.labelled.name,
         "judge_digests": [train.digest, test.digest],
-        "judge_origin": train.origin if isinstance(train, Subset) else None,
+        **origins(train, test),
         "train_images": len(train),
         "test_images": len(test),
         "classes": train.classes,
@@ -149,7 +149,8 @@ STUDY = {
     "judge": str,
     "classes": [str],
 }
-IMAGES = {"judge_digests": [str], "judge_origin": {"digest": str, "left_out": [int]}}
+ORIGIN = {"digest": str, "left_out": [int]}
+IMAGES = {"judge_digests": [str], "judge_origin": ORIGIN, "test_origin": ORIGIN}
 JUDGED = {"plan": PLAN, "probes": dict, "versions": dict, "machine": {"processor": str}}
 
 
@@ -175,17 +176,32 @@ def judging_images(record: dict[str, Any], given: tuple[Images, Images] | None =
 
     Those `given`, or the stores that lie here still. Raises BadData with the way out where they are gone, or others.
     """
-    digests, origin = record.get("judge_digests", ["", ""]), record.get("judge_origin")
-    kinds = {"judge_digests": digests, "judge_origin": origin or {"digest": "", "left_out": []}}
-    records.of_kinds(kinds, IMAGES, "the record of what judged")
+    digests = record.get("judge_digests", ["", ""])
+    of = {name: record.get(name) for name in ("judge_origin", "test_origin")}
+    kinds = {name: origin or {"digest": "", "left_out": []} for name, origin in of.items()}
+    records.of_kinds({"judge_digests": digests, **kinds}, IMAGES, "the record of what judged")
     if len(digests) != 2:
         raise BadData(f"of judge_digests there are {len(digests)}, not those of the training and the test images")
-    train, test = given or (_at_rest(origin["digest"] if origin else digests[0]), _at_rest(digests[1]))
-    if origin and train.digest != digests[0]:  # the labelled images were taken without some of them
-        train = train.take(np.setdiff1d(np.arange(len(train)), origin["left_out"]))
+    pairs = zip(given or (None, None), digests, of.values(), strict=True)
+    train, test = (_named(images, digest, origin) for images, digest, origin in pairs)
     if [train.digest, test.digest] != digests:
         raise BadData("these are not the images that judged: their digests differ")
     return train, test
+
+
+def _named(given: Images | None, digest: str, origin: dict[str, Any] | None) -> Images:
+    """The images of this digest, which were `origin`'s without some of them."""
+    images = given or _at_rest(origin["digest"] if origin else digest)
+    if not origin or images.digest == digest:
+        return images
+    whole = images.store if isinstance(images, Subset) else images  # it may have been split otherwise
+    return whole.take(np.setdiff1d(np.arange(len(whole)), origin["left_out"]))
+
+
+def origins(train: Images, test: Images) -> dict[str, Any]:
+    """For a record: what the labelled images were, before some of them were left out."""
+    named = {"judge_origin": train, "test_origin": test}
+    return {name: images.origin if isinstance(images, Subset) else None for name, images in named.items()}
 
 
 def _at_rest(digest: str) -> Images:

@@ -16,6 +16,7 @@ FADED = 0.005  # of the first epoch's gradient
 LOWEST_RANK = 4.0
 NARROW = 0.6
 DEAD = 0.75  # share of features
+GREY = 0.95  # share of cells of one colour: photographs have a third, by day or by night
 
 
 class Guard(NamedTuple):
@@ -62,8 +63,14 @@ GUARDS = (
     Guard(
         "features_died",
         lambda _, row: row.get("dead", 0.0) > DEAD,
-        "{dead:.0%} of the features are the same for all of 512 images after epoch {epoch}",
+        "{dead:.0%} of the features are the same for all of {images_ranked} images after epoch {epoch}",
         "a lower learning rate, or a backbone with batch norm",
+    ),
+    Guard(
+        "no_colour",
+        lambda _, row: row.get("colour_told_by_majority", 0.0) > GREY,
+        "{colour_told_by_majority:.0%} of the cells have one colour: one half paints nothing, the other sees nothing",
+        "another technique: images without colour leave this one nothing to learn",
     ),
 )
 

@@ -32,7 +32,7 @@ from lilliput.training.spending import SPENT, Spending
 from lilliput.training.state import State, part, put_back, reopen, save_state, tensors_of
 from lilliput.training.stopping import Stopping, score_of
 
-RANKED = 512  # images whose features' effective rank is logged
+RANKED = 512  # images whose features' effective rank is logged: enough to see a collapse, too few to compare by
 
 
 def pretrain(
@@ -174,6 +174,7 @@ class _Run:
             "images_per_s": epoch.images_per_s,
             "gradient_norm": epoch.gradient_norm,
             "effective_rank": effective_rank(features),
+            "images_ranked": len(features),
             "dead": guards.dead(features),
             "loss_of_guessing": technique.guessing(recipe.batch),
             **epoch.measures,
@@ -186,7 +187,7 @@ class _Run:
         if self.stopping is None:
             return False
         encoder, plan = self.learner.technique.encoder, self.learner.plan
-        row["score"] = score_of(self.stopping.score, encoder, self.data.train, plan, row)
+        row["score"] = score_of(self.stopping.score, encoder, self.data, plan)
         if reason := self.stopping.reason([row["score"] for row in self.rows if "score" in row]):
             row["stopped"] = reason
         return reason is not None

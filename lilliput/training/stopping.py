@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from lilliput.data.store import Data, Images
+from lilliput.data.store import Data, spaced
 from lilliput.errors import BadSetting
-from lilliput.probes import extract, split
+from lilliput.probes import effective_rank, extract, split
 from lilliput.probes.knn import held_out_accuracy
 from lilliput.system.plan import Plan
+
+RANKED = 4000  # images: of a few hundred the rank stops short of what it is
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ def stopping_rule(data: Data, after: int | None, score: str | None) -> Stopping 
     return Stopping(after, score)
 
 
-def score_of(name: str, encoder: torch.nn.Module, train: Images | None, plan: Plan, row: dict) -> float:
-    """The score of an encoder, the greater the better; `train`: labelled images, `row`: its epoch's in the log."""
-    if name == "rank" or train is None:
-        return row["effective_rank"]
-    features = extract(encoder, train, plan=plan, label="score")
-    labels = torch.as_tensor(train.labels, device=plan.device)
-    fit, held_out = split(train.labels)
-    return held_out_accuracy(features, labels, fit, held_out, len(train.classes))["cosine"]
+def score_of(name: str, encoder: torch.nn.Module, data: Data, plan: Plan) -> float:
+    """The score of an encoder by these data, the greater the better."""
+    if name == "rank" or data.train is None:
+        images = data.pool.take(spaced(len(data.pool), RANKED))
+        return effective_rank(extract(encoder, images, plan=plan, label="score"))
+    features = extract(encoder, data.train, plan=plan, label="score")
+    labels = torch.as_tensor(data.train.labels, device=plan.device)
+    fit, held_out = split(data.train.labels)
+    return held_out_accuracy(features, labels, fit, held_out, len(data.train.classes))["cosine"]

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from lilliput import catalog
-from lilliput.data.tree import File, Part, images_below, key_of, labelled_parts, names_of
+from lilliput.data.tree import Part, images_below, key_of, names_of, parts_of
+from lilliput.data.walk import File, Walk
 from lilliput.errors import BadData
 
 
@@ -22,18 +23,20 @@ def root(tmp_path):
 
 def test_images_are_listed_by_name_at_any_depth_without_hidden_ones(root):
     draw(root / ".hidden" / "6.png"), draw(root / ".7.png"), (root / "notes.txt").touch()
-    names = [file.name for file in images_below(root)]
+    names = [file.name for file in images_below(root, Walk())]
     assert names == ["test/ant/4.png", "test/bee/5.png", "train/ant/2.png", "train/ant/deep/1.png", "train/bee/3.png"]
     (empty := root.parent / "empty").mkdir()
     with pytest.raises(BadData, match="no images in"):
-        images_below(empty)
+        images_below(empty, Walk())
 
 
 def test_labels_are_the_numbers_of_the_first_folders(root):
-    train, test = labelled_parts(root)
+    pool, train, test = parts_of(root, Walk())
+    assert pool == train._replace(classes=None)
     assert train.classes == test.classes == ["ant", "bee"]
     assert train.labels == [0, 0, 1] and test.labels == [0, 1]
-    assert labelled_parts(root / "train") == (None, None)
+    assert parts_of(root / "train", Walk())[1:] == (None, None)
+    assert parts_of(root / "train", Walk(), classed=True).train == train
 
 
 def test_a_part_is_limited_by_taking_files_at_equal_distances(tmp_path):

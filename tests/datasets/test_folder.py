@@ -3,9 +3,12 @@
 import os
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from lilliput.data import leaks
+from lilliput.data.tree import names_of
 from lilliput.datasets import folder
 from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.images import decode
@@ -284,9 +287,9 @@ def test_a_pool_for_a_folder_without_labels_is_refused(root, tmp_path):
         folder.prepare(path=root, pool=tmp_path / "more")
 
 
-def test_no_images_names_the_folder_and_what_was_looked_for(root):
+def test_no_images_names_the_folder_and_what_was_passed_over(root):
     (root / "a.txt").write_text("")
-    with pytest.raises(BadData, match=rf"{root}.*\.bmp .*\.webp"):
+    with pytest.raises(BadData, match=rf"no images in {root}, at any depth; passed over: 1 not images \(\.txt\)"):
         folder.prepare(path=root)
 
 
@@ -325,3 +328,110 @@ def test_a_home_that_cannot_be_written_names_the_way_out(root, tmp_path, monkeyp
     monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path / "file"))
     with pytest.raises(LilliputError, match=r"\$LILLIPUT_HOME"):
         folder.prepare(path=root)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("training", "testing"), ("train_dir", "test_dir"), ("TRAIN", "val"), ("train", "Validation")],
+)
+def test_a_split_is_known_by_what_people_call_it(root, train, test):
+    labelled(root)
+    (root / "train").rename(root / "x"), (root / "test").rename(root / "y")
+    (root / "x").rename(root / train), (root / "y").rename(root / test)
+    data = folder.prepare(path=root)
+    assert greys(data.train) == [0, 1, 10, 11, 20, 21] and greys(data.test) == [2, 12, 22]
+
+
+def test_validation_images_judge_only_where_there_is_no_other_test_and_that_is_said(root, capsys):
+    draw(labelled(root) / "val" / "ant" / "9.png", 99)
+    assert greys(folder.prepare(path=root).test) == [2, 12, 22]
+    assert "val: not used" in capsys.readouterr().err
+
+
+def test_two_folders_of_one_kind_are_refused(root):
+    draw(labelled(root) / "training" / "ant" / "9.png", 99)
+    with pytest.raises(BadData, match=r"train.* and train.* are of one kind"):
+        folder.prepare(path=root)
+
+
+def test_unlabelled_images_beside_the_split_join_the_pool(root, capsys):
+    draw(labelled(root) / "unlabeled" / "deep" / "x.png", 77)
+    data = folder.prepare(path=root)
+    assert greys(data.pool) == [0, 1, 10, 11, 20, 21, 77] and not data.pool.is_labelled and len(data.train) == 6
+    assert "unlabeled: 1 images without labels join the pool" in capsys.readouterr().err
+    assert names_of(data.pool)[-1] == "unlabeled/deep/x.png"
+
+
+def classes_alone(root, each=10):
+    for label, name in enumerate(["ant", "bee", "cat"]):
+        for number in range(each):
+            draw(root / name / f"{number}.png", each * label + number)
+    return root
+
+
+def test_folders_of_classes_alone_are_split_by_a_share(root, capsys):
+    data = folder.prepare(path=classes_alone(root), test_share=0.3)
+    assert np.bincount(data.test.labels).tolist() == [3, 3, 3] and len(data.train) == 21
+    assert data.pool is data.train  # what judges is nothing to learn from
+    assert "30 images in 3 classes, 21 to learn from and 9 to judge by (30% of each class)" in capsys.readouterr().err
+    assert len(folder.prepare(path=root, test_share=0.3, limit=4).pool) == 4
+    names = leaks.names(data.test, range(9))
+    assert all(name[1:4] == data.test.classes[label] for name, label in zip(names, data.test.labels, strict=True))
+
+
+def test_they_are_split_by_themselves_only_where_labels_are_needed_and_that_is_said(root, capsys):
+    classes_alone(root)
+    assert folder.prepare(path=root).train is None and len(folder.prepare(path=root).pool) == 30
+    assert "no split" not in capsys.readouterr().err
+    data = folder.prepare(path=root, judging=True)
+    assert len(data.test) == 6
+    said = capsys.readouterr().err
+    assert "has no split: its 3 folders are taken for classes (ant, bee, cat); --test-share sets the split" in said
+    draw(root / "loose.png")
+    assert folder.prepare(path=root, judging=True).train is None  # holidays by year, not classes
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
+def test_a_share_is_between_none_and_all(root, share):
+    with pytest.raises(BadSetting, match=f"test_share {share} is not between 0 and 1"):
+        folder.prepare(path=classes_alone(root), test_share=share)
+
+
+def test_a_share_of_what_is_split_already_is_refused(root):
+    with pytest.raises(BadSetting, match=r"is split already, into train and test: no test_share"):
+        folder.prepare(path=labelled(root), test_share=0.2)
+
+
+def test_a_table_gives_a_flat_folder_its_classes(root, tmp_path, capsys):
+    lines = ["file,label"]
+    for number in range(20):
+        draw(root / f"{number:02}.png", number)
+        lines += [f"{number:02}.png,{'even' if number % 2 == 0 else 'odd'}"] if number < 16 else []
+    (table := tmp_path / "labels.csv").write_text("\n".join(lines))
+    data = folder.prepare(path=root, labels=table)
+    assert data.test.classes == ["even", "odd"] and np.bincount(data.test.labels).tolist() == [2, 2]
+    for images in (data.train, data.test):
+        assert [label == grey % 2 for label, grey in zip(images.labels, greys(images), strict=True)]
+    assert sorted(greys(data.pool)) == sorted([*greys(data.train), 16, 17, 18, 19])
+    assert "4 of 20 images have no label" in capsys.readouterr().err
+    assert leaks.names(data.train, [0]) == [repr(f"{greys(data.train)[0]:02}.png")]
+    table.write_text("\n".join(lines).replace("15.png,odd", "15.png,even"))
+    assert np.bincount(folder.prepare(path=root, labels=table).train.labels).tolist() == [7, 6]
+
+
+def test_a_pool_goes_with_folders_of_classes_too(root, tmp_path):
+    draw(tmp_path / "more" / "x.png", 200)
+    data = folder.prepare(path=classes_alone(root), pool=tmp_path / "more", judging=True)
+    assert greys(data.pool) == [200] and len(data.test) == 6
+
+
+def test_one_class_or_a_class_on_one_side_judges_nothing(root):
+    for number in range(4):
+        draw(root / "one" / "only" / f"{number}.png", number)
+    with pytest.raises(BadData, match=r"one class, 'only'"):
+        folder.prepare(path=root / "one", test_share=0.5).judging  # noqa: B018
+    data = folder.prepare(path=labelled(root / "three"))
+    with pytest.raises(BadData, match=r"class 'ant' is among the test images alone"):
+        data._replace(train=data.train.take(slice(2, None))).judging  # noqa: B018
+    with pytest.raises(BadData, match=r"class 'cat' is among the training images alone"):
+        data._replace(test=data.test.take([0, 1])).judging  # noqa: B018

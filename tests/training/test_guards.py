@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from lilliput import api, catalog
+from lilliput.data.store import Data
 from lilliput.errors import LilliputError
 from lilliput.reports.page import page
 from lilliput.studies import results
 from lilliput.techniques import byol, moco_v2
 from lilliput.training import guards
 from tests.conftest import SMALL, heavy
+from tests.data.conftest import written
 from tests.training.conftest import GUARDED, flags_of
 
 
@@ -95,3 +97,11 @@ def test_flags_reach_rows_table_and_page(scenes, tmp_path, monkeypatch):
     flagged = "rotnet on shufflenet_v2, seed 0, epoch 1, 2, 3: always up; try nothing"
     assert flagged in (out / "table.md").read_text()
     assert f"Flagged: {flagged}" in page.write_page(out, (scenes.train, scenes.test)).read_text()
+
+
+def test_split_brain_on_images_without_colour_is_flagged(more_scenes, tmp_path):
+    """One half has nothing to paint, the other nothing to see; healthy runs are quiet (above)."""
+    grey = more_scenes.pool.images.mean(1, keepdims=True).round().astype("uint8").repeat(3, axis=1)
+    store = written(tmp_path / "grey", grey)
+    raised = flags_of("split_brain", Data("grey", store, None, None), tmp_path / "run", **{**GUARDED, "epochs": 5})
+    assert "no_colour" in raised[-1]

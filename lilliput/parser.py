@@ -1,0 +1,237 @@
+"""The command line's words: every command with its flags and their help."""
+
+import argparse
+
+from lilliput import catalog
+from lilliput._version import version
+
+RECIPES = ("small", "large", "paper")
+FILES = "where the files of a named data set are"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands with their flags; `command` of what is parsed is the command's name."""
+    parser = argparse.ArgumentParser(
+        prog="lilliput",
+        description="Pretrain small vision networks without labels, and measure what they learn while they learn it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lilliput {version}")
+    verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for add in (_add_study, _add_pretrain, _add_probe, _add_report, _add_verify, _add_compare, _add_prepare, _add_list):
+        add(verbs)
+    parser.set_defaults(verbs=verbs.choices)
+    return parser
+
+
+def _add_study(verbs) -> None:
+    text = "a grid of techniques x backbones: pretrain, judge, table and figures"
+    study = _verb(verbs, "study", text, computes=True, takes_options=True)
+    _data_flags(study)
+    _training_flags(study)
+    study.add_argument("--judge", metavar="DATA", help="labelled data to judge by, if not --data")
+    study.add_argument(
+        "--techniques",
+        nargs="+",
+        default=catalog.TECHNIQUES,
+        metavar="NAME",
+        help="default: the five; also a file of your own, pairs.py",
+    )
+    study.add_argument(
+        "--backbones",
+        nargs="+",
+        default=catalog.BACKBONES,
+        metavar="NAME",
+        help="default: the five; also timm/NAME, torchvision/NAME, a file of your own",
+    )
+    study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
+    _probes_flag(study)
+    study.add_argument(
+        "--leave-out",
+        choices=["exact", "near"],
+        help="train and fit without images that are in the test set too: the same pixels, or nearly the same as well",
+    )
+    study.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="cells at once, each in a process (default: what suits the machine)",
+    )
+
+
+def _add_pretrain(verbs) -> None:
+    text = "one technique on one backbone"
+    pretrain = _verb(verbs, "pretrain", text, computes=True, takes_options=True)
+    pretrain.add_argument("technique")
+    pretrain.add_argument("backbone")
+    _data_flags(pretrain)
+    _training_flags(pretrain)
+    pretrain.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+
+
+def _add_probe(verbs) -> None:
+    probe = _verb(verbs, "probe", "judge the saved encoders of a run", computes=True)
+    probe.add_argument("run_folder", metavar="RUN")
+    probe.add_argument(
+        "--data", default="scenes", metavar="DATA", help="a labelled data set or folder (default: %(default)s)"
+    )
+    probe.add_argument("--folder", metavar="DIR", help=FILES)
+    _label_flags(probe)
+    _probes_flag(probe)
+    probe.add_argument("--at", nargs="+", type=int, metavar="EPOCH", help="only the checkpoints of these epochs")
+    _machine_flags(probe)
+
+
+def _add_report(verbs) -> None:
+    text = "table, figures and report.html of a study, from its folder"
+    report = _verb(verbs, "report", text, computes=True)
+    report.add_argument("study_folder", metavar="STUDY")
+    report.add_argument("--data", metavar="DATA", help="what judged the study, if it is not prepared here any more")
+    report.add_argument("--folder", metavar="DIR", help=FILES)
+
+
+def _add_verify(verbs) -> None:
+    text = "whether a run or study can be believed: digests, and rows anew"
+    verify = _verb(verbs, "verify", text, computes=True)
+    verify.add_argument("checked_folder", metavar="FOLDER")
+    verify.add_argument(
+        "--sample",
+        type=positive,
+        default=6,
+        metavar="N",
+        help="judged encoders to compute anew (default: %(default)s)",
+    )
+    verify.add_argument("--seed", type=int, default=0, help="which (default: %(default)s)")
+    verify.add_argument("--data", metavar="DATA", help="what judged it, if it is not prepared here any more")
+    verify.add_argument("--folder", metavar="DIR", help=FILES)
+
+
+def _add_compare(verbs) -> None:
+    compare = _verb(verbs, "compare", "two studies side by side, or a study and the paper's Table 1")
+    compare.add_argument("first", metavar="STUDY")
+    compare.add_argument("second", metavar="STUDY", help="another study, or the word paper")
+
+
+def _add_prepare(verbs) -> None:
+    prepare = _verb(verbs, "prepare", "fetch, verify and decode a data set")
+    prepare.add_argument("data", metavar="DATA")
+    _source_flags(prepare)
+
+
+def _add_list(verbs) -> None:
+    listing = _verb(verbs, "list", "techniques, backbones, probes and data sets, with options and sources")
+    listing.add_argument("kind", nargs="?", choices=catalog.KINDS, metavar="KIND", help=", ".join(catalog.KINDS))
+
+
+def _verb(
+    verbs, name: str, text: str, *, computes: bool = False, takes_options: bool = False
+) -> argparse.ArgumentParser:
+    epilog = "Any option of the technique, backbone or recipe can be given as --name value: see `lilliput list`."
+    parser = verbs.add_parser(
+        name, help=text, description=text, epilog=epilog if takes_options else None, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--use",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="techniques, backbones, probes and data sets of your own, to be known by their files' names",
+    )
+    parser.set_defaults(computes=computes, takes_options=takes_options)
+    return parser
+
+
+def _data_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data",
+        default="scenes",
+        metavar="DATA",
+        help="a data set's name or file, or a folder of images (default: %(default)s)",
+    )
+    _source_flags(parser)
+
+
+def _source_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images to learn from instead")
+    parser.add_argument("--folder", metavar="DIR", help=FILES)
+    parser.add_argument("--image-size", type=positive, metavar="PX", help="default: the data's own")
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="use at most so many unlabelled images (default: all)"
+    )
+    _label_flags(parser)
+
+
+def _label_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--test-share",
+        type=_share,
+        metavar="SHARE",
+        help="of a folder of classes without a split, so much of each class judges (default: 0.2 where labels are "
+        "needed)",
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE.csv", help="the classes of a folder's images: a table of file and label"
+    )
+
+
+def _training_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: under runs/)")
+    parser.add_argument("--recipe", choices=RECIPES, help="default: small, or large from 50,000 images of 64 px on")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="default: the recipe's")
+    parser.add_argument(
+        "--every", type=positive, default=5, metavar="N", help="epochs between saved encoders (default: %(default)s)"
+    )
+    parser.add_argument("--batch", type=positive, metavar="N", help="default: the recipe's")
+    parser.add_argument(
+        "--accumulate",
+        type=positive,
+        metavar="N",
+        help="parts in which a backbone takes a batch, so that a large one is one here (default: as few as fit)",
+    )
+    parser.add_argument(
+        "--until-converged", type=positive, metavar="N", help="stop once the score has not improved for N checkpoints"
+    )
+    parser.add_argument("--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)")
+    parser.add_argument(
+        "--country",
+        default="USA",
+        metavar="ISO",
+        help="whose electricity, for the CO2 (three letters; default: %(default)s)",
+    )
+    _machine_flags(parser)
+
+
+def _probes_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME", help="default: linear knn")
+
+
+def _machine_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits on CUDA too, where that costs speed (see docs)"
+    )
+    parser.add_argument(
+        "--plan",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="fix by hand what is else measured: precision=fp32, bf16 or fp16; channels_last=, compile= true or false; "
+        "threads=N",
+    )
+
+
+def positive(text: str) -> int:
+    value = int(text) if text.lstrip("-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return value
