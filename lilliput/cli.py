@@ -17,14 +17,8 @@ from lilliput.system.visible import visible
 
 Command = Callable[[argparse.Namespace, dict[str, Any]], int]
 
-SOURCE = (
-    "pool",
-    "folder",
-    "image_size",
-    "limit",
-    "test_share",
-    "labels",
-)  # flags that a function of the same parameters gets as they are
+# Flags that a function of the same parameters gets as they are:
+SOURCE = ("pool", "folder", "image_size", "limit", "test_share", "labels")
 TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device")
 GRID = ("techniques", "backbones", "probes")
 TUNABLES = ":".join(

@@ -75,6 +75,13 @@ class Backbone(nn.Module):
         """[B, dim]: the average of the maps over their places."""
         return self.maps(images).mean((2, 3))
 
+    def compile(self, *arguments, **named) -> None:
+        """As torch's, of `stages` and `maps` too: a technique may call them and never the module itself."""
+        self.__dict__["_stages"] = torch.compile(self._stages, *arguments, **named)
+
+    def __getstate__(self):
+        return {name: value for name, value in super().__getstate__().items() if name != "_stages"}
+
     def _stages(self, images: Tensor) -> list[Tensor]:
         return run_stages(self.split(self.net), (images - self.mean) / self.std)
 

@@ -21,6 +21,7 @@ from lilliput.system.plan import Plan
 from lilliput.system.records import seal, write_json
 from lilliput.training.encoders import load_encoder, planned
 from lilliput.training.record import LOGGED, read_run
+from lilliput.training.spending import whole_seconds
 from lilliput.training.state import trusted_log
 
 Row = dict[str, Any]
@@ -171,7 +172,7 @@ def costs(record: dict, row: dict | None) -> Row:
         "peak_memory_mib": round(row["peak_memory_mib"], 1),
         "kwh": row["kwh"],
         "grams_co2": row["grams_co2"],
-        "grams_co2_ml_impact": cost.ml_impact_grams(row["total_seconds"]),
+        "grams_co2_ml_impact": cost.ml_impact_grams(whole_seconds(row)["machine_seconds"]),
     }
 
 

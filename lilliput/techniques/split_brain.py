@@ -38,6 +38,11 @@ class Halves(nn.Module):
     def maps(self, images: Tensor) -> Tensor:
         return self.stages(images)[-1]
 
+    def compile(self, *arguments, **named):
+        """As torch's, of each half: the technique calls them one by one."""
+        self.lightness.compile(*arguments, **named)
+        self.colour.compile(*arguments, **named)
+
     def forward(self, images):
         lightness, ab = split_lab(colour.rgb_to_lab(images))
         return torch.cat([self.lightness(lightness), self.colour(ab)], dim=1)

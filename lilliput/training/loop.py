@@ -68,11 +68,14 @@ class Learner:
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         gradients = [p.grad for p in self.technique.parameters() if p.grad is not None]
-        # fp16 overflows at first: those steps are skipped
-        norm = nn.utils.get_total_norm(gradients).nan_to_num(posinf=0.0)
+        norm = nn.utils.get_total_norm(gradients)
+        measures = dict(self.technique.measures)
+        if self.scaler.is_enabled():  # fp16 overflows at first: those steps are skipped, and have no norm
+            measures["skipped"] = (~norm.isfinite()).float()
+            norm = norm.nan_to_num(nan=0.0, posinf=0.0)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return {"loss": loss.detach(), "gradient_norm": norm, **self.technique.measures}
+        return {"loss": loss.detach(), "gradient_norm": norm, **measures}
 
 
 def train(
@@ -90,7 +93,7 @@ def train(
 
     An epoch's randomness comes from (seed, epoch) alone, so a run that goes on repeats an uninterrupted one. Where
     `stop` says so between two steps, raises a Pause; given as `midway`, the first epoch goes on from there. BadData
-    where an epoch has another number of batches, LilliputError where the loss is not finite.
+    where an epoch has another number of batches, LilliputError where the loss or the gradient is not finite.
     """
     technique, recipe, plan = learner.technique, learner.recipe, learner.plan
     for number in range(start + 1, recipe.epochs + 1):
@@ -116,10 +119,12 @@ def train(
         if tally.count != steps:
             raise BadData(f"{tally.count} of {steps} batches came in epoch {number}")
         means = tally.means()
-        if not math.isfinite(means["loss"]):
-            raise LilliputError(
-                f"the loss is {means['loss']} in epoch {number}; try a learning rate below --lr {recipe.lr}"
-            )
+        means["gradient_norm"] /= max(1 - means.get("skipped", 0.0), 1 / steps)  # of the steps that were taken
+        for what, value in (("loss", means["loss"]), ("gradient's norm", means["gradient_norm"])):
+            if not math.isfinite(value):
+                raise LilliputError(
+                    f"the {what} is {value} in epoch {number}; try a learning rate below --lr {recipe.lr}"
+                )
         yield Epoch(
             number,
             loss=means.pop("loss"),

@@ -28,7 +28,7 @@ from lilliput.training.encoders import encoder_path, save_encoder
 from lilliput.training.loop import Epoch, Learner, Pause, train
 from lilliput.training.memory import in_parts, what_fits
 from lilliput.training.record import circumstances, read_log, settings_of, write_log
-from lilliput.training.spending import SPENT, Spending
+from lilliput.training.spending import SPENT, Spending, whole_seconds
 from lilliput.training.state import State, part, put_back, reopen, save_state, tensors_of
 from lilliput.training.stopping import Stopping, score_of
 
@@ -107,7 +107,7 @@ class _Run:
         put_back(state.tensors, self.learner.technique, self.learner.optimiser)
         self.learner.scaler.load_state_dict(state.scaler)
         self.record, self.rows, self.start = record, list(state.log), state.epoch
-        self.spent = {name: self.rows[-1][name] for name in SPENT} if self.rows else {}
+        self.spent = {name: whole_seconds(self.rows[-1])[name] for name in SPENT} if self.rows else {}
         steps = ""
         if state.step:  # and what the epoch that was broken off took so far
             self.midway = Pause(state.step, part(state.tensors, "midway/"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from lilliput.system.cost import EnergyMeter
 
-SPENT = ("total_seconds", "kwh", "grams_co2")
+SPENT = ("total_seconds", "machine_seconds", "kwh", "grams_co2")
 
 
 class Spending:
@@ -13,14 +13,21 @@ class Spending:
 
     def __init__(self, country: str, share: float, before: Mapping[str, float]):
         self.before = {name: before.get(name, 0.0) for name in SPENT}
+        self.share = share
         self.meter = EnergyMeter(country, share=share)
         self.began = time.perf_counter()
 
     def so_far(self) -> dict[str, float]:
-        """By the names of SPENT."""
+        """By the names of SPENT; `machine_seconds` are those of a whole machine, of which a worker has a share."""
         kwh, grams = self.meter.read()
-        now = {"total_seconds": time.perf_counter() - self.began, "kwh": kwh, "grams_co2": grams}
+        seconds = time.perf_counter() - self.began
+        now = {"total_seconds": seconds, "machine_seconds": self.share * seconds, "kwh": kwh, "grams_co2": grams}
         return {name: self.before[name] + now[name] for name in SPENT}
 
     def stop(self) -> None:
         self.meter.stop()
+
+
+def whole_seconds(row: dict) -> dict:
+    """A row of the log with its `machine_seconds`, which an older Lilliput did not tell from `total_seconds`."""
+    return {"machine_seconds": row["total_seconds"], **row}

@@ -1,5 +1,6 @@
 """The plan: what measures faster is taken, what is fixed is kept, what was measured is remembered."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -121,3 +122,21 @@ def test_a_compiled_technique_has_the_loss_gradients_and_names_of_an_eager_one(t
     for name, parameter in compiled.named_parameters():
         torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-3, atol=1e-4)
     save_encoder(tmp_path / "e.safetensors", compiled.encoder, {"technique": "simclr", "backbone": "squeezenet"})
+
+
+def test_every_network_that_learns_is_compiled_whatever_of_it_is_called(monkeypatch):
+    """Split-Brain calls its halves' `maps`, which torch's own `Module.compile` leaves as they are."""
+    ran = []
+
+    def compiled(function, *_arguments, **_named):
+        return lambda *inputs, **named: (ran.append(function), function(*inputs, **named))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    technique = make_cell("split_brain", "squeezenet", options={"width": 0.25}).build()
+    for painter in (technique.paint_colour, technique.paint_lightness):
+        monkeypatch.setattr(painter, "compile", lambda: None)  # torch's own, which this test has no part in
+    Plan("cpu", "fp32", True, compile=True).hasten(technique)
+    technique(torch.rand(2, 3, 32, 32, generator=rng(0)))
+    assert len(ran) == 2
+    copy.deepcopy(technique.encoder)(torch.rand(1, 3, 32, 32, generator=rng(0)))
+    assert len(ran) == 2  # a copy is plain torch, to be saved and sent

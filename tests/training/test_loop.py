@@ -44,6 +44,35 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy_and_loses_nothing(m
     assert newest_state(tmp_path).epoch == 1
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_gradient_that_is_not_finite_ends_the_run_too(value, more_scenes, tmp_path):
+    """Of the last step of an epoch it spoils what the next begins with, and was logged as 0."""
+
+    class Broken(byol.BYOL):
+        def forward(self, *views):
+            self.calls = getattr(self, "calls", 0) + 1
+            loss = super().forward(*views)
+            if self.calls == 28:  # the last of the second epoch
+                loss.register_hook(lambda gradient: gradient * value)
+            return loss
+
+    with pytest.raises(LilliputError, match=r"the gradient's norm is (nan|inf) in epoch 2; try .*--lr"):
+        flags_of("byol", more_scenes, tmp_path, kind=Broken, **GUARDED)
+    assert newest_state(tmp_path).epoch == 1
+
+
+def test_steps_that_mixed_precision_skips_are_counted_and_have_no_norm():
+    technique = make_cell("rotnet", "squeezenet", options={"width": 0.25}).build()
+    learner = Learner(technique, technique.small, CPU)
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=3e38)  # the first step's gradient overflows
+    images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = learner.step(images, torch.Generator().manual_seed(0))
+    assert found["skipped"] == 1 and found["gradient_norm"] == 0
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+    found = learner.step(images, torch.Generator().manual_seed(0))
+    assert found["skipped"] == 0 and found["gradient_norm"] > 0
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(scenes, tmp_path):
     with pytest.raises(LilliputError, match="try a learning rate below"):
         api.pretrain("rotnet", "resnet18", scenes, tmp_path / "run", **NARROW, lr=1e30, optimiser="sgd")
