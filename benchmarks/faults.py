@@ -35,13 +35,14 @@ from lilliput.studies import judge, results
 from lilliput.system.tensors import read_tensors
 from lilliput.training import loop
 from lilliput.training.record import read_log
+from lilliput.training.spending import SPENT
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork must not inherit a team of threads
 
 from lilliput import catalog
 from lilliput.data.store import Data
 
-VARIES = {"seconds", "images_per_s", "total_seconds", "kwh", "grams_co2", "peak_memory_mib"}
+VARIES = {"seconds", "images_per_s", "peak_memory_mib", *SPENT}
 PHASES = ("starting", "training", "saving", "probing", "reporting")
 PLAN = {"precision": "fp32", "channels_last": True, "threads": 1}
 MOST_KILLS = 4  # before a study is left to end

@@ -15,6 +15,7 @@ from lilliput.system.plan import Plan
 from lilliput.system.tensors import read_tensors
 from lilliput.training import run as training_run
 from lilliput.training.record import read_log
+from lilliput.training.spending import SPENT
 
 torch.set_num_threads(1)
 
@@ -23,16 +24,7 @@ PLAN = {"precision": "fp32", "channels_last": True}  # fixed, so that no test me
 SMALL = {"epochs": 3, "batch": 16, "every": 1, "device": "cpu", "plan": PLAN}  # of a run or study that takes seconds
 NARROW = {**SMALL, "width": 0.25}
 TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
-# from run to run
-VARYING = {
-    "seconds",
-    "total_seconds",
-    "machine_seconds",
-    "images_per_s",
-    "kwh",
-    "grams_co2",
-    "peak_memory_mib",
-}  # from run to run
+VARYING = {"seconds", "images_per_s", "peak_memory_mib", *SPENT}  # from run to run
 
 
 def rng(seed=0):
