@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property, partial
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +33,14 @@ class Flag:
     name: str
 
 
-Finding = tuple[str, float] | Flag  # what a probe yields: (metric, value), or a flag
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """The class that each test image is taken for, numbers [M]; a classifier yields it beside its accuracy."""
+
+    classes: Tensor
+
+
+Finding = tuple[str, float] | Flag | Taken  # what a probe yields: (metric, value), or what is known besides
 Probe = Callable[..., Iterable[Finding]]
 
 
@@ -215,12 +222,22 @@ def exams_for(
     return {name: next(exam for exam in exams if isinstance(exam, needs(probe))) for name, probe in probes.items()}
 
 
-def sorted_out(findings: Iterable[Finding]) -> tuple[list[tuple[str, float]], list[str]]:
-    """What a probe has yielded: its figures (metric, value), and the names of its flags."""
-    figures, flags = [], []
+class Found(NamedTuple):
+    """What a probe has yielded."""
+
+    figures: list[tuple[str, float]]  # (metric, value)
+    flags: list[str]
+    taken: Tensor | None  # [M], the class that each test image is taken for
+
+
+def sorted_out(findings: Iterable[Finding]) -> Found:
+    """What a probe has yielded, by its kind."""
+    figures, flags, taken = [], [], None
     for finding in findings:
         if isinstance(finding, Flag):
             flags.append(finding.name)
+        elif isinstance(finding, Taken):
+            taken = finding.classes
         else:
             figures.append(finding)
-    return figures, flags
+    return Found(figures, flags, taken)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lilliput.probes import Flag, LabelledExam, score
+from lilliput.probes import Flag, LabelledExam, Taken, score
 from lilliput.system.progress import say
 
 DECAYS = (3e-4, 2e-3, 1e-2, 5e-2)
@@ -44,7 +44,9 @@ def linear(exam: LabelledExam, *, steps: int = 200, tolerance: float = 1e-4):
     if not found.converged:
         yield Flag("probe_not_converged")
     held_out = found.on_fit(exam.train_features[exam.held_out]).argmax(1)
-    yield from score(found.classify(exam.test_features).argmax(1), exam, held_out)
+    taken = found.classify(exam.test_features).argmax(1)
+    yield Taken(taken)
+    yield from score(taken, exam, held_out)
 
 
 def fitted(exam: LabelledExam, *, steps: int = 200, tolerance: float = 1e-4) -> Fitted:

@@ -12,6 +12,7 @@ from lilliput.errors import BadData
 from lilliput.reports import markdown, paper
 from lilliput.reports.words import cells_of, share, signed, title
 from lilliput.studies import results
+from lilliput.studies.mistakes import shares_right
 from lilliput.studies.record import read_study
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import (
@@ -44,7 +45,7 @@ def compare(one: str | Path, two: str | Path) -> str:
     """A table in Markdown: both accuracies of every cell that both have, their difference, and whether it is beyond
     uncertainty. Linear probe, the highest on test of all checkpoints, which is what the paper reports. BadData where a
     side holds no study or nothing is common."""
-    first, second = _side(one), _side(two)
+    first, second = _comparable(_side(one), _side(two))
     common = sorted((cell for cell in first.cells if cell in second.cells), key=_place)
     if not common:
         raise BadData(f"{first.name} and {second.name} have no technique and backbone in common")
@@ -71,13 +72,26 @@ def _side(source: str | Path) -> Side:
     record = read_study(folder)
     selected = select(finished(rows[rows.judge == record["judge"]]))
     groups = list(selected[~selected.technique.isin(BASELINES)].groupby(CELL[:2]))
-    means = accuracies([seeds.best for _, seeds in groups], record["test_images"])
+    right = [shares_right(rows, seeds, seeds.best_epoch) for _, seeds in groups]
+    means = accuracies([seeds.best for _, seeds in groups], record["test_images"], right)
     names = [(title(technique), paper.backbone(backbone) or backbone) for (technique, backbone), _ in groups]
     return Side(str(folder), dict(zip(names, means, strict=True)), record)
 
 
 def _unsure(table: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], Mean]:
     return {cell: Mean(value, math.nan, math.inf) for cell, value in table.items()}
+
+
+def _comparable(first: Side, second: Side) -> tuple[Side, Side]:
+    """As they are, or, where their test images are not the same, without what each is right on."""
+    one, two = ((side.settings or {}).get("judge_digests") for side in (first, second))
+    if isinstance(one, list) and isinstance(two, list) and one[1:] == two[1:]:
+        return first, second
+    return _unpaired(first), _unpaired(second)
+
+
+def _unpaired(side: Side) -> Side:
+    return side._replace(cells={cell: mean._replace(right=None) for cell, mean in side.cells.items()})
 
 
 def beyond(common: list[tuple[str, str]], first: Side, second: Side) -> list[bool]:
@@ -106,8 +120,10 @@ def _summary(common: list[tuple[str, str]], first: Side, second: Side, sure: lis
             f"; Spearman's rank correlation {signed(correlation)} ({signed(low)} to {signed(high)}, Fisher's z, 95 %)"
         )
     if any(not math.isnan(first.cells[cell].variance + second.cells[cell].variance) for cell in common):
+        known = any(first.cells[cell].right is not None and second.cells[cell].right is not None for cell in common)
+        paired = ", image by image, for their test images are the same" if known else ""
         text += (
-            f". ± of a cell is its own 95 % interval by Welch; beyond uncertainty is what stays so by Holm's "
+            f". ± of a cell is its own 95 % interval by Welch{paired}; beyond uncertainty is what stays so by Holm's "
             f"correction for {cells_of(len(common))}: {sum(sure) or 'none'}"
         )
     return f"{text}."

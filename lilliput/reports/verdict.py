@@ -1,7 +1,8 @@
 """What the rows say, in plain words and with their uncertainty: which technique and backbone, and what is too close.
 
 The figure compared is the test accuracy of the checkpoint chosen on held-out training images. Its uncertainty is that
-of the test images, with several seeds also that of the mean over them. What is said of many cells holds of all of them
+of the test images, with several seeds also that of the mean over them; two that were judged on the same images are
+compared image by image. What is said of many cells holds of all of them
 together in 95 % of studies: the best may be any that Hsu's comparisons with the best leave, a cell is called worse only
 beyond the studentized range, and comparisons with baselines are corrected by Holm.
 """
@@ -14,6 +15,7 @@ import pandas as pd
 
 from lilliput.catalog import BASELINES
 from lilliput.reports.words import cells_of, count, share, title
+from lilliput.studies.mistakes import shares_right
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import Mean, accuracies, chance_of, difference, holm, may_be_best, select, worse
 from lilliput.system.progress import duration
@@ -52,14 +54,15 @@ def standings(rows: pd.DataFrame, test_images: int | None) -> list[Standing]:
     selected = select(rows).dropna(subset=["last"])
     selected["value"] = selected.chosen.fillna(selected["last"])
     costs = rows.groupby(CELL[:2])[["multiply_adds", "seconds"]].max()
+    selected["epoch"] = selected.chosen_epoch.fillna(selected.last_epoch)
     groups = list(selected.groupby(CELL[:2]))
     cells = []
-    means = accuracies([seeds.value for _, seeds in groups], test_images)
+    right = [shares_right(rows, seeds, seeds.epoch) for _, seeds in groups]
+    means = accuracies([seeds.value for _, seeds in groups], test_images, right)
     for ((technique, backbone), seeds), mean in zip(groups, means, strict=True):
         cost = costs.loc[(technique, backbone)]
-        epoch = seeds.chosen_epoch.fillna(seeds.last_epoch).mean()
         spent = (cost.multiply_adds, cost.seconds)
-        cells.append(Standing(technique, backbone, mean.value, mean.half or 0.0, epoch, *spent, mean))
+        cells.append(Standing(technique, backbone, mean.value, mean.half or 0.0, seeds.epoch.mean(), *spent, mean))
     return sorted(cells, key=lambda cell: -cell.accuracy)
 
 

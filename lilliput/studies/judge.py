@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from lilliput import catalog
 from lilliput.data.store import Images
 from lilliput.errors import BadData
 from lilliput.probes import check_need, exams_for, sorted_out
-from lilliput.studies import results
+from lilliput.studies import mistakes, results
 from lilliput.studies.record import origins
 from lilliput.system import cost, records, signals
 from lilliput.system.machine import commit, this_machine, versions
@@ -33,6 +33,7 @@ class Judgement(NamedTuple):
     values: list[tuple[str, float]]
     seconds: float
     flags: str
+    mistakes: str
 
 
 class Judge:
@@ -73,12 +74,17 @@ class Judge:
             key = weights, name, seed
             if key not in self.judgements:
                 began = time.perf_counter()
-                values, flags = sorted_out(functions[name](exams[name], **self.probes[name]))
-                self.judgements[key] = Judgement(values, time.perf_counter() - began, " ".join(flags))
+                found = sorted_out(functions[name](exams[name], **self.probes[name]))
+                seconds, flags = time.perf_counter() - began, " ".join(found.flags)
+                self.judgements[key] = Judgement(found.figures, seconds, flags, self._mistakes(found.taken))
             judgement = self.judgements[key]
             flagged = " ".join(filter(None, [identity.get("flagged", ""), judgement.flags]))
-            rows += self.rows_of({**identity, "flagged": flagged}, name, judgement.values, judgement.seconds)
+            own = self.rows_of({**identity, "flagged": flagged}, name, judgement.values, judgement.seconds)
+            rows += [own[0] | {"mistakes": judgement.mistakes}, *own[1:]] if own else []
         return rows
+
+    def _mistakes(self, taken: Tensor | None) -> str:
+        return "" if taken is None else mistakes.written(taken.cpu().numpy(), self.test.labels)
 
     def trace(self, run: dict[str, Any]) -> str:
         """The name under which `keep` writes all that a row came from: the run's settings, and the circumstances."""

@@ -19,7 +19,19 @@ from lilliput.system.locks import locked, unwritten
 from lilliput.system.progress import say
 from lilliput.system.visible import visible
 
-_TEXT = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge", "commit", "flagged", "trace")
+_TEXT = (
+    "technique",
+    "backbone",
+    "probe",
+    "metric",
+    "recipe",
+    "data",
+    "judge",
+    "commit",
+    "flagged",
+    "trace",
+    "mistakes",
+)
 _WHOLE = ("seed", "epoch", "image_size", "parameters", "multiply_adds", "multiply_adds_224", "rows")
 _COST = ("seconds", "probe_seconds", "images_per_s", "peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact")
 _REAL = ("value", *_COST)
@@ -28,9 +40,10 @@ COLUMNS = [
     *("seconds", "probe_seconds", "images_per_s", "parameters", "multiply_adds", "multiply_adds_224"),
     *("peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact", "commit", "flagged", "trace"),
     "rows",  # that the probe gave at once: fewer, and some were lost
+    "mistakes",  # on the first of a classifier's rows: see studies/mistakes.py
 ]
-_UNCHECKED = COLUMNS[:-3]  # of files of old, without digests
-_UNCOUNTED = COLUMNS[:-1]  # of those without the rows' number
+_UNCHECKED = COLUMNS[:-4]  # of files of old, without digests
+_OLDER = (COLUMNS, COLUMNS[:-1], COLUMNS[:-2])  # and with them: without mistakes; without the rows' number
 _HEAD = ",".join([*COLUMNS, "check"])  # a row's digest is on disk alone
 KEY = ["technique", "backbone", "seed", "epoch", "probe", "metric", "judge"]
 CELL = ["technique", "backbone", "seed"]
@@ -133,8 +146,9 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
     head, *lines = read_whole(path).split(b"\n")
     if head == ",".join(_UNCHECKED).encode():
         return _read_unchecked(path, lines), []
-    counted = head != ",".join([*_UNCOUNTED, "check"]).encode()
-    good, damaged = [], [] if head == _HEAD.encode() or not counted else [1]
+    known = {",".join([*columns, "check"]).encode(): columns for columns in _OLDER}
+    columns = known.get(head, COLUMNS)
+    good, damaged = [], [] if head in known else [1]
     for number, line in enumerate(lines, 2):
         row, _, check = line.rpartition(b",")
         if check == _check(row).encode():
@@ -143,7 +157,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
             damaged.append(number)
     if damaged and not good:
         raise BadData(f"{path} is no results.csv, or wholly damaged; move it away and judge again")
-    rows = _parsed(b"\n".join([",".join(COLUMNS if counted else _UNCOUNTED).encode(), *good]), path)
+    rows = _parsed(b"\n".join([",".join(columns).encode(), *good]), path)
     return rows.drop_duplicates(KEY, keep="last", ignore_index=True), damaged
 
 
@@ -194,7 +208,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:
-    if list(frame.columns) not in (COLUMNS, _UNCOUNTED, _UNCHECKED):
+    if list(frame.columns) not in (*_OLDER, _UNCHECKED):
         raise ValueError(f"its columns are {', '.join(map(str, frame.columns))[:200]}")
     if not isinstance(frame.index, pd.RangeIndex) or frame.isna().any(axis=None):
         raise ValueError(f"a line has not {len(frame.columns)} fields")

@@ -70,6 +70,8 @@ class Mean(NamedTuple):
     value: float
     variance: float  # NaN where nothing tells it
     degrees: float
+    seeds: tuple[float, float] = (0.0, math.inf)  # of that variance the seeds' part, and its degrees of freedom
+    right: np.ndarray | None = None  # [M], of each test image the share of the seeds that classify it rightly
 
     @property
     def half(self) -> float | None:
@@ -79,8 +81,11 @@ class Mean(NamedTuple):
         )
 
 
-def accuracies(cells: Sequence[Iterable[float]], test_images: int | None) -> list[Mean]:
-    """Of each cell the mean over its seeds, with the variance that seeds and test images leave it.
+def accuracies(
+    cells: Sequence[Iterable[float]], test_images: int | None, right: Sequence[np.ndarray | None] = ()
+) -> list[Mean]:
+    """Of each cell the mean over its seeds, with the variance that seeds and test images leave it; and what it is
+    `right` on, where that is known.
 
     The seeds' part is by their spread in all cells together, or the cell's own where that is larger: by three seeds
     alone some cell of many always seems to have next to none, and is then told apart from all others. The images' part
@@ -91,7 +96,8 @@ def accuracies(cells: Sequence[Iterable[float]], test_images: int | None) -> lis
     repeated = [cell for cell in seeds if len(cell) > 1]
     degrees = sum(len(cell) - 1 for cell in repeated)
     pooled = sum(float(cell.var(ddof=1)) * (len(cell) - 1) for cell in repeated) / max(1, degrees)
-    return [_accuracy(cell, pooled, degrees, test_images) for cell in seeds]
+    means = [_accuracy(cell, pooled, degrees, test_images) for cell in seeds]
+    return [mean._replace(right=one) for mean, one in zip(means, right or [None] * len(means), strict=True)]
 
 
 def _accuracy(seeds: np.ndarray, pooled: float, degrees: int, test_images: int | None) -> Mean:
@@ -103,7 +109,8 @@ def _accuracy(seeds: np.ndarray, pooled: float, degrees: int, test_images: int |
         images = ((high - low) / 2 / Z) ** 2
     elif len(seeds) < 2:
         images = math.nan
-    return Mean(mean, spread + images, _degrees((spread, degrees), (images, math.inf)))
+    of_seeds = spread, degrees or math.inf
+    return Mean(mean, spread + images, _degrees(of_seeds, (images, math.inf)), of_seeds)
 
 
 def accuracy_interval(values: Iterable[float], test_images: int | None) -> tuple[float, float | None]:
@@ -113,9 +120,19 @@ def accuracy_interval(values: Iterable[float], test_images: int | None) -> tuple
 
 
 def difference(one: Mean, two: Mean) -> Mean:
-    """one - two, taken as independent, with degrees of freedom by Welch (Biometrika 1947)."""
-    degrees = _degrees((one.variance, one.degrees), (two.variance, two.degrees))
-    return Mean(one.value - two.value, one.variance + two.variance, degrees)
+    """one - two, with degrees of freedom by Welch (Biometrika 1947).
+
+    Where it is known what each is right on, the images' part is that of their paired differences, in which what is hard
+    for both cancels (Agresti, Min, Statistics in Medicine 2005: half an image more in each direction, so that it is
+    never nothing). Else they are taken as independent.
+    """
+    if one.right is None or two.right is None or len(one.right) != len(two.right):
+        parts = [(one.variance, one.degrees), (two.variance, two.degrees)]
+    else:
+        gaps, images = one.right - two.right, len(one.right)
+        paired = (np.sum(gaps**2) + 1 - np.sum(gaps) ** 2 / images) / images**2
+        parts = [one.seeds, two.seeds, (float(paired), math.inf)]
+    return Mean(one.value - two.value, sum(variance for variance, _ in parts), _degrees(*parts))
 
 
 def chance_of(gap: Mean) -> float:

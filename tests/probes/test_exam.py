@@ -6,11 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from lilliput import catalog
 from lilliput.data.store import Store
 from lilliput.errors import BadData, BadSetting
-from lilliput.probes import Exam, Flag, LabelledExam, MaskedExam
+from lilliput.probes import Exam, Flag, LabelledExam, MaskedExam, Taken
 from lilliput.probes._exam import check_need, exams_for, needs, sorted_out, split
 from lilliput.probes.geometry import geometry
 from lilliput.probes.linear import linear
@@ -148,4 +149,5 @@ def test_what_an_exam_is_asked_for_twice_is_computed_once(scenes):
 
 
 def test_flags_are_told_from_figures():
-    assert sorted_out([("a", 1.0), Flag("odd"), ("b", 2.0)]) == ([("a", 1.0), ("b", 2.0)], ["odd"])
+    taken = Taken(torch.arange(3))
+    assert sorted_out([("a", 1.0), Flag("odd"), taken, ("b", 2.0)]) == ([("a", 1), ("b", 2)], ["odd"], taken.classes)

@@ -59,7 +59,7 @@ def test_the_linear_probe_says_that_features_are_no_numbers(capsys, scenes):
         def forward(self, images):
             return torch.full((len(images), 4), torch.nan)
 
-    figures, flags = sorted_out(linear(LabelledExam(Broken(), scenes.train, scenes.test, plan=CPU)))
+    figures, flags, _ = sorted_out(linear(LabelledExam(Broken(), scenes.train, scenes.test, plan=CPU)))
     assert 0 <= dict(figures)["accuracy"] < 0.5 and "has not converged" in capsys.readouterr().err
     assert flags == ["probe_not_converged"]
 
@@ -79,7 +79,8 @@ def test_untrained_networks_that_speak_softly_are_still_heard(scenes):
         def forward(self, images):
             return super().forward(images) * 1e-10
 
-    loud, soft = (dict(linear(LabelledExam(e, scenes.train, scenes.test, plan=CPU))) for e in (Pixels(), Soft()))
+    exams = [LabelledExam(encoder, scenes.train, scenes.test, plan=CPU) for encoder in (Pixels(), Soft())]
+    loud, soft = (dict(sorted_out(linear(exam)).figures) for exam in exams)
     assert soft["accuracy"] == pytest.approx(loud["accuracy"], abs=0.05)
 
 
@@ -93,7 +94,7 @@ def test_the_test_figure_is_of_all_labelled_images_and_the_held_out_one_of_nine_
     held_out = [(c(features[exam.held_out]).argmax(1) == labels[exam.held_out]).float().mean() for c in of_nine]
     best = held_out.index(max(held_out))
     torch.testing.assert_close(found.classify.weights, of_all[best].weights, rtol=1e-3, atol=2e-3)
-    rows = dict(linear(exam))
+    rows = dict(sorted_out(linear(exam)).figures)
     assert rows["held_out_accuracy"] == pytest.approx(held_out[best].item(), abs=0.03)
     on_test = (of_all[best](exam.test_features).argmax(1) == exam.test_labels).float().mean().item()
     assert rows["accuracy"] == pytest.approx(on_test, abs=0.011)

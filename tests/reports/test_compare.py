@@ -1,5 +1,7 @@
 """Two studies side by side, and a study beside the paper."""
 
+import shutil
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,6 +9,7 @@ from scipy import stats
 from lilliput.errors import BadData
 from lilliput.reports.compare import Side, beyond, compare
 from lilliput.studies.statistics import accuracies
+from lilliput.system.records import read_json, write_json
 
 
 def test_a_study_is_compared_with_the_paper_and_with_itself(study, tmp_path):
@@ -17,6 +20,15 @@ def test_a_study_is_compared_with_the_paper_and_with_itself(study, tmp_path):
     assert "within uncertainty |" in compare(out, out) and "correction for 2 cells: none" in compare(out, out)
     with pytest.raises(BadData, match="not the folder of a judged study"):
         compare(out, tmp_path)
+
+
+def test_studies_are_compared_image_by_image_where_their_test_images_are_the_same(study, tmp_path):
+    out = tmp_path / "s"
+    shutil.copytree(study[0], out)
+    assert ", image by image," in compare(study[0], out)
+    record = read_json(out / "study.json")
+    write_json(out / "study.json", record | {"judge_digests": [record["judge_digests"][0], "0" * 64]})
+    assert ", image by image," not in compare(study[0], out) and "95 % interval by Welch;" in compare(study[0], out)
 
 
 @pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.03)])

@@ -7,7 +7,7 @@ from lilliput.reports.verdict import verdict
 
 def rows(values, **costs):
     """A row for each (technique, backbone): accuracy."""
-    base = {"seed": 0, "epoch": 10, "probe": "linear", "multiply_adds": 1e6, "seconds": 60.0}
+    base = {"seed": 0, "epoch": 10, "probe": "linear", "multiply_adds": 1e6, "seconds": 60.0, "mistakes": ""}
     return pd.DataFrame(
         [
             {**base, "technique": t, "backbone": b, "metric": m, "value": v, **costs.get(b, {})}

@@ -10,7 +10,8 @@ import torch
 import lilliput
 from lilliput import api, catalog
 from lilliput.probes.linear import linear
-from lilliput.studies import results
+from lilliput.studies import mistakes, results
+from lilliput.studies.record import read_study
 from lilliput.system import records
 from tests.conftest import SMALL, flip_bit
 
@@ -75,7 +76,12 @@ def test_confusions_add_up_to_the_test_images_and_to_the_accuracy(small_study):
     rows = results.read(small_study[0])
     one = rows[(rows["technique"] == "simclr") & (rows["epoch"] == 2) & (rows["probe"] == "linear")]
     confusion = one[one["metric"].str.startswith("confusion/")]
+    wrong = mistakes.read(one.mistakes[one.metric == "accuracy"].item())
+    assert len(wrong) == 100 and set(one.mistakes[one.metric != "accuracy"]) == {""}
     parts = confusion["metric"].str.split("/", expand=True)
     right = confusion["value"][parts[1] == parts[2]].sum()
-    assert confusion["value"].sum() == 100
+    assert confusion["value"].sum() == 100 and right == (wrong == 0).sum()
+    classes = read_study(small_study[0])["classes"]
+    taken = {name: confusion["value"][(parts[1] != name) & (parts[2] == name)].sum() for name in classes}
+    assert taken == {name: (wrong == number).sum() for number, name in enumerate(classes, 1)}
     assert one.loc[one["metric"] == "accuracy", "value"].item() == pytest.approx(right / 100)

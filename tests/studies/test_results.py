@@ -104,7 +104,7 @@ def test_a_flipped_bit_costs_its_row_alone_and_is_said(tmp_path, capsys):
 
 def test_the_rows_of_an_older_file_are_read_and_kept(tmp_path):
     path = tmp_path / "results.csv"
-    columns = [name for name in results.COLUMNS if name not in ("flagged", "trace", "rows")]
+    columns = [name for name in results.COLUMNS if name not in ("flagged", "trace", "rows", "mistakes")]
     path.write_text(",".join(columns) + "\nsimclr,resnet18,0,5,linear,accuracy,.5" + "," * 15 + "\n")
     results.append(tmp_path, [row(epoch=10)])
     assert results.read(tmp_path).epoch.tolist() == [5, 10] and not results.damaged_lines(path)
@@ -114,11 +114,20 @@ def test_the_rows_of_a_file_without_their_number_are_read_and_kept(tmp_path):
     path = tmp_path / "results.csv"
     line = "simclr,resnet18,0,5,linear,accuracy,.5" + "," * 17
     check = hashlib.sha256(line.encode()).hexdigest()[:8]
-    path.write_text(",".join([*results.COLUMNS[:-1], "check"]) + f"\n{line},{check}\n")
+    path.write_text(",".join([*results.COLUMNS[:-2], "check"]) + f"\n{line},{check}\n")
     assert results.read(tmp_path).epoch.tolist() == [5] and not results.damaged_lines(path)
     results.append(tmp_path, [row(epoch=10)])
     assert results.read(tmp_path).epoch.tolist() == [5, 10] and not results.damaged_lines(path)
     assert results.done(results.read(tmp_path)) == {(5, "linear"), (10, "linear")}
+
+
+def test_the_rows_of_a_file_without_mistakes_are_read_and_kept(tmp_path):
+    path = tmp_path / "results.csv"
+    line = "simclr,resnet18,0,5,linear,accuracy,.5" + "," * 17 + "1"
+    check = hashlib.sha256(line.encode()).hexdigest()[:8]
+    path.write_text(",".join([*results.COLUMNS[:-1], "check"]) + f"\n{line},{check}\n")
+    results.append(tmp_path, [row(epoch=10, mistakes="abc")])
+    assert results.read(tmp_path).mistakes.tolist() == ["", "abc"] and not results.damaged_lines(path)
 
 
 def test_a_probe_of_which_a_row_was_lost_is_not_done(tmp_path):

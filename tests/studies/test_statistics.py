@@ -131,6 +131,16 @@ def simulated(truth, seeds, spread, images, draw):
     return statistics.accuracies(judged, images)
 
 
+def simulated_by_image(truth, seeds, spread, images, draw):
+    """As `simulated`, of images of which some are hard for all cells: then these are right on much the same ones."""
+    difficulty = draw.standard_normal(images) * 2
+    level = np.log(truth / (1 - np.asarray(truth)))[:, None] * 1.6  # a spread of 2 draws shares towards one half
+    level = level + 7 * spread * draw.standard_normal((len(truth), seeds))
+    odds = level[:, :, None] + difficulty
+    right = draw.random(odds.shape) < 1 / (1 + np.exp(-odds))
+    return statistics.accuracies(right.mean(2), images, list(right.mean(1)))
+
+
 def most(rate, studies):
     """What a rate may come to in so many studies, in all but one of 1000."""
     return stats.binom.ppf(0.999, studies, rate)
@@ -151,6 +161,29 @@ def test_the_truly_best_is_among_those_that_may_be_it_in_95_of_100_studies(lead,
     draw = np.random.default_rng(1)
     studies = [simulated([0.5 + lead] + [0.5] * 24, seeds, spread, images, draw) for _ in range(STUDIES)]
     assert sum(not statistics.may_be_best(means)[0] for means in studies) <= most(0.05, STUDIES)
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(1, 0.0), (3, 0.01)])
+def test_image_by_image_the_levels_hold_and_more_is_told_apart(seeds, spread):
+    draw = np.random.default_rng(4)
+    equal = [simulated_by_image([0.5] * 15, seeds, spread, 1000, draw) for _ in range(STUDIES)]
+    assert sum(any(statistics.worse(means)) for means in equal) <= most(0.05, STUDIES)
+    assert sum(not statistics.may_be_best(means)[0] for means in equal) <= most(0.05, STUDIES)
+    apart = [simulated_by_image([0.54, 0.5], seeds, spread, 1000, draw) for _ in range(STUDIES)]
+    paired = sum(statistics.worse(means)[1] for means in apart)
+    alone = sum(statistics.worse([mean._replace(right=None) for mean in means])[1] for means in apart)
+    assert paired > 1.2 * alone, (paired, alone)
+
+
+def test_a_paired_difference_is_that_of_mcnemar_worked_by_hand():
+    one, two = np.array([1.0] * 60 + [1] * 25 + [0] * 15), np.array([1.0] * 60 + [0] * 25 + [1] * 15)
+    means = [statistics.Mean(mean.mean(), 0.1, math.inf, (0.0, math.inf), mean) for mean in (one, two)]
+    gap = statistics.difference(*means)  # 25 and 15 of 100 disagree
+    assert gap.value == pytest.approx(0.10) and gap.variance == pytest.approx((40 + 1 - 10**2 / 100) / 100**2)
+    assert statistics.difference(means[0], means[0]).variance == pytest.approx(1 / 100**2)
+    assert statistics.difference(means[0], means[1]._replace(right=two[:99])).variance == pytest.approx(0.2)
+    seeds = [mean._replace(seeds=(0.01, 4)) for mean in means]
+    assert statistics.difference(*seeds).variance == pytest.approx(0.02 + 40 / 100**2)
 
 
 def test_what_is_worse_by_much_is_called_so_and_cannot_be_the_best():
