@@ -24,6 +24,7 @@ SETTINGS = {
     "machine": "machine",
     "commit": "commit",
     "versions": "versions",
+    "went_on": "went on under",
 }
 
 

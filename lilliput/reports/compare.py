@@ -10,8 +10,9 @@ import pandas as pd
 from lilliput.catalog import BASELINES
 from lilliput.errors import BadData
 from lilliput.reports import markdown, paper
+from lilliput.reports.gaps import comparable
+from lilliput.reports.material import open_material
 from lilliput.reports.words import cells_of, share, signed, title
-from lilliput.studies import results
 from lilliput.studies.mistakes import shares_right
 from lilliput.studies.record import read_study
 from lilliput.studies.results import CELL
@@ -20,7 +21,6 @@ from lilliput.studies.statistics import (
     accuracies,
     chance_of,
     difference,
-    finished,
     holm,
     interval,
     select,
@@ -66,11 +66,12 @@ def _side(source: str | Path) -> Side:
     if str(source) == PAPER:
         return Side("the paper's Table 1", _unsure(paper.TABLE_1), None)
     folder = Path(source)
-    rows = results.read(folder)
-    if not (folder / "study.json").exists() or rows.empty:
+    material = open_material(folder)
+    if not (folder / "study.json").exists() or material.rows.empty:
         raise BadData(f"{folder} is not the folder of a judged study; give one, or the word {PAPER}")
     record = read_study(folder)
-    selected = select(finished(rows[rows.judge == record["judge"]]))
+    rows = comparable(material, material.rows[material.rows.judge == record["judge"]])
+    selected = select(rows)
     groups = list(selected[~selected.technique.isin(BASELINES)].groupby(CELL[:2]))
     right = [shares_right(rows, seeds, seeds.best_epoch) for _, seeds in groups]
     means = accuracies([seeds.best for _, seeds in groups], record["test_images"], right)

@@ -21,6 +21,7 @@ from lilliput.training.record import FORMAT, PLAN, check_format, renewed, same_s
 
 GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
 BUDGET = ("epochs", "batch")  # under the paper's recipe each technique has its own; here stand the largest
+BEGUN = ("country", "machine", "versions", "commit")  # the circumstances of a study's first work
 KEYED = ("recipes", "options", "backbone_options", "probe_options")  # and those by technique, backbone or probe
 
 
@@ -36,13 +37,7 @@ def open_record(grid: Grid, out: Path) -> dict[str, Any]:
             clear_drafts(out)
             joined = _joined(settings, out)
             kinds = {name: catalog.technique(name).contrastive for name in joined["techniques"]}
-            circumstances = {
-                "contrastive": kinds,
-                "country": grid.resources.country,
-                "machine": this_machine(),
-                "versions": versions(),
-            }
-            record = {**joined, **circumstances, "commit": commit()}
+            record = {**circumstances(grid), **joined, "contrastive": kinds}
             write_json(out / "study.json", record)
         (out / "cells").mkdir(exist_ok=True)
     except OSError as error:
@@ -50,8 +45,28 @@ def open_record(grid: Grid, out: Path) -> dict[str, Any]:
     return record
 
 
+def circumstances(grid: Grid) -> dict[str, Any]:
+    """On what the work is done, which may be another thing when it goes on."""
+    return {
+        "country": grid.resources.country,
+        "machine": this_machine(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
+def went_on(grid: Grid, out: Path) -> None:
+    """Add to study.json under what circumstances its work went on, where none of its work was done under them."""
+    with locked(out):
+        record, now = read_json(out / "study.json"), circumstances(grid)
+        later = record.get("went_on")
+        known = [{name: record.get(name) for name in now}, *(later if isinstance(later, list) else [])]
+        if now not in known:
+            write_json(out / "study.json", {**record, "went_on": [*known[1:], now]})
+
+
 def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
-    """These settings with those of the study that is there, which may only grow; and its plans."""
+    """These settings with those of the study that is there, which may only grow; its plans, and on what it began."""
     try:
         record = read_json(out / "study.json") if (out / "study.json").exists() else None
     except BadData as error:
@@ -77,7 +92,8 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
     if own_files := {**record.get("own_files", {}), **settings.get("own_files", {})}:
         settings["own_files"] = own_files
-    return {**settings, "plans": record.get("plans", {})}
+    begun = {name: record[name] for name in (*BEGUN, "went_on") if name in record}
+    return {**settings, **begun, "plans": record.get("plans", {})}
 
 
 def _by_backbone(record: dict[str, Any], out: Path) -> dict[str, dict[str, Any]]:
@@ -140,7 +156,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
 def shared_settings(record: dict[str, Any], backbone: str) -> dict[str, Any]:
     """What is the same for all rows of a study of a backbone (none: ""), however the study has grown."""
     of_backbone = {**record, "backbone_options": record["backbone_options"].get(backbone, {})}
-    left_out = {*GROWS, *KEYED, "plans"} - {"backbone_options"}
+    left_out = {*GROWS, *KEYED, "plans", "went_on"} - {"backbone_options"}
     return {key: value for key, value in of_backbone.items() if key not in left_out}
 
 

@@ -12,7 +12,7 @@ from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.grid import Grid, check
 from lilliput.studies.jobs import Workshop, jobs_of
-from lilliput.studies.record import open_record
+from lilliput.studies.record import open_record, went_on
 from lilliput.system import signals
 from lilliput.system.files import write_whole
 from lilliput.system.machine import cores
@@ -47,12 +47,15 @@ def _run_all(grid: Grid, out: Path, record: dict[str, Any], jobs: list, workers:
         events = processes.side_by_side(jobs, make_shop, workers)
     else:
         events = processes.in_turn(jobs, shop)
-    journal = _Journal(out, len(jobs), workers)
+    journal, noted = _Journal(out, len(jobs), workers), False
     for event in events:
         if isinstance(event, processes.Started):
             journal.started(event)
         else:
             journal.finished(event)
+            if event.worked and not noted:
+                went_on(grid, out)
+                noted = True
     journal.close()
     return journal.failed
 

@@ -11,8 +11,12 @@ from scipy import stats
 
 from lilliput.errors import BadData
 from lilliput.reports import paper
+from lilliput.reports.compare import compare
+from lilliput.reports.material import open_material
+from lilliput.reports.page.section import open_study
 from lilliput.reports.tables import rank_agreement, report, table_text
 from lilliput.studies import results
+from lilliput.system.records import write_json
 from tests.reports.conftest import rows_of
 
 
@@ -241,13 +245,16 @@ def test_the_curve_over_seeds_is_the_mean_of_each_seeds_maximum(tmp_path):
 
 
 def test_seeds_that_converged_count_at_any_length_and_crashed_ones_do_not(tmp_path):
+    """In the curves, on the page and in a comparison alike; the page once left them out."""
     results.append(
         tmp_path,
         rows_of("byol", "resnet18", (0.1, 0.5, 0.3), seed=0)
         + rows_of("byol", "resnet18", (0.1, 0.3), seed=1)
         + rows_of("byol", "resnet18", (0.1, 0.9), seed=2),
     )
-    (tmp_path / "study.json").write_text(json.dumps({"until_converged": {"after": 1, "score": "rank"}}))
+    record = {"until_converged": {"after": 1, "score": "rank"}, "judge": "stl10", "classes": ["a"], "pool_images": 9}
+    record |= {"test_images": 1000, "image_size": 96, "epochs": 10, "seeds": [0, 1, 2]}
+    write_json(tmp_path / "study.json", record)
     last = int(results.read(tmp_path).query("seed == 1").epoch.max())
     run = tmp_path / "cells/byol-resnet18-1"
     run.mkdir(parents=True)
@@ -256,6 +263,8 @@ def test_seeds_that_converged_count_at_any_length_and_crashed_ones_do_not(tmp_pa
     drawn = pd.read_csv(tmp_path / "curves.csv")
     assert drawn.highest.tolist()[1:] == pytest.approx([0.4, 0.4])  # seed 1 keeps its 0.3, seed 2 is left out
     assert drawn.seeds.tolist() == [2, 2, 2]
+    assert set(open_study(open_material(tmp_path)).rows.seed) == {0, 1}
+    assert "| BYOL | resnet18 | .400 |" in compare(tmp_path, "paper")
 
 
 def test_each_figure_is_saved_in_two_kinds_and_the_same_rows_give_the_same_bytes(tmp_path):

@@ -117,6 +117,27 @@ def test_a_study_that_grows_keeps_its_plans_and_options_beside_the_new_ones(scen
     assert read_json(tmp_path / "study.json")["plans"] == plans
 
 
+def test_a_study_keeps_on_what_it_began_and_adds_on_what_its_work_went_on(scenes, tmp_path, monkeypatch):
+    out = tmp_path / "s"
+    settings = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"], **SMALL, "probes": ["knn"]}
+    api.study(scenes, out, **settings)
+    first = read_json(out / "study.json")
+    monkeypatch.setattr("lilliput.studies.record.versions", lambda: {"torch": "99"})
+    api.study(scenes, out, **settings)
+    assert read_json(out / "study.json") == first  # there was nothing to do
+    for _ in range(2):
+        api.study(scenes, out, **settings, seeds=[1])
+        (out / "results.csv").unlink()
+    went_on = read_json(out / "study.json")
+    assert {name: went_on[name] for name in ("machine", "versions", "commit")} == {
+        name: first[name] for name in ("machine", "versions", "commit")
+    }
+    assert [one["versions"] for one in went_on["went_on"]] == [{"torch": "99"}]
+    monkeypatch.undo()
+    api.study(scenes, out, **settings)
+    assert read_json(out / "study.json")["went_on"] == went_on["went_on"]
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_another_width_for_a_backbone_that_is_there_is_refused(older, scenes, tmp_path):
     """A study.json of old has one set of options for all its backbones: an empty one says that each has none."""

@@ -34,6 +34,7 @@ FACTS = {
     "versions": "versions",
     "commit": "commit",
     "electricity of": "country",
+    "went on under": "went_on",
 }
 
 
@@ -73,12 +74,14 @@ def protocol_section(study: Study) -> Section:
     """What is the same for all cells, and on what the study ran."""
     facts = {name: flat(study.record.get(setting)) or ABSENT for name, setting in FACTS.items()}
     facts["size"] += " px"
+    if not study.record.get("went_on"):
+        del facts["went on under"]
     text = (
         "<p>Everything that determines a cell but its technique and backbone is the same for all: images, size, "
         "epochs, batch. No label is seen in pretraining. The linear probe is fitted on nine tenths of the labelled "
-        "images; the tenth chooses its weight decay and the checkpoint; the test images choose nothing, except in the "
-        f"column that says so. The sections from Saliency on use a sample of {TRAIN} labelled and {TEST} test images, "
-        "and the last checkpoint.</p>"
+        "images; the tenth chooses its weight decay, with which it is fitted on all of them, and the checkpoint; the "
+        "test images choose nothing, except in the column that says so. The sections from Saliency on use a sample of "
+        f"{TRAIN} labelled and {TEST} test images, and the last checkpoint.</p>"
     )
     return Section("protocol", "Data, protocol, machine", text + html.facts(facts))
 

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from lilliput.catalog import BASELINES
 from lilliput.errors import BadData
 from lilliput.reports import figures, paper
+from lilliput.reports.gaps import comparable
 from lilliput.reports.material import Material
 from lilliput.reports.page import html
 from lilliput.reports.page.looks import Sample
 from lilliput.reports.verdict import standings
 from lilliput.reports.words import metric_value, title
 from lilliput.studies.record import read_study
-from lilliput.studies.statistics import finished
 
 Cells = list[tuple[str, str]]  # technique and backbone
 
@@ -77,7 +77,7 @@ class Inspection:
 def open_study(material: Material) -> Study:
     """BadData where study.json is not whole, or its judge has no rows of the linear probe yet."""
     folder, record = material.folder, read_study(material.folder)
-    rows = finished(material.rows[material.rows.judge == record["judge"]])
+    rows = comparable(material, material.rows[material.rows.judge == record["judge"]])
     if rows.empty:
         raise BadData(f"{folder} has no judged rows yet; run its study first")
     if not (rows.probe == "linear").any():
