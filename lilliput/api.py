@@ -90,7 +90,7 @@ def probe(
     Any labelled data set can be the judge, prepared at the image size of the run; for probes that need no labels any
     images can. Returns a pandas DataFrame.
     """
-    from lilliput.studies.judge import Judge, judge_run
+    from lilliput.studies.judge import Judge, judge_run, told_apart
     from lilliput.system.plan import choose
 
     folder = Path(folder)
@@ -107,7 +107,9 @@ def probe(
     if judging.train is None or judging.test is None:  # enough for probes that need no labels
         images = dataclasses.replace(source, limit=None).open().pool
         judging = Data(judging.name, images, images, images)
-    judge = Judge(judging.name, *judging.judging, {name: {} for name in probes}, plan=chosen, data=record["data"])
+    train, test = judging.judging
+    name = told_apart(folder, judging.name, [train.digest, test.digest])
+    judge = Judge(name, train, test, {probe: {} for probe in probes}, plan=chosen, data=record["data"])
     for rows in judge_run(folder, judge, at=list(at) if at else None):
         judge.keep(folder, rows)
     return results.read(folder)

@@ -52,10 +52,8 @@ class Workshop:
 
     def judge(self, plan: Plan) -> Judge:
         if plan not in self.judges:
-            labelled = self.grid.labelled
-            self.judges[plan] = Judge(
-                labelled.name, *labelled.judging, self.grid.probes, plan=plan, data=self.grid.data.name
-            )
+            images, names = self.grid.labelled.judging, self.record
+            self.judges[plan] = Judge(names["judge"], *images, self.grid.probes, plan=plan, data=names["data"])
         return self.judges[plan]
 
     def rows(self) -> pd.DataFrame:
@@ -71,7 +69,7 @@ class Workshop:
         rows = self.rows()
         for column, value in (("technique", technique), ("backbone", backbone), ("seed", seed)):
             rows = rows[rows[column] == value]
-        rows = rows[rows["judge"] == self.grid.labelled.name]
+        rows = rows[rows["judge"] == self.record["judge"]]
         return results.done(rows)
 
     def missing(self, identity: dict, probes: list[str]) -> list[str]:

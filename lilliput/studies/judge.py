@@ -14,11 +14,11 @@ from lilliput.data.store import Images
 from lilliput.errors import BadData
 from lilliput.probes import check_need, exams_for, sorted_out
 from lilliput.studies import mistakes, results
-from lilliput.studies.record import origins
+from lilliput.studies.record import origins, read_unchecked
 from lilliput.system import cost, records, signals
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.plan import Plan
-from lilliput.system.records import seal, write_json
+from lilliput.system.records import json_digest, seal, write_json
 from lilliput.training.encoders import load_encoder, planned
 from lilliput.training.record import LOGGED, read_run
 from lilliput.training.spending import whole_seconds
@@ -113,6 +113,21 @@ class Judge:
             "rows": len(values),
         }
         return [{**same, "metric": metric, "value": value} for metric, value in values]
+
+
+def told_apart(folder: Path, name: str, digests: list[str]) -> str:
+    """The name for rows of the judge whose images have these digests, in a folder that may hold rows of others.
+
+    That of its own rows there, whatever the images' folder was called; else `name`, with the start of a digest of
+    its images where others have it.
+    """
+    known: dict[str, list[str]] = {}
+    for judge, trace in results.read(folder)[["judge", "trace"]].drop_duplicates().itertuples(index=False):
+        judged = read_unchecked(folder / "traces" / f"{trace}.json").get("judged")
+        if isinstance(judged, dict):  # rows of old do not tell what judged them: then by the name alone
+            known[judge] = judged.get("judge_digests", digests)
+    own = [judge for judge, theirs in known.items() if theirs == digests]
+    return own[0] if own else f"{name}-{json_digest(digests)[:6]}" if name in known else name
 
 
 def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=frozenset()) -> Iterator[list[Row]]:

@@ -17,7 +17,7 @@ from lilliput.system.files import clear_drafts, set_aside
 from lilliput.system.locks import locked
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json, write_json
-from lilliput.training.record import FORMAT, PLAN, check_format, renewed, same_settings
+from lilliput.training.record import FORMAT, PLAN, SHOWN, check_format, renewed, same_settings
 
 GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
 BUDGET = ("epochs", "batch")  # under the paper's recipe each technique has its own; here stand the largest
@@ -92,7 +92,7 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         settings[key] = list(dict.fromkeys([*record.get(key, []), *settings[key]]))
     if own_files := {**record.get("own_files", {}), **settings.get("own_files", {})}:
         settings["own_files"] = own_files
-    begun = {name: record[name] for name in (*BEGUN, "went_on") if name in record}
+    begun = {name: record[name] for name in (*BEGUN, *SHOWN, "went_on") if name in record}
     return {**settings, **begun, "plans": record.get("plans", {})}
 
 

@@ -51,13 +51,20 @@ def renewed(recipe: Any, number: int) -> Any:
     return {**recipe, "warmup": round(recipe["warmup"] * recipe["epochs"], 6)}
 
 
+SHOWN = {"data": "data_digest", "judge": "judge_digests"}  # names of images, which their digests identify
+
+
 def same_settings(theirs: dict, ours: dict, folder: Path) -> None:
-    """BadSetting naming every setting in which a folder's run differs from the one asked for, as JSON sees them."""
+    """BadSetting naming every setting in which a folder's run differs from the one asked for, as JSON sees them.
+
+    Images are the same by their digest, whatever the name of their folder.
+    """
     if changed := catalog.changed_files(theirs):
         raise BadSetting(
             f"{folder} was made with another text of {changed[0]}: choose another --out, or give the file as it was"
         )
-    names = sorted((set(theirs) | set(ours)) - {"own_files"})  # they may lie elsewhere by now
+    renamed = {name for name, digest in SHOWN.items() if theirs.get(digest) and theirs[digest] == ours.get(digest)}
+    names = sorted((set(theirs) | set(ours)) - {"own_files"} - renamed)  # own files may lie elsewhere by now
     if others := [line for name in names for line in _differences(name, theirs.get(name), ours.get(name))]:
         raise BadSetting(
             f"{folder} holds another run: {', '.join(others)}; "

@@ -9,11 +9,12 @@ import torch
 
 import lilliput
 from lilliput import api, catalog
+from lilliput.errors import BadSetting
 from lilliput.probes.linear import linear
 from lilliput.studies import mistakes, results
 from lilliput.studies.record import read_study
 from lilliput.system import records
-from tests.conftest import SMALL, flip_bit
+from tests.conftest import NARROW, SMALL, flip_bit, labelled_folder
 
 
 def test_a_damaged_encoder_costs_a_study_that_row_alone(scenes, tmp_path):
@@ -27,6 +28,39 @@ def test_a_damaged_encoder_costs_a_study_that_row_alone(scenes, tmp_path):
     found = results.read(out)
     assert len(found) == len(expected) - len(expected[expected.epoch == 2])
     assert set(found[found.technique == "rotnet"].epoch) == {0, 1, 3}
+
+
+def test_judges_are_known_by_their_images_and_not_by_their_folders_name(scenes, tmp_path):
+    """Rows of two folders of one last name once replaced each other."""
+    run = api.pretrain("rotnet", "shufflenet_v2", scenes, tmp_path / "run", **{**NARROW, "epochs": 1})
+    one, two, renamed = (labelled_folder(tmp_path / name) for name in "abc")
+    shutil.move(two / "test/dark/3.png", two / "test/light/99.png")
+    renamed = renamed.rename(tmp_path / "photos")
+    first = api.probe(run, one)
+    both = api.probe(run, two)
+    other = (set(both.judge) - set(first.judge)).pop()
+    assert set(first.judge) == {"folder-labelled"} and other.startswith("folder-labelled-")
+    assert both[both.judge == "folder-labelled"].value.tolist() == first.value.tolist()
+    assert len(both) == len(first) + (both.judge == other).sum() and lilliput.verify(run, sample=9)
+    for again in (renamed, two, one):
+        assert len(api.probe(run, again)) == len(both)
+    (run / "results.csv").unlink()
+    assert set(api.probe(run, renamed).judge) == {"folder-photos"}
+
+
+def test_a_study_of_a_folder_that_was_renamed_goes_on(tmp_path):
+    photos = labelled_folder(tmp_path)
+    settings = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"], **NARROW, "epochs": 1, "image_size": 32}
+    out, _ = api.study(photos, tmp_path / "s", **settings)
+    before = (out / "results.csv").read_bytes()
+    photos = photos.rename(tmp_path / "photos")
+    assert api.study(photos, out, **settings)[1] == [] and (out / "results.csv").read_bytes() == before
+    assert api.study(photos, out, seeds=[1], **settings)[1] == []
+    rows, record = results.read(out), read_study(out)
+    assert set(rows.judge) == set(rows.data) == {"folder-labelled"} == {record["judge"], record["data"]}
+    (photos / "test/dark/3.png").unlink()
+    with pytest.raises(BadSetting, match="judge_digests is "):
+        api.study(photos, out, **settings)
 
 
 def test_a_row_that_was_lost_is_judged_again(rotnet_study, scenes, tmp_path):
