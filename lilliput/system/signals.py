@@ -8,14 +8,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lilliput.errors import LilliputError
-
 LISTENED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _asked: int | None = None
 
 
-class Stopped(LilliputError):
-    """Work ended where it was asked to, all of it saved."""
+class Stopped(BaseException):
+    """Work ended where it was asked to, all of it saved.
+
+    No error, as KeyboardInterrupt is none: what catches one item's errors, so that they cost no others, lets it by.
+    """
 
 
 def asked() -> int | None:

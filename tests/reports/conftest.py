@@ -45,6 +45,8 @@ def study(tmp_path_factory):
     draw = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LILLIPUT_HOME", str(folder / "home"))
+        patch.setattr("lilliput.probes.few_finetune.EPOCHS", {1: 1, 10: 1})  # its own tests fine-tune in earnest
+        patch.setattr("lilliput.probes.few_finetune.STEPS", 1)
         for split, count in (("train", 24), ("test", 12)):
             for place, name in enumerate((NASTY.replace("/", ""), "plain", "$x_1$")):
                 here = folder / "photos" / split / name

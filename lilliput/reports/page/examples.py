@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from lilliput.errors import BadData
 from lilliput.reports.page import html, pictures
 from lilliput.reports.page.looks import Look, looks_of, saliency_of
 from lilliput.reports.page.pictures import Case
-from lilliput.reports.page.section import Inspection, inspected_source, matrix, source, still
+from lilliput.reports.page.section import Cells, Inspection, inspected_source, last_trained, matrix, source, still
 from lilliput.reports.words import ABSENT, share, signed, title
-from lilliput.studies.results import CELL
 
 CLASSES_SHOWN = 10
 MAP_POINTS = 400
@@ -31,7 +31,9 @@ def saliency(inspection: Inspection) -> str:
         "its own class hangs on: the gradient by the pixels as in the paper's figure 3, SmoothGrad, Integrated "
         "Gradients from grey, and Grad-CAM.</p>"
     ]
-    for look in looks_of(study.folder, sample, inspection.by_technique):
+    looks, gaps = _looks(inspection, inspection.by_technique)
+    parts.append(gaps)
+    for look in looks:
         figure = pictures.saliency(_cases(inspection, look), look, sample)
         alt = f"Saliency of {title(look.technique)} on {look.backbone}: images by class and four maps over each."
         heading = f"<h3>{html.text(title(look.technique))} on {html.text(look.backbone)}</h3>"
@@ -40,6 +42,16 @@ def saliency(inspection: Inspection) -> str:
         parts.append("<p>The images have no masks, so whether the saliency is on the object cannot be scored.</p>")
         return "".join(parts)
     return "".join([*parts, _on_object(inspection, scores), inspected_source(inspection, "saliency")])
+
+
+def _looks(inspection: Inspection, cells: Cells, *, epochs: bool = False) -> tuple[list[Look], str]:
+    """Those that there are of the cells, and which have none, as HTML; BadData where none has."""
+    looks = list(looks_of(inspection.study.folder, inspection.sample, cells, epochs=epochs))
+    if not looks:
+        raise BadData("no trained encoder of these cells is left")
+    shown = {(look.technique, look.backbone) for look in looks}
+    names = [f"{title(technique)} on {backbone}" for technique, backbone in cells if (technique, backbone) not in shown]
+    return looks, f"<p>Without a trained encoder, so not shown: {html.text(', '.join(names))}.</p>" if names else ""
 
 
 def _cases(inspection: Inspection, look: Look) -> list[Case]:
@@ -60,7 +72,7 @@ def _cases(inspection: Inspection, look: Look) -> list[Case]:
 
 def _on_object(inspection: Inspection, scores: pd.DataFrame) -> str:
     study = inspection.study
-    last = scores[scores.epoch == scores.groupby(CELL).epoch.transform("max")]
+    last = last_trained(scores)
     area = last[last.metric == "object_area"].value.mean()
     images = last[last.metric == "object_images"].value.max()
     note = (
@@ -109,7 +121,6 @@ def _with_half(gain: float, half: float) -> str:
 def neighbours(inspection: Inspection) -> str:
     """Of one image of each class, side by side for techniques, backbones and checkpoints; and retrieval as numbers."""
     technique, backbone = title(inspection.technique), inspection.backbone
-    folder, sample = inspection.study.folder, inspection.sample
     parts = [
         "<p>For one test image of every class, the nearest labelled images by Euclidean distance: green frames are of "
         "its class.</p>",
@@ -117,43 +128,40 @@ def neighbours(inspection: Inspection) -> str:
             inspection,
             "techniques",
             backbone,
-            list(looks_of(folder, sample, inspection.by_technique)),
+            inspection.by_technique,
             lambda look: title(look.technique),
         ),
         _neighbours_by(
             inspection,
             "backbones",
             technique,
-            list(looks_of(folder, sample, inspection.by_backbone)),
+            inspection.by_backbone,
             lambda look: look.backbone,
         ),
         _neighbours_by(
             inspection,
             "checkpoints",
             f"{technique}, {backbone}",
-            _first_middle_last(inspection),
+            [(inspection.technique, inspection.backbone)],
             lambda look: f"epoch {look.epoch}",
+            epochs=True,
         ),
         _retrieval(inspection),
     ]
     return "".join(parts) + inspected_source(inspection, "retrieval")
 
 
-def _first_middle_last(inspection: Inspection) -> list[Look]:
-    """Of the checkpoints of the most accurate cell."""
-    best = [(inspection.technique, inspection.backbone)]
-    series = list(looks_of(inspection.study.folder, inspection.sample, best, epochs=True))
-    return [series[place] for place in sorted({0, len(series) // 2, len(series) - 1})]
-
-
 def _neighbours_by(
-    inspection: Inspection, what: str, of: str, looks: Sequence[Look], name: Callable[[Look], str]
+    inspection: Inspection, what: str, of: str, cells: Cells, name: Callable[[Look], str], *, epochs: bool = False
 ) -> str:
-    """A group of columns for each of the looks, which differ in `what` alone."""
+    """A group of columns for each of the cells, or for its first, middle and last checkpoint."""
+    looks, gaps = _looks(inspection, cells, epochs=epochs)
+    if epochs:
+        looks = [looks[place] for place in sorted({0, len(looks) // 2, len(looks) - 1})]
     figure = pictures.neighbours(looks, [name(look) for look in looks], inspection.sample)
     alt = f"Nearest neighbours of one image of each class, side by side for the {what} ({of})."
     heading = f"<h3>By {what[:-1]} <small>({html.text(of)})</small></h3>"
-    return heading + still(inspection.study, f"neighbours-{what}", figure, alt)
+    return heading + gaps + still(inspection.study, f"neighbours-{what}", figure, alt)
 
 
 def _retrieval(inspection: Inspection) -> str:
@@ -172,22 +180,23 @@ def _retrieval(inspection: Inspection) -> str:
 
 def mistakes(inspection: Inspection) -> str:
     """Of the most accurate cell: confusions and the surest mistakes; and those that all techniques share."""
-    looks = list(looks_of(inspection.study.folder, inspection.sample, inspection.by_technique))
-    best = next(look for look in looks if look.technique == inspection.technique)
-    name = f"{title(inspection.technique)} on {inspection.backbone}"
+    looks, gaps = _looks(inspection, inspection.by_technique)
+    best = next((look for look in looks if look.technique == inspection.technique), looks[0])
+    name = f"{title(best.technique)} on {best.backbone}"
     alt = f"The surest mistakes of {name}, with class, guess and chance."
     figure = pictures.mistakes(best, inspection.sample, pictures.surest_mistakes(best, inspection.sample.test.labels))
     surest = f"<h3>Its surest mistakes</h3>{still(inspection.study, 'mistakes', figure, alt)}"
     shared = _shared_mistakes(inspection, looks, best)
-    return _confusions(inspection, name) + surest + shared + source(inspection.study, "linear")
+    return _confusions(inspection, best, name) + gaps + surest + shared + source(inspection.study, "linear")
 
 
-def _confusions(inspection: Inspection, name: str) -> str:
+def _confusions(inspection: Inspection, look: Look, name: str) -> str:
     """By the last checkpoint of the first seed, on all test images."""
     study, rows, classes = inspection.study, inspection.study.rows, inspection.study.record["classes"]
-    cell = (rows.technique == inspection.technique) & (rows.backbone == inspection.backbone)
+    cell = (rows.technique == look.technique) & (rows.backbone == look.backbone)
     rows = rows[(rows.probe == "linear") & cell]
-    rows = rows[(rows.epoch == rows.epoch.max()) & (rows.seed == rows.seed.min())]
+    rows = rows[rows.epoch == rows.epoch.max()]
+    rows = rows[rows.seed == rows.seed.min()]
     alt = f"Confusion matrix of {name}: shares of each class taken for each other."
     picture = still(study, "confusion", pictures.confusion(rows, classes), alt)
     shares = pictures.confusion_shares(rows, classes)
@@ -219,7 +228,7 @@ def _shared_mistakes(inspection: Inspection, looks: Sequence[Look], best: Look) 
 def maps(inspection: Inspection) -> str:
     """All test images by t-SNE, an encoder at a time, an image where the pointer is; and all encoders, still."""
     cells = list(dict.fromkeys([*inspection.by_technique, *inspection.by_backbone]))
-    looks = list(looks_of(inspection.study.folder, inspection.sample, cells))
+    looks, gaps = _looks(inspection, cells)
     names = [f"{title(look.technique)}, {look.backbone}" for look in looks]
     test = inspection.sample.test
     rows = np.arange(len(test))[:: max(1, len(test) // MAP_POINTS)]
@@ -237,7 +246,7 @@ def maps(inspection: Inspection) -> str:
     picture = still(inspection.study, "maps", pictures.maps(names, places, shown), alt)
     return (
         "<p>t-SNE of the features by cosine: near means alike to the network; the axes mean nothing. Point at a spot "
-        f"for its image.</p><p class=screen><label>Encoder <select id=map-choice>{options}</select></label></p>"
+        f"for its image.</p>{gaps}<p class=screen><label>Encoder <select id=map-choice>{options}</select></label></p>"
         '<div class="plot screen" id=plot-map role=img aria-label="Map of the test images, coloured by class"></div>'
         f"<script type=application/json id=map-data>{html.script_json(data)}</script>"
         f"<details><summary>All maps, still</summary>{picture}</details>"

@@ -25,6 +25,7 @@ from lilliput.probes.saliency import METHODS, saliency_maps
 from lilliput.studies import results
 from lilliput.studies.judge import Judge, judge_run
 from lilliput.studies.record import judging_images, read_study
+from lilliput.system import signals
 from lilliput.system.files import opened, write_whole
 from lilliput.system.plan import Plan, choose, own_threads
 from lilliput.system.progress import say, task
@@ -103,6 +104,7 @@ def inspect(folder: Path, judge_name: str, sample: Sample) -> pd.DataFrame:
                 _inspect_run(run, inspected, judge_name, sample)
             except Exception as error:  # one encoder that cannot be read costs no others their section
                 say(f"{run.name} is left out: {error}")
+            signals.check("stopped while the page was made")
             advance(1)
     return results.read(inspected)
 
@@ -141,13 +143,27 @@ def plan_of(record: dict[str, Any]) -> Plan:
 
 
 def looks_of(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False) -> Iterator[Look]:
-    """The last encoder of each (technique, backbone), of its first seed; with `epochs`, each of its encoders."""
+    """The last encoder of each (technique, backbone), of its first seed; with `epochs`, each of its encoders.
+
+    Of its first seed that has trained ones that can be read: a cell of which none has is left out.
+    """
     for technique, backbone in cells:
-        pattern = glob.escape(cell_name(technique, backbone, 0)[:-1]) + "*"
-        for run in sorted((folder / "cells").glob(pattern))[:1]:
+        for run in trained_runs(folder, technique, backbone):
             saved = saved_encoders(run)
-            for epoch in saved if epochs else [max(saved)]:
-                yield _look(run, epoch, saved[epoch], folder / "inspect", sample)
+            looks = [
+                _look_or_none(run, epoch, saved[epoch], folder, sample) for epoch in (saved if epochs else [max(saved)])
+            ]
+            if found := [look for look in looks if look]:
+                yield from found
+                break
+
+
+def trained_runs(folder: Path, technique: str, backbone: str) -> list[Path]:
+    """The cell's folders that hold a trained encoder, by seed."""
+    name = cell_name(technique, backbone, 0)[:-1]
+    seeds = [path.name.removeprefix(name) for path in (folder / "cells").glob(f"{glob.escape(name)}*")]
+    runs = [folder / "cells" / f"{name}{seed}" for seed in sorted(filter(str.isdecimal, seeds), key=int)]
+    return [run for run in runs if any(saved_encoders(run))]
 
 
 def saliency_of(folder: Path, look: Look, sample: Sample, rows: Sequence[int]) -> dict[str, np.ndarray]:
@@ -159,6 +175,15 @@ def saliency_of(folder: Path, look: Look, sample: Sample, rows: Sequence[int]) -
     labels = torch.as_tensor(sample.test.labels[rows], device=device)
     classify = Classifier(*(torch.as_tensor(part, device=device) for part in look.classifier))
     return {m: saliency_maps(exam.encoder, classify, images, labels, m).cpu().numpy() for m in METHODS}
+
+
+def _look_or_none(run: Path, epoch: int, path: Path, folder: Path, sample: Sample) -> Look | None:
+    signals.check("stopped while the page was made")
+    try:
+        return _look(run, epoch, path, folder / "inspect", sample)
+    except Exception as error:  # its cell's other seeds can stand for it
+        say(f"{run.name} epoch {epoch} is not shown: {error}")
+        return None
 
 
 def _look(run: Path, epoch: int, path: Path, inspected: Path, sample: Sample) -> Look:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lilliput.reports.page import html, pictures
-from lilliput.reports.page.section import Inspection, Study, inspected_source, matrix, source, still
+from lilliput.reports.page.section import Inspection, Study, inspected_source, last_trained, matrix, source, still
 from lilliput.reports.words import ABSENT, signed, title
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import spearman, spearman_interval
@@ -89,7 +89,7 @@ def geometry(inspection: Inspection) -> str:
     both = rows.merge(accuracy[[*CELL, "epoch", "value"]], on=[*CELL, "epoch"], suffixes=("", "_accuracy"))
     both = both[both.epoch > 0]
     lines = [_agreement(both[both.metric == metric], metric, sign) for metric, sign in GEOMETRY.items()]
-    last = rows[rows.epoch == rows.groupby(CELL).epoch.transform("max")]
+    last = last_trained(rows)
     return (
         "<p>Would a score that needs no labels have picked the right encoder? Spearman's correlation over all saved "
         f"encoders with its 95 % interval (Fisher's z, a run counted once); zero is chance.</p>"

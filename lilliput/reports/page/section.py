@@ -13,10 +13,11 @@ from lilliput.reports import figures, paper
 from lilliput.reports.gaps import comparable
 from lilliput.reports.material import Material
 from lilliput.reports.page import html
-from lilliput.reports.page.looks import Sample
+from lilliput.reports.page.looks import Sample, trained_runs
 from lilliput.reports.verdict import standings
 from lilliput.reports.words import metric_value, title
 from lilliput.studies.record import read_study
+from lilliput.studies.results import CELL
 
 Cells = list[tuple[str, str]]  # technique and backbone
 
@@ -88,8 +89,9 @@ def open_study(material: Material) -> Study:
 
 
 def open_inspection(study: Study, sample: Sample, rows: pd.DataFrame) -> Inspection:
-    """Around the study's most accurate cell."""
-    best = next(cell for cell in standings(study.rows, study.test_images) if cell.technique not in BASELINES)
+    """Around the study's most accurate cell, of those that have trained encoders still."""
+    cells = [cell for cell in standings(study.rows, study.test_images) if cell.technique not in BASELINES]
+    best = next((cell for cell in cells if trained_runs(study.folder, cell.technique, cell.backbone)), cells[0])
     return Inspection(study, sample, rows, best.technique, best.backbone)
 
 
@@ -110,6 +112,12 @@ def matrix(study: Study, rows: pd.DataFrame, metrics: dict[str, str], *baselines
                 values = wide.loc[(technique, backbone)]
                 lines.append([title(technique), backbone, *(metric_value(values.get(metric)) for metric in metrics)])
     return html.table(["technique", "backbone", *metrics.values()], lines)
+
+
+def last_trained(rows: pd.DataFrame) -> pd.DataFrame:
+    """Those of each run's last checkpoint; epoch 0 is none."""
+    trained = rows[rows.epoch > 0]
+    return trained[trained.epoch == trained.groupby(CELL).epoch.transform("max")]
 
 
 def source(study: Study, probes: str, file: str = "results.csv") -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from lilliput import api, cli
 from lilliput.errors import BadData
+from lilliput.system import signals
 from tests.reports.conftest import NASTY
 
 
@@ -93,6 +94,32 @@ def test_without_its_images_a_report_says_how_to_get_its_pictures(study, tmp_pat
         api.report(copied, "scenes")
     api.report(copied, photos)
     assert "surest" in read(copied)[1].text
+
+
+def test_a_cell_without_trained_encoders_costs_no_other_its_pictures(study, tmp_path, capsys):
+    """Four sections were empty for all, and the picture of an untrained network was shown as the cell's."""
+    copied = tmp_path / "study"
+    shutil.copytree(study[0], copied)
+    for path in (copied / "cells/simclr-shufflenet_v2-0").glob("encoder_*"):
+        if path.name != "encoder_000.safetensors":
+            path.unlink()
+    shutil.rmtree(copied / "inspect")
+    api.report(copied, study[2])
+    page = read(copied)[1]
+    assert page.text.count("Without a trained encoder, so not shown: SimCLR on shufflenet_v2.") == 4
+    assert "could not be made" not in page.text and "is empty" not in capsys.readouterr().err
+    assert [path.name for path in sorted((copied / "inspect").glob("saliency-*.png"))] == ["saliency-split_brain.png"]
+    assert not list((copied / "inspect").glob("simclr-*.npz"))
+
+
+def test_a_stop_while_the_page_is_made_stops(study, tmp_path, monkeypatch):
+    """It was taken for the error of a cell, and for that of the next, until a page without them was done."""
+    copied = tmp_path / "study"
+    shutil.copytree(study[0], copied, ignore=shutil.ignore_patterns("inspect", "report.html"))
+    monkeypatch.setattr(signals, "_asked", 15)
+    with pytest.raises(signals.Stopped):
+        api.report(copied, study[2])
+    assert not (copied / "report.html").exists()
 
 
 def test_a_study_without_the_linear_probe_has_a_table_and_says_why_no_page(study, tmp_path, capsys):
