@@ -31,10 +31,10 @@ from lilliput.images.decode import decode, quietly
 from lilliput.reports import tables
 from lilliput.reports.material import open_material
 from lilliput.reports.page import measured, page, section
-from lilliput.reports.page.looks import plan_of
 from lilliput.studies import judge, results
 from lilliput.system import plan, records
 from lilliput.system.machine import peak_bytes, reset_peak
+from lilliput.system.plan import nearest
 from lilliput.system.records import read_json, write_json
 from lilliput.system.tensors import read_tensors
 from lilliput.training import run
@@ -340,7 +340,7 @@ class Records(Kind):
         self.read = False
         with contextlib.suppress(LilliputError):
             record = read_run(self.folder)
-            plan_of(record)
+            nearest(record["plan"])
             self.read = bool(judge.costs(record, None))
 
 

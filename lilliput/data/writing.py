@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ import numpy as np
 from lilliput.data.manifest import FORMAT_VERSION, digest_of, fingerprint, rows_per_chunk
 from lilliput.data.store import Store, checked_store, open_store
 from lilliput.errors import BadData
-from lilliput.system.files import cannot_write, home, set_aside, sync
+from lilliput.system.files import by_chance, cannot_write, home, set_aside, sync
 from lilliput.system.progress import say
 from lilliput.system.records import write_json
 
@@ -110,7 +109,7 @@ def _place(name: str, split: str, key: Any) -> Path:
 @contextmanager
 def _whole_or_nothing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends well, and vanishes otherwise."""
-    draft = folder.parent / f".{folder.name}.{socket.gethostname()}-{os.getpid()}-{time.monotonic_ns()}"
+    draft = folder.parent / f".{folder.name}.{by_chance()}"
     try:
         _remove_abandoned(folder)
         draft.mkdir(parents=True)

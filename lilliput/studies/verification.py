@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lilliput import catalog
 from lilliput.data.store import Images
-from lilliput.errors import BadData, LilliputError
+from lilliput.errors import BadData, BadSetting, LilliputError
 from lilliput.studies import results
 from lilliput.studies.judge import Judge, judge_run
 from lilliput.studies.record import JUDGED, judging_images
 from lilliput.system import records
 from lilliput.system.machine import this_machine, versions
-from lilliput.system.plan import choose, own_threads
+from lilliput.system.plan import Plan, choose, nearest, own_threads
 from lilliput.system.progress import say, task
 from lilliput.system.records import read_json
 from lilliput.system.tensors import read_tensors
@@ -34,7 +34,7 @@ class Checked(NamedTuple):
     what: str
     values: int
     worst: float  # the largest difference from what results.csv says
-    allowed: float  # none on the row's own machine with its own versions
+    allowed: float  # none on the row's own machine and device with its own versions
 
     @property
     def holds(self) -> bool:
@@ -44,14 +44,15 @@ class Checked(NamedTuple):
         if np.isinf(self.worst):
             return f"{self.what}: {self.values} values could not be computed anew"
         found = "the same" if self.worst == 0 else f"different by up to {self.worst:.4g}"
-        where = f", on another machine or by other versions, where {self.allowed:.2g} may be" if self.allowed else ""
+        where = f", elsewhere or by other versions, where {self.allowed:.2g} may be" if self.allowed else ""
         return f"{self.what}: {self.values} values computed anew, {found}{where}"
 
 
 def damaged_files(folder: Path) -> tuple[int, list[str]]:
-    """How many files of a run or study have a digest, and what is wrong: digests, lost rows, lost encoders, logs."""
-    files = sorted([*folder.rglob("*.safetensors"), *folder.rglob("*.json"), *folder.rglob("results.csv")])
-    wrong = []
+    """How many files a run or study has or should have, and of which there is something wrong: what it is."""
+    kinds = ("*.safetensors", "*.json", "results.csv", "log.jsonl")
+    files = sorted(path for kind in kinds for path in folder.rglob(kind))
+    wrong, lost = [], []
     with task("checking files", len(files)) as advance:
         for path in files:
             try:
@@ -59,16 +60,18 @@ def damaged_files(folder: Path) -> tuple[int, list[str]]:
                     read_tensors(path)
                 elif path.suffix == ".json":
                     read_json(path)
+                    if path.name == "run.json" and not path.with_name("log.jsonl").exists():
+                        lost.append(f"{path.with_name('log.jsonl')} is missing: the same command restores it")
+                elif path.name == "log.jsonl":
+                    lost += _lost(path.parent)
                 elif damaged := results.damaged_lines(path):
                     wrong.append(f"{path} is damaged in {len(damaged)} lines, the first is {damaged[0]}")
-                elif lost := results.torn(results.read(path.parent)):
-                    wrong.append(f"{path} lacks rows of {lost[0]}" + f" and {len(lost) - 1} others" * (len(lost) > 1))
-                if path.name == "run.json":
-                    wrong += _lost(path.parent)
+                elif torn := results.torn(results.read(path.parent)):
+                    wrong.append(f"{path} lacks rows of {torn[0]}" + f" and {len(torn) - 1} others" * (len(torn) > 1))
             except LilliputError as error:
                 wrong.append(str(error))
             advance(1)
-    return len(files), wrong
+    return len(files) + len(lost), [*wrong, *lost]
 
 
 def _lost(run: Path) -> list[str]:
@@ -77,7 +80,6 @@ def _lost(run: Path) -> list[str]:
     return [f"{path} is missing: its rows cannot be computed anew" for path in wanted.values() if not path.exists()]
 
 
-@own_threads()
 def recomputed(
     folder: Path, *, sample: int, seed: int = 0, judging: tuple[Images, Images] | None = None
 ) -> Iterator[Checked]:
@@ -92,7 +94,9 @@ def recomputed(
         raise BadData(f"{folder} has no rows of saved encoders")
     for number in np.random.default_rng(seed).permutation(len(groups))[:sample]:
         run, own = groups[number]
-        yield _recomputed(folder, run, own, judging)
+        with own_threads():
+            checked = _recomputed(folder, run, own, judging)
+        yield checked
 
 
 def _run_of(folder: Path, cell: tuple) -> Path | None:
@@ -112,8 +116,7 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judging: tuple[Image
         raise BadData(f"{path} is not of these rows: it tells nothing of the probe {first.probe}")
     catalog.check_known(judged)
     train, test = judging_images(judged, judging)
-    begun = dict(judged["plan"])
-    plan = choose(begun.pop("device"), begun)
+    plan = _plan_again(judged["plan"])
     plan.take_effect()
     again = Judge(first.judge, train, test, {first.probe: judged["probes"][first.probe]}, plan=plan, data=first.data)
     try:
@@ -123,11 +126,19 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judging: tuple[Image
         values = {}
     old = dict(zip(own.metric, own.value, strict=True))
     what = f"{first.technique} {first.backbone} seed {first.seed} epoch {first.epoch} {first.probe}"
-    here = versions(), this_machine()["processor"]
-    if (judged["versions"], judged["machine"]["processor"]) == here:
+    here = versions(), this_machine()["processor"], plan.device
+    if (judged["versions"], judged["machine"]["processor"], judged["plan"]["device"]) == here:
         return Checked(what, len(old), _worst(old, values), 0.0)
     old, values = ({name: some[name] for name in some if _of_all(name)} for some in (old, values))
     return Checked(what, len(old), _worst(old, values), max(ELSEWHERE, FLIPPED / len(test)))
+
+
+def _plan_again(begun: dict[str, Any]) -> Plan:
+    """That of the rows; where their device is not to be had here, the nearest to it."""
+    try:
+        return choose(begun["device"], {key: value for key, value in begun.items() if key != "device"})
+    except BadSetting:
+        return nearest(begun)
 
 
 def _of_all(metric: str) -> bool:

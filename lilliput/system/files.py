@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import secrets
 import stat
 import time
 from contextlib import suppress
@@ -12,13 +13,13 @@ from pathlib import Path
 from lilliput.errors import BadData, LilliputError, Unreadable
 from lilliput.system.progress import say
 
-DRAFT = re.compile(r"\..+\.(\d+)\.tmp")
+DRAFT = re.compile(r"\..+\.[0-9a-f]+\.tmp")
 SECONDS_OF_A_DRAFT = 600  # far longer than a file takes to be written
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, and the next start after a crash, finds the old one or the new one whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{by_chance()}.tmp")
     try:
         with open(draft, "wb") as file:
             file.write(content)
@@ -30,6 +31,11 @@ def write_whole(path: Path, content: bytes) -> None:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise _not_written(path, error) from None
+
+
+def by_chance() -> str:
+    """A name's end that nobody else takes: numbers of processes are the same in the containers that share a disk."""
+    return secrets.token_hex(8)
 
 
 def append_whole(path: Path, lines: bytes) -> None:

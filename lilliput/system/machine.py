@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lilliput._version import version
+from lilliput.system.groups import left_by_groups
 
 try:
     import resource
@@ -105,8 +106,8 @@ def ran_out(error: BaseException) -> bool:
 
 
 def available_bytes(device: str = "cpu") -> int:
-    """What the device could still give; on a CPU the page cache counted in, and no more than a container or a limit
-    of this process leaves."""
+    """What the device could still give; on a CPU the page cache counted in, and no more than a container, a job or a
+    limit of this process leaves."""
     import torch
 
     if torch.device(device).type == "cuda":
@@ -115,8 +116,7 @@ def available_bytes(device: str = "cpu") -> int:
     bounds = []
     with suppress(OSError, StopIteration):
         bounds.append(1024 * _kib(Path("/proc/meminfo"), "MemAvailable"))
-    with suppress(OSError, ValueError):  # "max" where there is no limit
-        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8", errors="replace")))
+    bounds += left_by_groups()
     with suppress(OSError, StopIteration, AttributeError):  # the last where there is no such module
         for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
             if (allowed := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:

@@ -133,6 +133,15 @@ def choose(
     return _remembered(plan, changes, Workload(network, name, size, batch)) if network and changes else plan
 
 
+def nearest(plan: Mapping[str, Any]) -> Plan:
+    """A plan of the same precision and memory format on the best device here; of fp32 where that has not the other."""
+    fixed = {key: plan[key] for key in ("precision", "channels_last")}
+    try:
+        return choose(fixed=fixed)
+    except BadSetting:  # half precision, of an accelerator that this machine has not
+        return choose(fixed={**fixed, "precision": "fp32"})
+
+
 def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import lilliput
@@ -58,15 +59,40 @@ def test_a_study_whose_log_was_altered_does_not_hold_nor_gives_rows(rotnet_study
 def test_an_encoder_that_has_gone_is_named(rotnet_study, scenes, tmp_path, capsys):
     out = shutil.copytree(rotnet_study, tmp_path / "s")
     run = out / "cells/rotnet-shufflenet_v2-0"
+    assert lilliput.verify(out, scenes, sample=0)
+    whole = int(capsys.readouterr().out.split()[0])
     (run / "encoder_002.safetensors").unlink()
     assert not lilliput.verify(out, scenes, sample=0)
-    assert "encoder_002.safetensors is missing" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "encoder_002.safetensors is missing" in said.err
+    assert f"{whole - 1} of {whole} files are what was written" in said.out
     settings = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"], **SMALL}
     assert api.study(scenes, out, **settings)[1] == []  # its rows are there
     (out / "results.csv").unlink()
     assert api.study(scenes, out, **settings)[1] == ["rotnet-shufflenet_v2-0"]
     assert "encoder_002" in (run / "error.txt").read_text()
     assert set(results.read(out).query("technique == 'rotnet'").epoch) == {0, 1, 3}
+
+
+def test_a_study_of_a_device_that_is_not_here_is_verified_on_the_one_that_is(rotnet_study, scenes, tmp_path, capsys):
+    """It was refused: what a GPU had computed could not be verified on a laptop."""
+    out = shutil.copytree(rotnet_study, tmp_path / "s")
+    for path in (out / "traces").glob("*.json"):
+        content = records.read_json(path)
+        content["judged"]["plan"] |= {"device": "xpu:7", "precision": "fp16", "threads": None}
+        records.write_json(path, content)
+    assert lilliput.verify(out, scenes, sample=2)
+    assert capsys.readouterr().out.count(", elsewhere or by other versions, where 0.03 may be") == 2
+
+
+def test_verification_leaves_threads_and_algorithms_as_they_were(rotnet_study, scenes):
+    torch.set_num_threads(2)
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in verification.recomputed(rotnet_study, sample=2, judging=scenes.judging):
+            assert torch.get_num_threads() == 2 and torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_elsewhere_an_image_may_be_guessed_otherwise(rotnet_study, scenes, tmp_path, monkeypatch, capsys):
@@ -85,7 +111,7 @@ def test_elsewhere_an_image_may_be_guessed_otherwise(rotnet_study, scenes, tmp_p
 
     monkeypatch.setattr(catalog.module("probes", "linear"), "score", other)
     assert lilliput.verify(out, scenes, sample=20)
-    assert "on another machine or by other versions" in capsys.readouterr().out
+    assert "elsewhere or by other versions" in capsys.readouterr().out
     flips[0] = 100
     assert not lilliput.verify(out, scenes, sample=20)
 

@@ -17,7 +17,6 @@ import torch
 
 from lilliput.data.masks import has_masks
 from lilliput.data.store import Images, spaced
-from lilliput.errors import BadSetting
 from lilliput.probes import LabelledExam
 from lilliput.probes.knn import nearness
 from lilliput.probes.linear import Classifier, fitted
@@ -27,7 +26,7 @@ from lilliput.studies.judge import Judge, judge_run
 from lilliput.studies.record import judging_images, read_study
 from lilliput.system import signals
 from lilliput.system.files import opened, write_whole
-from lilliput.system.plan import Plan, choose, own_threads
+from lilliput.system.plan import nearest, own_threads
 from lilliput.system.progress import say, task
 from lilliput.training.cell import cell_name
 from lilliput.training.encoders import load_encoder, saved_encoders
@@ -115,7 +114,7 @@ def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) ->
     probes = PROBES if last else {}
     if not has_masks(sample.test):
         probes = {name: options for name, options in probes.items() if name != "saliency"}
-    plan = plan_of(record)
+    plan = nearest(record["plan"])
     untrained = {name: options for name, options in probes.items() if name in UNTRAINED}
     for asked, epochs in ((AT_ALL_EPOCHS, list(saved)), (probes, [last]), (untrained, sorted(saved)[:1])):
         if asked and any((epoch, name) not in done for epoch in epochs for name in asked):
@@ -131,15 +130,6 @@ def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple
     rows = rows[(rows.seed == record["seed"]) & (rows.judge == judge_name)]
     marked = set(zip(rows.epoch, rows.probe, rows.metric, strict=True))
     return {(at, name) for at, name in results.done(rows) if name not in TODAY or (at, name, TODAY[name]) in marked}
-
-
-def plan_of(record: dict[str, Any]) -> Plan:
-    """The precision and format that the run's encoders were judged in, on the best device here."""
-    fixed = {key: record["plan"][key] for key in ("precision", "channels_last")}
-    try:
-        return choose(fixed=fixed)
-    except BadSetting:  # half precision, of an accelerator that this machine has not
-        return choose(fixed={**fixed, "precision": "fp32"})
 
 
 def looks_of(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False) -> Iterator[Look]:
@@ -217,7 +207,7 @@ def _arrays(exam: LabelledExam, sample: Sample) -> dict[str, np.ndarray]:
 
 def _exam_of(path: Path, record: dict[str, Any], sample: Sample) -> LabelledExam:
     """A saved encoder before the sample."""
-    plan = plan_of(record)
+    plan = nearest(record["plan"])
     encoder = plan.place(load_encoder(path))
     return LabelledExam(encoder, sample.train, sample.test, plan=plan, seed=record["seed"], label=path.parent.name)
 
