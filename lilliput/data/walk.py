@@ -15,6 +15,7 @@ from typing import NamedTuple
 from lilliput.errors import BadData
 from lilliput.images.decode import EXTENSIONS, PLUGGED, is_image, reads
 from lilliput.system.progress import say
+from lilliput.system.visible import counted
 
 BINS = ("@eadir", "@__thumb", "@recycle", "#recycle", "$recycle.bin", "__macosx", "lost+found")
 OURS = {  # a file that names a folder of ours, and what lies beside it there
@@ -68,7 +69,7 @@ class Walk:
 
     def told(self) -> str:
         """What was passed over, by reason."""
-        reasons = [f"{count} {reason}" for reason, count in sorted(self.passed.items())]
+        reasons = [counted(count, reason) for reason, count in sorted(self.passed.items())]
         if self.others:
             kinds = [extension for extension, _ in self.others.most_common(EXAMPLES)]
             more = ", ..." if len(self.others) > EXAMPLES else ""
@@ -83,7 +84,7 @@ class Walk:
         try:
             place = _place(root / inside)
             if place in self._entered:
-                self.passed["links to folders that are there already"] += 1
+                self.passed["link(s) to folders that are there already"] += 1
                 return []
             self._entered.add(place)
             return list(os.scandir(root / inside))
@@ -94,7 +95,7 @@ class Walk:
     def _is_ours(self, names: set[str]) -> bool:
         if not is_ours(names):
             return False
-        self.passed["folders of Lilliput's own"] += 1
+        self.passed["folder(s) of Lilliput's own"] += 1
         return True
 
     def _is_folder(self, entry: os.DirEntry) -> bool:
@@ -104,7 +105,7 @@ class Walk:
         if entry.name.startswith("."):
             self.passed["hidden"] += 1
         elif entry.name.lower() in BINS:
-            self.passed["folders of thumbnails or waste"] += 1
+            self.passed["folder(s) of thumbnails or waste"] += 1
         else:
             return True
         return False
@@ -117,14 +118,14 @@ class Walk:
         try:
             status = entry.stat()
         except OSError:
-            self.passed["links to nowhere"] += 1
+            self.passed["link(s) to nowhere"] += 1
             return
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            self.passed["pipes or devices"] += 1
+            self.passed["pipe(s) or device(s)"] += 1
             return
         extension = os.path.splitext(entry.name)[1].lower()
         if extension in RAW:
-            self.passed["raw files of cameras"] += 1
+            self.passed["raw file(s) of cameras"] += 1
         elif extension in PLUGGED and not reads(extension):
             self.passed[f"{extension}, which wants the plug-in {PLUGGED[extension]}"] += 1
         elif extension in EXTENSIONS or (status.st_size and is_image(entry.path)):

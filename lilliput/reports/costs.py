@@ -104,7 +104,9 @@ def _shown(value: float, shown: Callable[[float], str]) -> str:
 
 def _costs(rows: pd.DataFrame) -> pd.DataFrame:
     """One row for each technique and backbone, means over its seeds."""
-    costs = rows.groupby(CELL)[[*HIGHEST, *GROWING]].max().join(rows.groupby(CELL).images_per_s.median())
+    ends = rows.sort_values("epoch", kind="stable").drop_duplicates(CELL, keep="last")  # NaN there is not 0 before
+    costs = rows.groupby(CELL)[HIGHEST].max().join(ends.set_index(CELL)[GROWING])
+    costs = costs.join(rows.groupby(CELL).images_per_s.median())
     # Every metric of a probe repeats the time of that probe on that checkpoint.
     probing = rows.groupby([*CELL, "epoch", "probe"]).probe_seconds.max().groupby(CELL).sum(min_count=1)
     return costs.join(probing).groupby(CELL[:2]).mean().reset_index()

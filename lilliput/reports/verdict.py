@@ -95,8 +95,9 @@ def _leader(cells: list[Standing]) -> list[str]:
     ties = [cell for cell in ties if cell is not best]
     if ties:
         listed = _listed([f"{cell.name} ({cell.share})" for cell in ties])
+        which = f"{len(ties)} of the other {cells_of(len(rest))}" if len(rest) > 1 else "the other cell"
         sentences.append(
-            f"Too close to call: {len(ties)} of the other {cells_of(len(rest))} may be the best as well (Hsu's "
+            f"Too close to call: {which} may be the best as well (Hsu's "
             f"comparisons with the best, 95 %): {listed}. {_worse(cells)}"
         )
     elif rest:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from lilliput.reports import paper
+from lilliput.system.visible import counted
 
 ABSENT = "–"
 UNITS = {"G": 1e9, "M": 1e6, "k": 1e3}
@@ -24,7 +25,7 @@ def count(value: float, *, smallest_unit: str = "") -> str:
 
 def cells_of(number: int) -> str:
     """1 cell, 2 cells."""
-    return f"{number} cell{'' if number == 1 else 's'}"
+    return counted(number, "cell(s)")
 
 
 def short(value: float) -> str:

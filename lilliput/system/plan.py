@@ -17,6 +17,7 @@ from lilliput.system.machine import allocator, processor
 from lilliput.system.progress import say
 from lilliput.system.records import json_digest, read_json, write_json
 from lilliput.system.seeds import seeded
+from lilliput.system.visible import counted
 
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -78,7 +79,7 @@ class Plan:
     def __str__(self) -> str:
         words = [self.device, self.precision, "channels_last" if self.channels_last else "contiguous"]
         if self.threads:
-            words.append(f"{self.threads} thread{'s' * (self.threads > 1)}")
+            words.append(counted(self.threads, "thread(s)"))
         if self.compile:
             words.append("compiled")
         if self.deterministic:

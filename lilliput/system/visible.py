@@ -1,4 +1,4 @@
-"""Names as people may see them. Those of files may hold anything, and a terminal obeys some of it."""
+"""Names and counts as people may see them. A file's name may hold anything, and a terminal obeys some of it."""
 
 import functools
 import unicodedata
@@ -12,6 +12,11 @@ _TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 def visible(text: str) -> str:
     """The text with all that would be obeyed rather than shown written out: "\\x1b[31m"."""
     return "".join(_written_out(letter) if _is_hidden(letter) else letter for letter in text)
+
+
+def counted(number: int, things: str) -> str:
+    """How many there are of "cell(s)", or of "link(s) to nowhere": 1 cell, 2 cells."""
+    return f"{number} {things.replace('(s)', '' if number == 1 else 's')}"
 
 
 def _is_hidden(letter: str) -> bool:

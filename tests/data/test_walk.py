@@ -47,7 +47,7 @@ def test_what_is_passed_over_is_counted_by_reason(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     assert taken(tmp_path) == (
         ["a.png"],
-        "passed over: 1 folders of thumbnails or waste, 2 hidden, 1 raw files of cameras, "
+        "passed over: 1 folder of thumbnails or waste, 2 hidden, 1 raw file of cameras, "
         "3 not images (.txt, no extension)",
     )
 
@@ -94,7 +94,7 @@ def test_our_own_results_are_no_photographs(tmp_path):
     study = tmp_path / "runs" / "study-x"
     draw(study / "figure1.png"), (study / "study.json").write_text("{}"), (study / "cells").mkdir()
     assert folder.prepare(path=tmp_path, image_size=16).pool.digest == before.digest
-    assert taken(tmp_path)[1] == "passed over: 1 folders of Lilliput's own"
+    assert taken(tmp_path)[1] == "passed over: 1 folder of Lilliput's own"
     with pytest.raises(BadData, match=r"study-x is a folder of Lilliput's own"):
         folder.prepare(path=study)
 

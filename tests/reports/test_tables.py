@@ -267,6 +267,16 @@ def test_seeds_that_converged_count_at_any_length_and_crashed_ones_do_not(tmp_pa
     assert "| BYOL | resnet18 | .400 |" in compare(tmp_path, "paper")
 
 
+def test_an_energy_that_nobody_measured_is_no_zero(tmp_path):
+    """Epoch 0 costs nothing; that was the highest of what was known of a run whose counter failed."""
+    unmeasured = [
+        row | {"kwh": math.nan if row["epoch"] else 0.0} for row in rows_of("byol", "resnet18", (0.1, 0.2, 0.3))
+    ]
+    results.append(tmp_path, unmeasured + rows_of("simclr", "resnet18", (0.1, 0.2, 0.3)))
+    text = table_text(tmp_path)
+    assert "| kWh, sum |  | 0.100 (1 of 2) |" in text, text
+
+
 def test_each_figure_is_saved_in_two_kinds_and_the_same_rows_give_the_same_bytes(tmp_path):
     results.append(tmp_path, rows_of("byol", "resnet18", (0.1, 0.2, 0.3)))
     paths = report(tmp_path)

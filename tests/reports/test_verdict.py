@@ -27,7 +27,8 @@ def test_the_verdict_tells_a_clear_winner_from_one_too_close_to_call():
         resnet18={"multiply_adds": 1e9},
     )
     said = " ".join(verdict(close, test_images=1000, seeds=1))
-    assert "Too close to call: 1 of the other 1 cell" in said and "BYOL on shufflenet_v2 is not told apart" in said
+    assert "Too close to call: the other cell may be the best" in said
+    assert "BYOL on shufflenet_v2 is not told apart" in said
     assert "Not shown to have learned anything, level with it: 1 cell: BYOL" in said
     assert verdict(close[:0], test_images=1000, seeds=1) == ["Nothing has been pretrained and judged yet."]
 

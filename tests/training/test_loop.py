@@ -2,6 +2,7 @@
 batches."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from lilliput import api
 from lilliput.errors import BadData, LilliputError
 from lilliput.system import signals
 from lilliput.techniques import byol
+from lilliput.training import loop
 from lilliput.training.cell import make_cell
-from lilliput.training.loop import Learner, train
+from lilliput.training.loop import Learner, set_rate, train
 from lilliput.training.record import read_log
 from lilliput.training.state import newest_state
 from tests.conftest import CPU, NARROW, TECHNIQUES, measured_log, saved_bits
@@ -31,6 +33,17 @@ def test_a_run_stopped_within_an_epoch_ends_with_the_same_bits(technique, scenes
     resumed, expected = saved_bits(cut), saved_bits(whole)
     assert all(resumed[name] == expected[name] for name in expected if name.startswith("encoder"))
     assert measured_log(cut) == measured_log(whole)
+
+
+def test_every_step_takes_the_rate_of_its_middle(scenes, tmp_path, monkeypatch):
+    """A warm-up from zero does not lose its first step, a cosine to zero not its last."""
+    rates = []
+    monkeypatch.setattr(loop, "set_rate", lambda optimiser, rate: rates.append(rate) or set_rate(optimiser, rate))
+    run = api.pretrain("rotnet", "shufflenet_v2", scenes, tmp_path, lr=0.5, warmup=1, **NARROW)
+    warm = [0.5 * (step + 0.5) / 3 for step in range(3)]  # of three epochs of three steps
+    falling = [0.5 * (1 + math.cos(math.pi * (step + 0.5) / 6)) / 2 for step in range(6)]
+    assert rates == pytest.approx([*warm, *falling])
+    assert [row["learning_rate"] for row in read_log(run)] == pytest.approx([rates[2], rates[5], rates[8]])
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_a_remedy_and_loses_nothing(more_scenes, tmp_path):

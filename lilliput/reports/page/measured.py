@@ -17,6 +17,7 @@ from lilliput.reports.words import ABSENT, count, share, shortest, title
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import select
 from lilliput.system.progress import duration
+from lilliput.system.visible import counted
 
 
 class Column(NamedTuple):
@@ -79,12 +80,12 @@ def verdict_section(study: Study) -> Section:
     first, *others = verdict(study.rows, test_images=study.test_images, seeds=study.seeds)
     flags = [f"Flagged: {line}" for line in flag_lines(study.rows)]
     listed = "".join(f"<li>{html.text(line)}</li>" for line in [*others, *flags])
+    grid = f"{counted(len(study.techniques), 'technique(s)')} on {counted(len(study.backbones), 'backbone(s)')}"
     question = (
         f"Which way of learning without labels suits which small network, for {study.record['judge']}? "
-        f"{len(study.techniques)} techniques on {len(study.backbones)} backbones learned from "
-        f"{study.record['pool_images']:,} images without labels at {study.record['image_size']} px for "
-        f"{study.record['epochs']} epochs; a linear probe judged what they had learned on {study.test_images:,} test "
-        "images."
+        f"{grid} learned from {study.record['pool_images']:,} images without labels at "
+        f"{study.record['image_size']} px for {study.record['epochs']} epochs; a linear probe judged what they had "
+        f"learned on {study.test_images:,} test images."
     )
     body = f"<p>{html.text(question)}</p><p class=lead>{html.text(first)}</p><ul>{listed}</ul>"
     return Section("verdict", "Verdict", body)
