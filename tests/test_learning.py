@@ -21,8 +21,8 @@ def pictures(tmp_path_factory):
     ("technique", "backbone", "margin"),
     [
         ("simclr", "squeezenet", 0.04),
-        ("moco_v2", "squeezenet", 0.04),
-        ("rotnet", "squeezenet", 0.03),
+        pytest.param("moco_v2", "squeezenet", 0.04, marks=pytest.mark.heavy),
+        pytest.param("rotnet", "squeezenet", 0.03, marks=pytest.mark.heavy),
         ("split_brain", "shufflenet_v2", 0.03),
     ],
 )

@@ -237,9 +237,10 @@ STEMS = {
     "timm/regnetx_002": ((2, 4, 8, 16, 32), ["stem.conv", "s1.b1.conv2.conv s1.b1.downsample.conv"]),
     "torchvision/vgg11_bn": ((1, 2, 4, 8, 32), ["features.3", "features.7"]),
 }
+STEMMED = [*[name for name in STEMS if "vgg" not in name], *heavy("torchvision/vgg11_bn")]  # of 130 million weights
 
 
-@pytest.mark.parametrize("name", STEMS)
+@pytest.mark.parametrize("name", STEMMED)
 def test_strides_told_are_those_of_the_maps(name):
     backbone = library_backbone(name).eval()
     with torch.no_grad():
@@ -249,7 +250,7 @@ def test_strides_told_are_those_of_the_maps(name):
 
 
 @pytest.mark.parametrize("stem", ["half", "quarter"])
-@pytest.mark.parametrize("name", STEMS)
+@pytest.mark.parametrize("name", STEMMED)
 def test_a_stem_is_the_librarys_network_with_other_strides(name, stem):
     strides, layers = STEMS[name]
     torch.manual_seed(0)
