@@ -127,7 +127,7 @@ def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple
     """(epoch, probe) of the run that need no judging; rows by a score of before do."""
     rows = results.read(inspected)
     rows = rows[(rows.technique == record["technique"]) & (rows.backbone == record["backbone"])]
-    rows = rows[(rows.seed == record["seed"]) & (rows.judge == judge_name)]
+    rows = rows[(rows.seed == record["seed"]) & (rows.judge == judge_name) & rows["rows"].notna()]  # 0.1 counted none
     marked = set(zip(rows.epoch, rows.probe, rows.metric, strict=True))
     return {(at, name) for at, name in results.done(rows) if name not in TODAY or (at, name, TODAY[name]) in marked}
 

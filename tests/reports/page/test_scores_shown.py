@@ -48,3 +48,11 @@ def test_an_inspection_by_a_score_of_before_is_made_again(monkeypatch, tmp_path)
     for rows, done in ((old, {(9, "layers")}), (new, {(9, "layers"), (9, "colour")})):
         monkeypatch.setattr(looks.results, "read", lambda folder, rows=rows: pd.concat([rows, other]))
         assert looks._done(CELL, tmp_path, "j") == done
+
+
+def test_what_an_older_lilliput_inspected_is_inspected_anew(monkeypatch, tmp_path):
+    """Its layers, few labels and geometry are measured otherwise; its rows do not tell how many they were."""
+    rows = table("layers", (9, "best_stage", 2.0), (9, "accuracy_best_stage", 0.5))
+    for known, done in ((rows, {(9, "layers")}), (rows.assign(rows=float("nan")), set())):
+        monkeypatch.setattr(looks.results, "read", lambda folder, rows=known: rows)
+        assert looks._done(CELL, tmp_path, "j") == done
