@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from lilliput.optim.lars import LARS
+from lilliput.optim.muon import Muon
 from lilliput.optim.recipe import Recipe
 
 SMALL_TENSORS = 2**17  # numbers in a tensor, on average, below which LAMB steps all tensors of a group by one call
@@ -45,6 +46,8 @@ def _optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
         return Lamb(groups, lr=0.0, betas=betas, max_grad_norm=None)
     if recipe.optimiser == "lars":
         return LARS(groups, lr=0.0, momentum=recipe.sgd_momentum, trust=recipe.trust)
+    if recipe.optimiser == "muon":
+        return Muon(groups, lr=0.0, momentum=recipe.sgd_momentum)
     return SGD(groups, lr=0.0, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from lilliput.errors import BadSetting
 
-KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb"), "schedule": ("cosine", "steps", "constant")}
+KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb", "muon"), "schedule": ("cosine", "steps", "constant")}
 SMALLEST = {"lr": 0, "vector_rate": 0, "weight_decay": 0, "warmup": 0, "batch": 2, "epochs": 1}
 SHARES = ("sgd_momentum", "beta2")  # 0 <= share < 1
 STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares of training, and what they do to the rate
@@ -24,7 +24,7 @@ STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares o
 class Recipe:
     """How a technique is trained. Learning rate per 256 images of a batch, scaled linearly, where `lr_per_256`."""
 
-    optimiser: str  # sgd, lars, adamw, lamb
+    optimiser: str  # sgd, lars, adamw, lamb, muon
     lr: Annotated[float, ">= 0"]
     batch: int
     epochs: int

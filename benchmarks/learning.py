@@ -1,0 +1,293 @@
+"""What is learned in a given time: cells trained for so many seconds of this machine, judged by labelled images.
+
+python -m benchmarks.learning --data DIR [--lever NAME] [--size 40] [--set KEY=VALUE ...] [--seconds 120] [--seeds 0]
+
+Seconds become steps by the images a second of a trial, measured once and kept in speeds.json: a busy machine then
+changes the clock and not the training. Measure them on an idle machine. Judged by five folds of the labelled training
+images: a linear probe and k nearest neighbours by cosine. Test images are looked at with --test alone, once, in the
+end. What is in <out>/trials.jsonl is not done again; every call prints the table of what is there.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.throughput import environment, images_per_s
+
+if TYPE_CHECKING:
+    import torch
+
+    from lilliput.data.store import Data, Images
+    from lilliput.system.plan import Plan
+    from lilliput.training.loop import Learner
+
+PARTS = 8  # of a training, after any of which it can be judged
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A cell that is to be trained: all that determines it, but for the number of steps."""
+
+    data: str  # a folder: train/, test/ and, if the pool is more than train/, unlabeled/
+    technique: str
+    backbone: str
+    seed: int
+    size: int
+    seconds: float
+    settings: dict[str, Any]  # options of the technique, the backbone and the recipe
+
+    @property
+    def key(self) -> str:
+        return json.dumps(dataclasses.asdict(self) | {"data": Path(self.data).name}, sort_keys=True)
+
+    @property
+    def paced_by(self) -> str:
+        """What its images a second depend on, as a name."""
+        return json.dumps([self.technique, self.backbone, self.size, self.settings], sort_keys=True)
+
+
+def main() -> None:
+    options = _parsed()
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if options.one:
+        _in_this_process(Trial(**json.loads(options.one)), out, options.points, test=options.test)
+        return
+    settings = dict(map(_setting, options.set))
+    trials = [
+        Trial(str(options.data), technique, backbone, seed, options.size, options.seconds, settings)
+        for seed in options.seeds
+        for backbone in options.backbones
+        for technique in options.techniques
+    ]
+    done = {row["key"] for row in rows_of(out) if row["share"] == 1}
+    for number, trial in enumerate(trials, 1):
+        if trial.key not in done:
+            print(
+                f"[{number}/{len(trials)}] {options.lever}: {trial.technique} {trial.backbone} {trial.seed}", flush=True
+            )
+            _in_own_process(trial, options)
+    print(table(rows_of(out)))
+
+
+def _parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", help="a folder with train/<class>/, test/<class>/ and unlabeled/")
+    parser.add_argument("--lever", default="as it is", help="the name of these settings in the table")
+    parser.add_argument("--techniques", nargs="+", default=["simclr", "byol", "rotnet"])
+    parser.add_argument("--backbones", nargs="+", default=["shufflenet_v2", "mobilenet_v2", "resnet18"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--size", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--points", nargs="+", type=int, default=[PARTS], help=f"eighths after which to judge, of {PARTS}"
+    )
+    parser.add_argument("--test", action="store_true", help="judge what the last eighth leaves by the test images too")
+    parser.add_argument("--out", default="results/learning")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _in_own_process(trial: Trial, options: argparse.Namespace) -> None:
+    """As a command would run it, with its memory to itself; one that fails is a row, too, and costs no other."""
+    words = [sys.executable, "-m", "benchmarks.learning", "--one", json.dumps(dataclasses.asdict(trial))]
+    words += ["--out", options.out, "--lever", options.lever, "--points", *map(str, options.points)]
+    words += ["--test"] if options.test else []
+    ended = subprocess.run(words, env=environment("ours") | {"LEVER": options.lever})
+    if ended.returncode:
+        _keep(Path(options.out), trial, {"share": 1, "failed": True, "lever": options.lever})
+
+
+def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) -> None:
+    from lilliput.datasets import open_data
+
+    data = open_data(trial.data, image_size=trial.size)
+    learner = learner_of(trial)
+    speed = speed_of(trial, out, learner, data.pool)
+    batch = learner.recipe.batch
+    steps = max(1, round(trial.seconds * speed / batch / PARTS))
+    known = {
+        "lever": os.environ.get("LEVER", ""),
+        "images_per_s": round(speed, 1),
+        "steps": PARTS * steps,
+        "batch": batch,
+    }
+    learner = learner_of(trial)  # the speed's steps are no part of the training
+    began, judging = time.perf_counter(), 0.0
+    for part, loss in parts_of(learner, data.pool, steps, trial.seed, judged=points):
+        spent = time.perf_counter() - began - judging
+        figures = judged(learner.technique.encoder, data.train, learner.plan)
+        if test and part == PARTS:
+            figures |= on_test(learner.technique.encoder, data, learner.plan)
+        judging += time.perf_counter() - began - judging - spent
+        _keep(out, trial, {**known, "share": part / PARTS, "loss": loss, "spent": round(spent, 1), **figures})
+
+
+def learner_of(trial: Trial) -> "Learner":
+    """The technique as a run begins it, by the plan that is measured for its backbone."""
+    from lilliput.system.resources import Resources
+    from lilliput.training.cell import make_cell, plan_for
+    from lilliput.training.loop import Learner
+
+    settings = dict(trial.settings)
+    batch = settings.pop("batch", None)
+    cell = make_cell(trial.technique, trial.backbone, seed=trial.seed, epochs=PARTS, batch=batch, options=settings)
+    plan = plan_for(cell, trial.size, Resources())
+    plan.take_effect()
+    technique = cell.build()
+    return Learner(technique, cell.recipe.suited(technique.encoder), plan)
+
+
+def speed_of(trial: Trial, out: Path, learner: "Learner", images: "Images") -> float:
+    """Images a second of such a trial: what speeds.json says, else what is measured now and written there."""
+    path = out / "speeds.json"
+    speeds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if trial.paced_by not in speeds:
+        generator = learner.plan.generator(0)
+
+        def steps() -> Iterator[int]:
+            for batch in endless(images, learner, generator):
+                learner.step(batch, generator)
+                learner.technique.after_step(0.0)
+                yield len(batch)
+
+        speeds[trial.paced_by] = round(images_per_s(steps(), drained=3), 1)
+        path.write_text(json.dumps(speeds, indent=0, sort_keys=True), encoding="utf-8")
+    return speeds[trial.paced_by]
+
+
+def endless(images: "Images", learner: "Learner", generator: "torch.Generator") -> Iterator["torch.Tensor"]:
+    """Batches of the images, over and over."""
+    size, device = learner.recipe.batch, learner.plan.device
+    return chain.from_iterable(images.batches(size, device, epoch, generator) for epoch in count(1))
+
+
+def parts_of(
+    learner: "Learner", images: "Images", steps: int, seed: int, *, judged: list[int]
+) -> Iterator[tuple[int, float]]:
+    """Train PARTS times so many steps, however many epochs that is; (part, loss) after those to be judged."""
+    from lilliput.training.loop import train
+
+    if 0 in judged:
+        yield 0, float("nan")
+    stream = endless(images, learner, learner.plan.generator(seed))
+    batches = lambda number, rng, first: islice(stream, steps)  # noqa: E731
+    for epoch in train(learner, batches, steps, seed=seed):
+        if epoch.number in judged:
+            yield epoch.number, epoch.loss
+
+
+def judged(encoder: Any, train: "Images", plan: "Plan") -> dict[str, float]:
+    """Accuracies of a linear probe and of nearest neighbours, each image told by what was fitted to other folds."""
+    import torch
+
+    from lilliput.probes import effective_rank, extract
+
+    was_training = encoder.training
+    features = extract(encoder, train, plan=plan, label="judging")
+    encoder.train(was_training)
+    labels = torch.as_tensor(train.labels, device=features.device)
+    told = [_told(features, labels, fold, len(train.classes)) for fold in range(FOLDS)]
+    linear, knn = (sum(right) / len(labels) for right in zip(*told, strict=True))
+    return {"linear": round(linear, 4), "knn": round(knn, 4), "rank": round(effective_rank(features), 1)}
+
+
+def _told(features: "torch.Tensor", labels: "torch.Tensor", fold: int, classes: int) -> tuple[float, float]:
+    """How many images of a fold are told right by the linear probe and by kNN; the next fold chooses the decay."""
+    from lilliput.probes.knn import vote
+    from lilliput.probes.linear import best_classifier, classifier
+
+    place = folds(labels.cpu().numpy())
+    asked, chooses, rest = place == fold, place == (fold + 1) % FOLDS, place != fold
+    fitted = rest & ~chooses
+    settings: dict[str, Any] = {"classes": classes, "steps": 200, "tolerance": 1e-4}
+    _, decay, _ = best_classifier(features[fitted], labels[fitted], features[chooses], labels[chooses], **settings)
+    classify, _ = classifier(features[rest], labels[rest], decay=decay, **settings)
+    near = vote(features[asked], features[rest], labels[rest], classes, 20)["cosine"]
+    guesses = classify(features[asked]).argmax(1), near
+    return tuple((guess == labels[asked]).sum().item() for guess in guesses)  # type: ignore[return-value]
+
+
+def folds(labels: np.ndarray) -> np.ndarray:
+    """The fold of each image: within every class in turn."""
+    place = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[members] = np.arange(len(members)) % FOLDS
+    return place
+
+
+def on_test(encoder: Any, data: "Data", plan: "Plan") -> dict[str, float]:
+    from lilliput.probes import LabelledExam, sorted_out
+    from lilliput.probes.linear import linear
+
+    figures = sorted_out(linear(LabelledExam(encoder, *data.judging, plan=plan))).figures
+    return {"test": round(dict(figures)["accuracy"], 4)}
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    path = out / "trials.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def _keep(out: Path, trial: Trial, found: dict[str, Any]) -> None:
+    row = {"key": trial.key, **dataclasses.asdict(trial), **found}
+    with (out / "trials.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row | {"data": Path(trial.data).name}) + "\n")
+    print(json.dumps(found), flush=True)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A line for each lever, size, budget and share of it; a column for each cell: linear / kNN, means over seeds."""
+    shown = [row for row in rows if not row.get("failed")]
+    cells = sorted({(row["backbone"], row["technique"]) for row in shown})
+    kinds = list(dict.fromkeys(map(_kind, shown)))
+    lines = [
+        f"| data | lever | px | s | {' | '.join(f'{technique} {backbone}' for backbone, technique in cells)} | mean |",
+        f"| --- | --- | ---: | ---: | {' | '.join('---:' for _ in cells)} | ---: |",
+    ]
+    for kind in kinds:
+        own = [
+            [row for row in shown if _kind(row) == kind and (row["backbone"], row["technique"]) == cell]
+            for cell in cells
+        ]
+        means = [(_mean(some, "linear"), _mean(some, "knn")) for some in own]
+        texts = ["–" if np.isnan(linear) else f"{linear:.3f} / {knn:.3f}" for linear, knn in means]
+        known = [pair for pair in means if not np.isnan(pair[0])]
+        mean = " / ".join(f"{value:.3f}" for value in np.mean(known, axis=0))
+        data, lever, size, seconds, share = kind
+        lines.append(f"| {data} | {lever} | {size} | {seconds * share:.0f} | {' | '.join(texts)} | {mean} |")
+    return "\n".join(lines)
+
+
+def _kind(row: dict[str, Any]) -> tuple:
+    return row["data"], row["lever"], row["size"], row["seconds"], row["share"]
+
+
+def _mean(rows: list[dict[str, Any]], figure: str) -> float:
+    return float(np.mean([row[figure] for row in rows])) if rows else float("nan")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Muon against its article's steps written plainly, and against SGD where it is that."""
+
+import pytest
+import torch
+from torch import nn
+
+from lilliput.optim.muon import Muon, orthogonal
+from tests.conftest import rng
+
+
+def plainly(matrix, steps):
+    """Newton and Schulz, as the article writes them."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix / matrix.norm()
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (6, 20), (20, 6)])
+@pytest.mark.parametrize("steps", [0, 1, 3, 5])
+def test_all_steps_at_once_are_those_one_after_another(shape, steps):
+    matrices = torch.randn(3, *shape, generator=rng(), dtype=torch.float64)
+    for made, matrix in zip(orthogonal(matrices, steps), matrices, strict=True):
+        torch.testing.assert_close(made, plainly(matrix, steps) if shape[0] <= shape[1] else plainly(matrix.T, steps).T)
+
+
+def test_five_steps_bring_singular_values_near_one():
+    values = torch.linalg.svdvals(orthogonal(torch.randn(2, 32, 64, generator=rng()), 5))
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_a_step_is_by_the_orthogonal_matrix_near_nesterovs_momentum():
+    """Dense convolutions as matrices, tall ones scaled; weights shrink by rate times decay."""
+    weights = [
+        nn.Parameter(torch.randn(8, 3, 3, 3, generator=rng(1))),
+        nn.Parameter(torch.randn(9, 4, generator=rng(2))),
+    ]
+    expected = [w.detach().clone() for w in weights]
+    optimiser = Muon([{"params": weights, "weight_decay": 0.1}], lr=0.05, momentum=0.6, steps=3)
+    velocities = [torch.zeros_like(w) for w in expected]
+    for step in range(3):
+        for place, weight in enumerate(weights):
+            weight.grad = torch.randn(weight.shape, generator=rng(10 * step + place))
+            velocities[place] = 0.6 * velocities[place] + weight.grad
+            update = (weight.grad + 0.6 * velocities[place]).flatten(1)
+            made = plainly(update, 3) if place == 0 else plainly(update.T, 3).T * (9 / 4) ** 0.5
+            expected[place] = expected[place] * (1 - 0.05 * 0.1) - 0.05 * made.view_as(weight)
+        optimiser.step()
+    for weight, wanted in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.detach(), wanted)
+
+
+def test_biases_and_depthwise_convolutions_are_stepped_as_by_sgd():
+    depthwise, bias = (
+        nn.Parameter(torch.randn(5, 1, 3, 3, generator=rng())),
+        nn.Parameter(torch.randn(5, generator=rng())),
+    )
+    copies = [nn.Parameter(p.detach().clone()) for p in (depthwise, bias)]
+    muon = Muon(
+        [{"params": [depthwise], "weight_decay": 0.1}, {"params": [bias], "adapt": False}], lr=0.05, momentum=0.6
+    )
+    sgd = torch.optim.SGD(
+        [{"params": copies[:1], "weight_decay": 0.1}, {"params": copies[1:]}], lr=0.05, momentum=0.6, nesterov=True
+    )
+    for step in range(3):
+        for p, copy in zip((depthwise, bias), copies, strict=True):
+            p.grad = torch.randn(p.shape, generator=rng(step))
+            copy.grad = p.grad.clone()
+        muon.step()
+        sgd.step()
+    for p, copy in zip((depthwise, bias), copies, strict=True):
+        torch.testing.assert_close(p, copy)
+
+
+def test_a_network_of_one_shape_many_times_is_stepped_as_each_alone():
+    layers = [nn.Parameter(torch.randn(4, 6, generator=rng(number))) for number in range(3)]
+    alone = [nn.Parameter(layer.detach().clone()) for layer in layers]
+    for layer, copy in zip(layers, alone, strict=True):
+        layer.grad = torch.randn(4, 6, generator=rng(9))
+        copy.grad = layer.grad * 3  # of its direction alone
+    Muon(layers, lr=0.1).step()
+    for layer, copy in zip(layers, alone, strict=True):
+        Muon([copy], lr=0.1).step()
+        torch.testing.assert_close(layer, copy)
