@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 CACHE = 2**21  # bytes of images that a core's second cache holds beside what is computed from them
+SMALLEST_AREA = 0.05  # of a small view, as a share of its image
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as Pillow and torchvision weigh it
 
 
@@ -119,6 +120,17 @@ def resized_crop(
     columns = [torch.where(mirrored, taken.flip(1), taken) for taken in taps(left, w, width, size)]
     blocks = (batch.split(at_a_time(images)) for batch in (images, *taps(top, h, height, size), *columns))
     return torch.cat([resample(*block) for block in zip(*blocks, strict=True)])
+
+
+def small_views(
+    count: int, view: Callable[..., Tensor], images: Tensor, rng: Generator, area: float
+) -> tuple[Tensor, ...]:
+    """So many views of half the side, of up to `area` of their images, as one batch [count B, 3, H/2, H/2]; else none.
+
+    Caron et al. (SwAV), NeurIPS 2020, section 3.2. `view` takes the images, `rng` and what `resized_crop` takes.
+    """
+    crop = {"area": (SMALLEST_AREA, area), "size": images.shape[2] // 2}
+    return (torch.cat([view(images, rng, **crop) for _ in range(count)]),) if count else ()
 
 
 def padded_crop(images: Tensor, rng: Generator, *, padding: float = 1 / 8, flip: float = 0.5) -> Tensor:

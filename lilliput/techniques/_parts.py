@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lilliput.optim import foreach
 
@@ -39,6 +39,11 @@ def mlp(*widths: int, norm: bool = True, norm_last: bool = False, bias_last: boo
     if norm_last:
         layers.append(nn.BatchNorm1d(widths[-1]))
     return nn.Sequential(*layers)
+
+
+def own_places(small: Tensor, whole: Tensor) -> Tensor:
+    """[S B]: which of B images each of S small views apiece is of, image after image, and then the next of each."""
+    return torch.arange(len(whole), device=whole.device).repeat(len(small) // len(whole))
 
 
 def frozen_copy(module: M) -> M:

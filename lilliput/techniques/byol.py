@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
-from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards
+from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards, own_places
 
 
 class BYOL(Technique):
@@ -51,6 +51,9 @@ class BYOL(Technique):
         area: Annotated[float, "> 0, <= 1"] = 0.08,
         blur: Annotated[float, ">= 0, <= 1"] = 1.0,
         norm: bool = False,
+        small_views: Annotated[int, ">= 0"] = 0,
+        small_area: Annotated[float, "> 0.05, <= 1"] = 0.3,
+        small_weight: Annotated[float, ">= 0, <= 1"] = 0.6,
     ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
@@ -58,23 +61,31 @@ class BYOL(Technique):
         self.predictor = mlp(output, hidden, output, bias_last=False)
         self.target = frozen_copy(nn.Sequential(self.encoder, self.projector))
         self.tau, self.area, self.blur = tau, area, blur
+        self.small_views, self.small_area, self.small_weight = small_views, small_area, small_weight
 
     def views(self, images, rng):
-        one = self._view(images, rng, blur=self.blur, solarise=0.0)
-        return one, self._view(images, rng, blur=self.blur / 10, solarise=0.2)
+        whole = {"area": (self.area, 1.0)}
+        one = self._view(images, rng, blur=self.blur, solarise=0.0, **whole)
+        two = self._view(images, rng, blur=self.blur / 10, solarise=0.2, **whole)
+        return one, two, *augment.small_views(self.small_views, self._view, images, rng, self.small_area)
 
-    def _view(self, images, rng, *, blur, solarise):
-        images = augment.resized_crop(images, rng, area=(self.area, 1.0))
+    def _view(self, images, rng, *, blur=0.0, solarise=0.0, **crop):
+        images = augment.resized_crop(images, rng, **crop)
         images = augment.colour_jitter_(images, rng, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
         images = augment.grey_(images, rng, p=0.2)
         images = augment.blur_(images, rng, p=blur)
         return augment.solarise_(images, rng, p=solarise)
 
-    def forward(self, one, two):
+    def forward(self, one, two, small=None):
         with torch.no_grad():
             target_one, target_two = self.target(one), self.target(two)
         self.measures["spread"] = spread(target_one)
-        return regression(self._predict(one), target_two) + regression(self._predict(two), target_one)
+        loss = regression(self._predict(one), target_two) + regression(self._predict(two), target_one)
+        if small is None:
+            return loss
+        target = F.normalize(target_one, dim=1) + F.normalize(target_two, dim=1)
+        own = 2 * regression(self._predict(small), target[own_places(small, target)])
+        return torch.lerp(loss, own, self.small_weight)
 
     def guessing(self, batch):
         return 4.0  # two distances between directions that have nothing to do with each other

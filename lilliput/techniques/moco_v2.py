@@ -15,7 +15,7 @@ from lilliput.backbones import split_batch_norm
 from lilliput.errors import BadSetting
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
-from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards
+from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards, own_places
 
 
 class MoCoV2(Technique):
@@ -42,6 +42,9 @@ class MoCoV2(Technique):
         area: Annotated[float, "> 0, <= 1"] = 0.2,
         grey: Annotated[float, ">= 0, <= 1"] = 0.2,
         blur: Annotated[float, ">= 0, <= 1"] = 0.5,
+        small_views: Annotated[int, ">= 0"] = 0,
+        small_area: Annotated[float, "> 0.05, <= 1"] = 0.3,
+        small_weight: Annotated[float, ">= 0, <= 1"] = 0.6,
     ):
         super().__init__()
         if queue < 1:
@@ -55,28 +58,34 @@ class MoCoV2(Technique):
         self.key = frozen_copy(nn.Sequential(self.encoder, self.head))
         self.temperature, self.momentum = temperature, momentum
         self.area, self.grey, self.blur = area, grey, blur
+        self.small_views, self.small_area, self.small_weight = small_views, small_area, small_weight
         self.register_buffer("queue", F.normalize(torch.randn(queue, output), dim=1))
         self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
 
     def views(self, images, rng):
         order = torch.randperm(len(images), device=rng.device, generator=rng)
-        return self._view(images, rng), self._view(images, rng), order
+        whole = {"area": (self.area, 1.0)}
+        views = self._view(images, rng, **whole), self._view(images, rng, **whole), order
+        return *views, *augment.small_views(self.small_views, self._view, images, rng, self.small_area)
 
-    def _view(self, images, rng):
-        images = augment.resized_crop(images, rng, area=(self.area, 1.0))
+    def _view(self, images, rng, **crop):
+        images = augment.resized_crop(images, rng, **crop)
         images = augment.colour_jitter_(images, rng, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
         images = augment.grey_(images, rng, p=self.grey)
         return augment.blur_(images, rng, p=self.blur)
 
-    def forward(self, one, two, order):
+    def forward(self, one, two, order, small=None):
         queries = self.head(self.encoder(one))
         with torch.no_grad():
             keys = self.key(two[order])[order.argsort()]
             self.keys = F.normalize(keys.float(), dim=1)
         logits = moco_logits(queries, self.keys, self.queue, temperature=self.temperature)
-        first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
         self.measures["key_found"] = (logits.argmax(1) == 0).float().mean()
-        return F.cross_entropy(logits, first)
+        if small is None:
+            return missed(logits)
+        queries, keys = self.head(self.encoder(small)), self.keys[own_places(small, one)]
+        own = moco_logits(queries, keys, self.queue, temperature=self.temperature)
+        return torch.lerp(missed(logits), missed(own), self.small_weight)
 
     def guessing(self, batch):
         return math.log(1 + len(self.queue))
@@ -90,6 +99,11 @@ class MoCoV2(Technique):
         places = (self.oldest + torch.arange(len(newest), device=newest.device)) % len(self.queue)
         self.queue[places] = newest
         self.oldest.add_(len(newest)).remainder_(len(self.queue))
+
+
+def missed(logits: Tensor) -> Tensor:
+    """Mean of -log softmax of each query's own key, the first."""
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
 
 
 @full_precision

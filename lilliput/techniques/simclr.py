@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
-from lilliput.techniques import Technique, full_precision, mlp
+from lilliput.techniques import Technique, full_precision, mlp, own_places
 
 
 class SimCLR(Technique):
@@ -35,31 +35,42 @@ class SimCLR(Technique):
         area: Annotated[float, "> 0, <= 1"] = 0.08,
         grey: Annotated[float, ">= 0, <= 1"] = 0.2,
         blur: Annotated[float, ">= 0, <= 1"] = 0.5,
+        small_views: Annotated[int, ">= 0"] = 0,
+        small_area: Annotated[float, "> 0.05, <= 1"] = 0.3,
+        small_weight: Annotated[float, ">= 0, <= 1"] = 0.6,
     ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
         self.projector = mlp(self.encoder.dim, self.encoder.dim, output, norm_last=True)  # as in the authors' code
         self.temperature, self.decoupled = temperature, decoupled
         self.strength, self.area, self.grey, self.blur = strength, area, grey, blur
+        self.small_views, self.small_area, self.small_weight = small_views, small_area, small_weight
 
     def views(self, images, rng):
-        return self._view(images, rng), self._view(images, rng)
+        whole = {"area": (self.area, 1.0)}
+        views = self._view(images, rng, **whole), self._view(images, rng, **whole)
+        return *views, *augment.small_views(self.small_views, self._view, images, rng, self.small_area)
 
-    def _view(self, images, rng):
+    def _view(self, images, rng, **crop):
         s = self.strength
-        images = augment.resized_crop(images, rng, area=(self.area, 1.0))
+        images = augment.resized_crop(images, rng, **crop)
         images = augment.colour_jitter_(
             images, rng, brightness=0.8 * s, contrast=0.8 * s, saturation=0.8 * s, hue=0.2 * s
         )
         images = augment.grey_(images, rng, p=self.grey)
         return augment.blur_(images, rng, p=self.blur)
 
-    def forward(self, one, two):
+    def forward(self, one, two, small=None):
         one, two = self.projector(self.encoder(torch.cat([one, two]))).chunk(2)
-        return nt_xent(one, two, temperature=self.temperature, decoupled=self.decoupled)
+        loss = nt_xent(one, two, temperature=self.temperature, decoupled=self.decoupled)
+        if small is None:
+            return loss
+        own = small_xent(self.projector(self.encoder(small)), one, two, temperature=self.temperature)
+        return torch.lerp(loss, own, self.small_weight)
 
     def guessing(self, batch):
-        return math.log(2 * batch - 1 - self.decoupled)
+        whole, small = math.log(2 * batch - 1 - self.decoupled), math.log(batch)
+        return whole + (small - whole) * self.small_weight if self.small_views else whole
 
 
 @full_precision
@@ -75,3 +86,12 @@ def nt_xent(one: Tensor, two: Tensor, *, temperature: float, decoupled: bool = F
     if decoupled:
         similarity = similarity.scatter(1, partner[:, None], -torch.inf)
     return (similarity.logsumexp(1) - positive).mean()
+
+
+@full_precision
+def small_xent(small: Tensor, one: Tensor, two: Tensor, *, temperature: float) -> Tensor:
+    """Mean over small views [S B, D] of -log softmax of their similarity to the mean of their image's two whole views
+    [B, D], among those of all images; the means are no more than a target."""
+    means = F.normalize(F.normalize(one, dim=1) + F.normalize(two, dim=1), dim=1).detach()
+    similarity = F.normalize(small, dim=1) @ means.T / temperature
+    return F.cross_entropy(similarity, own_places(small, means))
