@@ -20,6 +20,8 @@ from lilliput.system.progress import say
 from lilliput.system.resources import Resources
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell, recipe_of, usual_recipe
+from lilliput.training.encoders import init_of
+from lilliput.training.initial import Init
 from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
@@ -50,6 +52,8 @@ def pretrain(
     country: str = "USA",
     until_converged: int | None = None,
     score: str | None = None,
+    init: str | os.PathLike | None = None,
+    imagenet_weights: str | os.PathLike | None = None,
     **options: Any,
 ) -> Path:
     """Pretrain one backbone by one technique, or go on with an interrupted run; returns the run's folder.
@@ -57,16 +61,19 @@ def pretrain(
     Technique, backbone and data are names, or paths of files of your own (docs/own.md); data may be a folder of images.
     `options`: any of the technique, the backbone or the recipe, by name. `plan`: what is fixed by hand of precision,
     channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
-    reads them. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
+    reads them. `init`: what to start from instead of random weights: a file of them, a run's folder, or "imagenet"
+    (from the folder `imagenet_weights`, the library's cache, or fetched). Raises LilliputError (UnknownName,
+    BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
     wanted = partial(make_cell, technique, backbone, seed=seed, epochs=epochs, batch=batch, options=options)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
+    start = init_of(init, backbone, _folder(imagenet_weights)) if init else None
     resources = Resources(device, plan or {}, country)
     resources.check()
     opened = Source(data, pool, folder, image_size, limit, test_share, labels).open()
-    cell = wanted(recipe=recipe or usual_recipe(opened))
+    cell = wanted(recipe=recipe or usual_recipe(opened), init=start)
     stopping = stopping_rule(opened, until_converged, score)
     out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
@@ -142,6 +149,9 @@ def study(
     score: str | None = None,
     workers: int | None = 1,
     leave_out: str | None = None,
+    baselines: Sequence[str] = catalog.USUAL_BASELINES,
+    init: str | os.PathLike | None = None,
+    imagenet_weights: str | os.PathLike | None = None,
     **options: Any,
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
@@ -153,7 +163,8 @@ def study(
     data, what is not given is chosen so that the whole grid takes minutes.
     `workers`: so many cells at once, in processes of their own (a script then needs its `if __name__ == "__main__"`);
     None for as many as suit the machine. Test images that are in the pool or the training images too are counted and
-    named; `leave_out` ("exact" or "near") trains and fits without them. Returns the study's folder and the names of
+    named; `leave_out` ("exact" or "near") trains and fits without them. `baselines`: of pixels, random_init, supervised
+    and imagenet; that, and `init` and `imagenet_weights`, as in `pretrain`. Returns the study's folder and the names of
     the cells that failed.
     """
     from lilliput.reports.tables import report
@@ -162,7 +173,11 @@ def study(
 
     image_size, limit, epochs, batch = _usual(data, pool, image_size, limit, epochs, batch)
     probes = [catalog.take("probes", name) for name in probes]
-    wanted = partial(make_cells, techniques, backbones, seeds, epochs=epochs, batch=batch, options=options)
+    backbones = [catalog.take("backbones", name) for name in backbones]
+    weights = _folder(imagenet_weights)
+    inits = {name: init_of(init, name, weights) for name in backbones} if init else {}
+    grid = partial(make_cells, techniques, backbones, seeds, inits=inits)
+    wanted = partial(grid, epochs=epochs, batch=batch, options=options)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country)
     resources.check()
@@ -170,9 +185,10 @@ def study(
     cells = wanted(recipe=recipe or usual_recipe(opened))
     opened, judged = without_leaks(opened, judged, leave_out)
     stopping = stopping_rule(opened, until_converged, score)
-    grid = Grid(cells, opened, judged, {name: {} for name in probes}, every, resources, stopping)
+    judges: dict[str, dict] = {name: {} for name in probes}
+    whole = Grid(cells, opened, judged, judges, every, resources, stopping, tuple(baselines), weights)
     out = Path(out or Path("runs") / f"study-{opened.name}")
-    failed = run_grid(grid, out, workers=workers or processes.usual_size(device))
+    failed = run_grid(whole, out, workers=workers or processes.usual_size(device))
     report(out)
     return out, failed
 
@@ -251,6 +267,10 @@ def report(
     return [write_report(material, judging), *paths]
 
 
+def _folder(path: str | os.PathLike | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
 def _parameters(job: Callable) -> list[str]:
     return [name for name in inspect.signature(job).parameters if name != "options"]
 
@@ -264,6 +284,7 @@ def make_cells(
     epochs: int | None,
     batch: int | None,
     options: dict[str, Any],
+    inits: Mapping[str, Init] | None = None,
 ) -> list[Cell]:
     """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
     techniques = [catalog.take("techniques", name) for name in techniques]
@@ -283,6 +304,7 @@ def make_cells(
             epochs=epochs,
             batch=batch,
             options={**dealt["recipe"], **dealt["techniques"][technique], **dealt["backbones"][backbone]},
+            init=(inits or {}).get(backbone),
         )
         for seed in seeds
         for backbone in backbones

@@ -19,7 +19,8 @@ Command = Callable[[argparse.Namespace, dict[str, Any]], int]
 
 # Flags that a function of the same parameters gets as they are:
 SOURCE = ("pool", "folder", "image_size", "limit", "test_share", "labels")
-TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device")
+START = ("init", "imagenet_weights")
+TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device", *START)
 GRID = ("techniques", "backbones", "probes")
 TUNABLES = ":".join(
     f"glibc.malloc.{name}={value}"
@@ -146,7 +147,7 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     from lilliput import api
 
-    flags = _same(a, "judge", "seeds", "workers", "leave_out", *SOURCE, *TRAINING)
+    flags = _same(a, "judge", "seeds", "workers", "leave_out", "baselines", *SOURCE, *TRAINING)
     out, failed = api.study(a.data, a.out, plan=_plan(a), **names, **flags, **options)
     page = _page(out)  # saved first, said last
     print((out / "table.md").read_text(encoding="utf-8"))

@@ -47,6 +47,13 @@ def _add_study(verbs) -> None:
     study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
     _probes_flag(study)
     study.add_argument(
+        "--baselines",
+        nargs="*",
+        choices=catalog.CHOICES_OF_BASELINES,
+        default=catalog.USUAL_BASELINES,
+        help="what to compare with (default: pixels random_init supervised)",
+    )
+    study.add_argument(
         "--leave-out",
         choices=["exact", "near"],
         help="train and fit without images that are in the test set too: the same pixels, or nearly the same as well",
@@ -191,6 +198,16 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--until-converged", type=positive, metavar="N", help="stop once the score has not improved for N checkpoints"
+    )
+    parser.add_argument(
+        "--init",
+        metavar="FROM",
+        help="start from weights instead of random ones: a file, the folder of a run, or imagenet",
+    )
+    parser.add_argument(
+        "--imagenet-weights",
+        metavar="DIR",
+        help="a folder with the libraries' files of ImageNet's weights (default: their cache, else fetched)",
     )
     parser.add_argument("--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)")
     parser.add_argument(

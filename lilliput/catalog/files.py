@@ -21,7 +21,8 @@ from lilliput.errors import BadSetting
 
 KINDS = ("techniques", "backbones", "probes", "datasets")
 HOME = Path(__file__).parents[1]
-BASELINES = ("pixels", "random_init", "random_init_measured", "supervised")  # they stand among techniques in the rows
+# they stand among techniques in the rows
+BASELINES = ("pixels", "random_init", "random_init_measured", "supervised", "imagenet")
 VARIABLE = "LILLIPUT_USE"  # kind=/absolute/path.py, several joined as in PATH
 IMPORTED: dict[
     str, tuple[str, str]

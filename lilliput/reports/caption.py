@@ -20,6 +20,7 @@ SETTINGS = {
     "every": "a checkpoint every",
     "batch": "batch",
     "recipe": "recipe",
+    "init": "started from",
     "seeds": "seeds",
     "machine": "machine",
     "commit": "commit",

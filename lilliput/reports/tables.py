@@ -27,6 +27,7 @@ BASELINE_ROWS = {
     "random_init": "random init",
     "random_init_measured": "random init, batch norm measured",
     "supervised": "supervised, from scratch",
+    "imagenet": "ImageNet's weights, supervised",
 }
 CHOICES = {
     "best": "highest test accuracy of all checkpoints: the paper's figure, which selects on the test images",
@@ -165,8 +166,9 @@ def _accuracy_table(grid: Grid, probe: str, metric: str, choice: str, costs: lis
         ]
         for technique in grid.techniques
     ]
+    asked = {name for kind in grid.material.names("baselines") for name in (kind, f"{kind}_measured")}
     for baseline, title in BASELINE_ROWS.items():
-        if probe == "linear" or any(technique == baseline for technique, _ in means):
+        if (probe == "linear" and baseline in asked) or any(technique == baseline for technique, _ in means):
             columns = ["" if baseline == "pixels" else backbone for backbone in grid.backbones]
             lines.append([title, "", *(cells.get((baseline, backbone), ABSENT) for backbone in columns)])
     return markdown.table(["technique", "contrastive", *map(markdown.escape, grid.backbones)], lines + costs)

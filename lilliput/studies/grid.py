@@ -1,6 +1,7 @@
 """What a study is made of, and what of it can be refused before any work."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lilliput import catalog
@@ -25,6 +26,8 @@ class Grid:
     every: int
     resources: Resources = field(default_factory=Resources)
     stopping: Stopping | None = None
+    baselines: tuple[str, ...] = catalog.USUAL_BASELINES
+    imagenet_weights: Path | None = None  # a folder of them, for that baseline
 
     @property
     def epochs(self) -> int:
@@ -47,6 +50,8 @@ def check(grid: Grid) -> None:
     """All that can be refused, before any work: BadSetting or BadData."""
     if not grid.cells:
         raise BadSetting("a study needs at least one technique and one backbone")
+    if odd := sorted(set(grid.baselines) - set(catalog.CHOICES_OF_BASELINES)):
+        raise BadSetting(f"baseline {odd[0]!r} is none of {', '.join(catalog.CHOICES_OF_BASELINES)}")
     train, test = grid.labelled.judging
     split(train.labels)
     for name in grid.probes:

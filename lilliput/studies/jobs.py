@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lilliput.backbones import stock_file
 from lilliput.errors import BadData
 from lilliput.optim.recipe import SMALL
 from lilliput.probes import LabelledExam, finetune, measure_batch_norm
@@ -19,9 +20,11 @@ from lilliput.studies.record import shared_settings
 from lilliput.system import cost
 from lilliput.system.locks import alone, locked
 from lilliput.system.plan import Plan, choose
+from lilliput.system.progress import say
 from lilliput.system.records import read_json, write_json
 from lilliput.training.cell import Cell, plan_for
 from lilliput.training.encoders import saved_encoders
+from lilliput.training.initial import init_from
 from lilliput.training.run import pretrain
 from lilliput.training.spending import Spending
 from lilliput.training.state import trusted_log
@@ -79,13 +82,15 @@ class Workshop:
 
 def jobs_of(grid: Grid) -> Iterator[tuple[str, Callable[[Workshop], bool]]]:
     """(name, function) of every baseline and cell. A function says whether there was anything to do."""
-    yield "pixels", partial(_alone, "pixels", _pixels)
+    if "pixels" in grid.baselines:
+        yield "pixels", partial(_alone, "pixels", _pixels)
     firsts = {(cell.backbone, cell.seed): cell for cell in reversed(grid.cells)}
     for cell in grid.cells:
         if firsts[cell.backbone, cell.seed] is cell:
             baseline = cell.name.removeprefix(cell.technique)
-            for name, job in ((f"random_init{baseline}", _random_init), (f"supervised{baseline}", _supervised)):
-                yield name, partial(_alone, name, partial(job, cell))
+            for kind in [kind for kind in OF_BACKBONES if kind in grid.baselines]:
+                name = f"{kind}{baseline}"
+                yield name, partial(_alone, name, partial(OF_BACKBONES[kind], cell))
         yield cell.name, partial(_alone, cell.name, partial(_pretrained, cell))
 
 
@@ -136,6 +141,25 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
     return worked
 
 
+def _imagenet(cell: Cell, shop: Workshop) -> bool:
+    """The network as its library publishes it, which learned by ImageNet's labels; what stands in the way is said."""
+    identity = _baseline("imagenet", cell.backbone, cell.seed, 0)
+    probes = shop.missing(identity, shop.grid.frozen_probes)
+    if not probes:
+        return False
+    try:
+        file = stock_file(cell.backbone, shop.grid.imagenet_weights, fetch=True)
+        encoder = replace(cell, init=init_from(file, "imagenet")).starting_builder()
+    except BadData as error:
+        say(f"imagenet {cell.backbone} is left out: {error}")
+        return False
+    plan = shop.plan(cell)
+    judge = shop.judge(plan)
+    identity = _traced(judge, identity, shop) | costs(cost.sizes(encoder, shop.grid.data.pool.image_size), None)
+    judge.keep(shop.out, judge.rows(encoder, identity, probes=probes, seed=cell.seed, label="imagenet"))
+    return True
+
+
 def _supervised(cell: Cell, shop: Workshop) -> bool:
     """The same network, as many images seen as in pretraining, but with labels; by the settings of the small recipe."""
     grid = shop.grid
@@ -168,6 +192,9 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
     rows += judge.rows(model[0], identity, probes=grid.frozen_probes, seed=cell.seed, label="supervised")
     judge.keep(shop.out, rows)
     return True
+
+
+OF_BACKBONES = {"random_init": _random_init, "supervised": _supervised, "imagenet": _imagenet}
 
 
 def _pretrained(cell: Cell, shop: Workshop) -> bool:

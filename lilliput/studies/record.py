@@ -19,7 +19,7 @@ from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json, write_json
 from lilliput.training.record import FORMAT, PLAN, SHOWN, check_format, renewed, same_settings
 
-GROWS = ("techniques", "backbones", "seeds", "probes")  # settings of a study to which more may be added
+GROWS = ("techniques", "backbones", "seeds", "probes", "baselines")  # settings of a study to which more may be added
 BUDGET = ("epochs", "batch")  # under the paper's recipe each technique has its own; here stand the largest
 BEGUN = ("country", "machine", "versions", "commit")  # the circumstances of a study's first work
 KEYED = ("recipes", "options", "backbone_options", "probe_options")  # and those by technique, backbone or probe
@@ -126,6 +126,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "backbones": list(dict.fromkeys(cell.backbone for cell in grid.cells)),
         "seeds": list(dict.fromkeys(cell.seed for cell in grid.cells)),
         "probes": list(grid.probes),
+        "baselines": list(grid.baselines),
         "probe_options": {name: options for name, options in grid.probes.items() if options},
         "data": grid.data.name,
         "data_digest": pool.digest,
@@ -137,6 +138,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "test_images": len(test),
         "classes": train.classes,
         "image_size": pool.image_size,
+        "init": first.init.name if first.init else None,
         "epochs": grid.epochs,
         "every": grid.every,
         "until_converged": dataclasses.asdict(grid.stopping) if grid.stopping else None,

@@ -19,19 +19,8 @@ from lilliput.system.locks import locked, unwritten
 from lilliput.system.progress import say
 from lilliput.system.visible import visible
 
-_TEXT = (
-    "technique",
-    "backbone",
-    "probe",
-    "metric",
-    "recipe",
-    "data",
-    "judge",
-    "commit",
-    "flagged",
-    "trace",
-    "mistakes",
-)
+_NAMES = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge")
+_TEXT = (*_NAMES, "commit", "flagged", "trace", "mistakes", "init")
 _WHOLE = ("seed", "epoch", "image_size", "parameters", "multiply_adds", "multiply_adds_224", "rows")
 _COST = ("seconds", "probe_seconds", "images_per_s", "peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact")
 _REAL = ("value", *_COST)
@@ -41,9 +30,10 @@ COLUMNS = [
     *("peak_memory_mib", "kwh", "grams_co2", "grams_co2_ml_impact", "commit", "flagged", "trace"),
     "rows",  # that the probe gave at once: fewer, and some were lost
     "mistakes",  # on the first of a classifier's rows: see studies/mistakes.py
+    "init",  # what pretraining started from, where not from random weights
 ]
-_UNCHECKED = COLUMNS[:-4]  # of files of old, without digests
-_OLDER = (COLUMNS, COLUMNS[:-1], COLUMNS[:-2])  # and with them: without mistakes; without the rows' number
+_UNCHECKED = COLUMNS[:-5]  # of files of old, without digests
+_OLDER = tuple(COLUMNS[: len(COLUMNS) - less] for less in range(4))  # and with them: without init, mistakes, rows
 _HEAD = ",".join([*COLUMNS, "check"])  # a row's digest is on disk alone
 KEY = ["technique", "backbone", "seed", "epoch", "probe", "metric", "judge"]
 CELL = ["technique", "backbone", "seed"]

@@ -13,6 +13,7 @@ from lilliput.system.plan import Plan, choose
 from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
 from lilliput.techniques import BackboneBuilder, Technique
+from lilliput.training.initial import Init, started_from
 
 RECIPES = ("small", "large", "paper")
 LARGE_POOL, LARGE_SIZE = 50_000, 64  # images and pixels from which the large recipe is the usual one
@@ -29,6 +30,7 @@ class Cell:
     recipe: Recipe
     technique_options: dict[str, Any]
     backbone_options: dict[str, Any]
+    init: Init | None = None  # weights to start from; random ones without
 
     @property
     def name(self) -> str:
@@ -37,6 +39,11 @@ class Cell:
     @property
     def backbone_builder(self) -> BackboneBuilder:
         return catalog.backbone_builder(self.backbone, **self.backbone_options)
+
+    @property
+    def starting_builder(self) -> BackboneBuilder:
+        """As `backbone_builder`, with the weights that pretraining starts from."""
+        return started_from(self.backbone_builder, self.init) if self.init else self.backbone_builder
 
     def build_backbone(self) -> Any:
         """The untrained backbone alone, initialised by the seed."""
@@ -51,7 +58,7 @@ class Cell:
     def build(self) -> Technique:
         """The technique, initialised by the seed: its encoder's numbers are drawn first, the same for all."""
         with seeded(self.seed):
-            return catalog.technique(self.technique)(self.backbone_builder, **self.technique_options)
+            return catalog.technique(self.technique)(self.starting_builder, **self.technique_options)
 
 
 def make_cell(
@@ -63,6 +70,7 @@ def make_cell(
     epochs: int | None = None,
     batch: int | None = None,
     options: dict[str, Any] | None = None,
+    init: Init | None = None,
 ) -> Cell:
     """A cell from names and overriding options; UnknownName or BadSetting before any work."""
     catalog.check("techniques", technique)
@@ -76,7 +84,7 @@ def make_cell(
     except TypeError as error:
         raise BadSetting(f"a recipe's setting has the wrong type: {error}") from None
     technique_options = {**chosen.options, **dealt["techniques"][technique]}
-    return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbones"][backbone])
+    return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbones"][backbone], init)
 
 
 def usual_recipe(data: Data) -> str:

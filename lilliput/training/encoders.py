@@ -11,11 +11,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from lilliput import catalog
+from lilliput.backbones import stock_file
 from lilliput.errors import BadData, LilliputError
 from lilliput.system.progress import say
 from lilliput.system.tensors import read_tensors, write_tensors
+from lilliput.training.initial import Init, init_from
 from lilliput.training.record import FORMAT, check_format
 
+IMAGENET = "imagenet"
 SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 
@@ -39,6 +42,21 @@ def save_encoder(path: Path, encoder: nn.Module, header: dict) -> None:
     weights = {library_name(key): value for key, value in encoder.state_dict().items()}
     own_files = catalog.own_files(techniques=[header["technique"]], backbones=[header["backbone"]])
     write_tensors(path, weights, {"format": FORMAT, **header, **own_files})
+
+
+def init_of(wanted: str | os.PathLike, backbone: str, weights: Path | None = None) -> Init:
+    """What a pretraining is to start from: `imagenet` for a backbone (found in the folder `weights`, cached by its
+    library, or fetched), a file, or a run's folder, whose last encoder counts. BadData where there is no such file."""
+    path = Path(wanted)
+    if str(wanted) == IMAGENET:
+        return init_from(stock_file(backbone, weights, fetch=True), IMAGENET)
+    if path.is_dir() and not saved_encoders(path):
+        raise BadData(f"--init {path} holds no encoder_*.safetensors; give the folder of a run, or a file")
+    if path.is_dir():
+        path = list(saved_encoders(path).values())[-1]
+    if not path.is_file():
+        raise BadData(f"--init {wanted} is neither a file nor a run's folder, nor the word {IMAGENET}")
+    return init_from(path, path.name)
 
 
 def load_encoder(path: str | os.PathLike) -> nn.Module:

@@ -118,6 +118,7 @@ def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: St
         "data_digest": data.pool.digest,
         "pool_images": len(data.pool),
         "image_size": data.pool.image_size,
+        "init": cell.init.as_dict() if cell.init else None,
         "every": every,
         "until_converged": dataclasses.asdict(stopping) if stopping else None,
         **catalog.own_files(techniques=[cell.technique], backbones=[cell.backbone]),

@@ -29,6 +29,7 @@ FACTS = {
     "batch": "batch",
     "a checkpoint every": "every",
     "recipe": "recipe",
+    "started from": "init",
     "seeds": "seeds",
     "machine": "machine",
     "versions": "versions",
@@ -74,8 +75,9 @@ def protocol_section(study: Study) -> Section:
     """What is the same for all cells, and on what the study ran."""
     facts = {name: flat(study.record.get(setting)) or ABSENT for name, setting in FACTS.items()}
     facts["size"] += " px"
-    if not study.record.get("went_on"):
-        del facts["went on under"]
+    for name in ("started from", "went on under"):
+        if facts[name] == ABSENT:
+            del facts[name]
     text = (
         "<p>Everything that determines a cell but its technique and backbone is the same for all: images, size, "
         "epochs, batch. No label is seen in pretraining. The linear probe is fitted on nine tenths of the labelled "

@@ -1,0 +1,50 @@
+"""Weights that a pretraining starts from instead of random ones."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lilliput.backbones import read_weights, take_weights
+from lilliput.errors import BadData
+from lilliput.system.files import read_whole
+
+
+@dataclass(frozen=True)
+class Init:
+    """A file of weights, by its content."""
+
+    name: str  # as people may see it
+    file: Path
+    sha256: str
+
+    def as_dict(self) -> dict[str, str]:
+        """For a record."""
+        return {"name": self.name, "sha256": self.sha256}
+
+
+def init_from(file: Path, name: str) -> Init:
+    """Of a file as it is now."""
+    return Init(name, file.resolve(), hashlib.sha256(read_whole(file)).hexdigest())
+
+
+def started_from(build: Callable[..., Any], init: Init) -> Callable[..., Any]:
+    """A builder whose backbones have the weights of the file; BadData where these do not fit."""
+
+    def started(**settings: Any) -> Any:
+        backbone = build(**settings)
+        take_weights(backbone, _weights(init), str(init.file))
+        return backbone
+
+    return started
+
+
+@functools.lru_cache(2)
+def _weights(init: Init) -> dict[str, Tensor]:
+    if hashlib.sha256(read_whole(init.file)).hexdigest() != init.sha256:
+        raise BadData(f"{init.file} has changed since the work began")
+    return read_weights(init.file)
