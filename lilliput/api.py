@@ -21,7 +21,6 @@ from lilliput.system.resources import Resources
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell, recipe_of, usual_recipe
 from lilliput.training.encoders import init_of
-from lilliput.training.initial import Init
 from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
@@ -69,9 +68,8 @@ def pretrain(
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
     wanted = partial(make_cell, technique, backbone, seed=seed, epochs=epochs, batch=batch, options=options)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
-    start = init_of(init, backbone, _folder(imagenet_weights)) if init else None
-    resources = Resources(device, plan or {}, country)
-    resources.check()
+    start = init_of(init, backbone, imagenet_weights) if init else None
+    resources = Resources(device, plan or {}, country).checked()
     opened = Source(data, pool, folder, image_size, limit, test_share, labels).open()
     cell = wanted(recipe=recipe or usual_recipe(opened), init=start)
     stopping = stopping_rule(opened, until_converged, score)
@@ -156,39 +154,31 @@ def study(
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
-    Techniques, backbones, probes and data are names, or paths of files of your own (docs/own.md).
-    Epochs, batch, image size and data are the same for all cells (under the recipe `paper` each technique keeps the
-    epochs and the batch of its authors unless they are given); an option goes to every technique, backbone or recipe
-    that takes it. The recipe is `small`, or `large` from 50,000 images of 64 px on, unless it is given. On the embedded
-    data, what is not given is chosen so that the whole grid takes minutes.
-    `workers`: so many cells at once, in processes of their own (a script then needs its `if __name__ == "__main__"`);
-    None for as many as suit the machine. Test images that are in the pool or the training images too are counted and
-    named; `leave_out` ("exact" or "near") trains and fits without them. `baselines`: of pixels, random_init, supervised
-    and imagenet; that, and `init` and `imagenet_weights`, as in `pretrain`. Returns the study's folder and the names of
-    the cells that failed.
+    Names may be paths of files of your own (docs/own.md). Epochs, batch, image size and data are the same for all cells
+    (under the recipe `paper` each technique keeps its authors' epochs and batch unless they are given); an option goes
+    to all that take it. The recipe is `small`, or `large` from 50,000 images of 64 px on, unless it is given. On the
+    embedded data, what is not given is chosen so that the whole grid takes minutes. `workers`: so many cells at once,
+    in processes; None for what suits the machine. Test images that are learned from too are counted and named;
+    `leave_out` ("exact", "near") goes without them. `baselines`: of pixels, random_init, supervised and imagenet;
+    `init` and `imagenet_weights` as in `pretrain`. Returns the study's folder and the names of the cells that failed.
     """
     from lilliput.reports.tables import report
     from lilliput.studies.grid import Grid
     from lilliput.studies.study import study as run_grid
 
     image_size, limit, epochs, batch = _usual(data, pool, image_size, limit, epochs, batch)
-    probes = [catalog.take("probes", name) for name in probes]
-    backbones = [catalog.take("backbones", name) for name in backbones]
-    weights = _folder(imagenet_weights)
-    inits = {name: init_of(init, name, weights) for name in backbones} if init else {}
-    grid = partial(make_cells, techniques, backbones, seeds, inits=inits)
-    wanted = partial(grid, epochs=epochs, batch=batch, options=options)
+    judges: dict[str, dict] = {catalog.take("probes", name): {} for name in probes}
+    wanted = partial(make_cells, techniques, backbones, seeds, epochs=epochs, batch=batch, options=options)
+    wanted = partial(wanted, init=init, weights=imagenet_weights)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
-    resources = Resources(device, plan or {}, country)
-    resources.check()
-    opened, judged = _opened(Source(data, pool, folder, image_size, limit, test_share, labels), judge)
+    resources = Resources(device, plan or {}, country).checked()
+    source = Source(data, pool, folder, image_size, limit, test_share, labels)
+    opened, judged = without_leaks(*_opened(source, judge), leave_out)
     cells = wanted(recipe=recipe or usual_recipe(opened))
-    opened, judged = without_leaks(opened, judged, leave_out)
-    stopping = stopping_rule(opened, until_converged, score)
-    judges: dict[str, dict] = {name: {} for name in probes}
-    whole = Grid(cells, opened, judged, judges, every, resources, stopping, tuple(baselines), weights)
+    stop = stopping_rule(opened, until_converged, score)
+    grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out = Path(out or Path("runs") / f"study-{opened.name}")
-    failed = run_grid(whole, out, workers=workers or processes.usual_size(device))
+    failed = run_grid(grid, out, workers=workers or processes.usual_size(device))
     report(out)
     return out, failed
 
@@ -267,10 +257,6 @@ def report(
     return [write_report(material, judging), *paths]
 
 
-def _folder(path: str | os.PathLike | None) -> Path | None:
-    return None if path is None else Path(path)
-
-
 def _parameters(job: Callable) -> list[str]:
     return [name for name in inspect.signature(job).parameters if name != "options"]
 
@@ -284,13 +270,15 @@ def make_cells(
     epochs: int | None,
     batch: int | None,
     options: dict[str, Any],
-    inits: Mapping[str, Init] | None = None,
+    init: str | os.PathLike | None = None,
+    weights: str | os.PathLike | None = None,
 ) -> list[Cell]:
     """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
     techniques = [catalog.take("techniques", name) for name in techniques]
     backbones = [catalog.take("backbones", name) for name in backbones]
     if not techniques:
         return []
+    inits = {name: init_of(init, name, weights) for name in backbones} if init else {}
     dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones, others=_parameters(study))
     if recipe != "paper":  # one budget whatever the techniques' own recipes say; the paper's settings come whole
         shared = recipe_of(techniques[0], recipe)
@@ -304,7 +292,7 @@ def make_cells(
             epochs=epochs,
             batch=batch,
             options={**dealt["recipe"], **dealt["techniques"][technique], **dealt["backbones"][backbone]},
-            init=(inits or {}).get(backbone),
+            init=inits.get(backbone),
         )
         for seed in seeds
         for backbone in backbones

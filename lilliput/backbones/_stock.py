@@ -5,6 +5,7 @@ library does. A checksum in a file's name, as both libraries have it, is checked
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -52,11 +53,11 @@ def published(backbone: str) -> Published:
     raise BadData(f"{backbone} has no weights of ImageNet in torchvision or timm")
 
 
-def stock_file(backbone: str, folder: Path | None = None, *, fetch: bool = False) -> Path:
+def stock_file(backbone: str, folder: str | os.PathLike | None = None, *, fetch: bool = False) -> Path:
     """The file of the weights; BadData with the way to it where there is none."""
     known = published(backbone)
-    named = folder and next((path for path in _named(known, folder) if path.is_file()), None)
-    found = named or next((path for path in _cached(known) if path.is_file()), None)
+    places = [*(_named(known, Path(folder)) if folder else ()), *_cached(known)]
+    found = next((path for path in places if path.is_file()), None)
     if found:
         return found
     if not fetch:

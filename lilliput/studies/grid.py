@@ -1,7 +1,7 @@
 """What a study is made of, and what of it can be refused before any work."""
 
+import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lilliput import catalog
@@ -27,7 +27,7 @@ class Grid:
     resources: Resources = field(default_factory=Resources)
     stopping: Stopping | None = None
     baselines: tuple[str, ...] = catalog.USUAL_BASELINES
-    imagenet_weights: Path | None = None  # a folder of them, for that baseline
+    imagenet_weights: str | os.PathLike | None = None  # a folder of them, for that baseline
 
     @property
     def epochs(self) -> int:

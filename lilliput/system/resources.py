@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from lilliput.system.plan import choose
 
@@ -16,6 +16,7 @@ class Resources:
     country: str = "USA"  # three letters, for the CO2
     share: float = 1.0  # of the machine's energy, where several work side by side
 
-    def check(self) -> None:
-        """BadSetting where the device or the plan cannot be had here."""
+    def checked(self) -> Self:
+        """These; BadSetting where the device or the plan cannot be had here."""
         choose(self.device, self.plan)
+        return self

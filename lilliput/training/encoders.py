@@ -44,7 +44,7 @@ def save_encoder(path: Path, encoder: nn.Module, header: dict) -> None:
     write_tensors(path, weights, {"format": FORMAT, **header, **own_files})
 
 
-def init_of(wanted: str | os.PathLike, backbone: str, weights: Path | None = None) -> Init:
+def init_of(wanted: str | os.PathLike, backbone: str, weights: str | os.PathLike | None = None) -> Init:
     """What a pretraining is to start from: `imagenet` for a backbone (found in the folder `weights`, cached by its
     library, or fetched), a file, or a run's folder, whose last encoder counts. BadData where there is no such file."""
     path = Path(wanted)

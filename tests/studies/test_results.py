@@ -104,7 +104,7 @@ def test_a_flipped_bit_costs_its_row_alone_and_is_said(tmp_path, capsys):
 
 def test_the_rows_of_an_older_file_are_read_and_kept(tmp_path):
     path = tmp_path / "results.csv"
-    columns = [name for name in results.COLUMNS if name not in ("flagged", "trace", "rows", "mistakes")]
+    columns = [name for name in results.COLUMNS if name not in ("flagged", "trace", "rows", "mistakes", "init")]
     path.write_text(",".join(columns) + "\nsimclr,resnet18,0,5,linear,accuracy,.5" + "," * 15 + "\n")
     results.append(tmp_path, [row(epoch=10)])
     assert results.read(tmp_path).epoch.tolist() == [5, 10] and not results.damaged_lines(path)
@@ -114,7 +114,7 @@ def test_the_rows_of_a_file_without_their_number_are_read_and_kept(tmp_path):
     path = tmp_path / "results.csv"
     line = "simclr,resnet18,0,5,linear,accuracy,.5" + "," * 17
     check = hashlib.sha256(line.encode()).hexdigest()[:8]
-    path.write_text(",".join([*results.COLUMNS[:-2], "check"]) + f"\n{line},{check}\n")
+    path.write_text(",".join([*results.COLUMNS[:-3], "check"]) + f"\n{line},{check}\n")
     assert results.read(tmp_path).epoch.tolist() == [5] and not results.damaged_lines(path)
     results.append(tmp_path, [row(epoch=10)])
     assert results.read(tmp_path).epoch.tolist() == [5, 10] and not results.damaged_lines(path)
@@ -125,7 +125,7 @@ def test_the_rows_of_a_file_without_mistakes_are_read_and_kept(tmp_path):
     path = tmp_path / "results.csv"
     line = "simclr,resnet18,0,5,linear,accuracy,.5" + "," * 17 + "1"
     check = hashlib.sha256(line.encode()).hexdigest()[:8]
-    path.write_text(",".join([*results.COLUMNS[:-1], "check"]) + f"\n{line},{check}\n")
+    path.write_text(",".join([*results.COLUMNS[:-2], "check"]) + f"\n{line},{check}\n")
     results.append(tmp_path, [row(epoch=10, mistakes="abc")])
     assert results.read(tmp_path).mistakes.tolist() == ["", "abc"] and not results.damaged_lines(path)
 
