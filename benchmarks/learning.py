@@ -1,6 +1,6 @@
 """What is learned in a given time: cells trained for so many seconds of this machine, judged by labelled images.
 
-python -m benchmarks.learning --data DIR [--lever NAME] [--size 40] [--set KEY=VALUE ...] [--seconds 120] [--seeds 0]
+python -m benchmarks.learning --data DIR [--size 40] [--levers NAME ...] [--seconds 120] [--seeds 0]
 
 Seconds become steps by the images a second of a trial, measured once and kept in speeds.json: a busy machine then
 changes the clock and not the training. Measure them on an idle machine. Judged by five folds of the labelled training
@@ -11,7 +11,6 @@ end. What is in <out>/trials.jsonl is not done again; every call prints the tabl
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import time
@@ -32,6 +31,21 @@ if TYPE_CHECKING:
     from lilliput.system.plan import Plan
     from lilliput.training.loop import Learner
 
+# name -> settings of the technique, the backbone and the recipe; `size` multiplies the given one
+LEVERS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "batch 128": {"batch": 128, "lr": 0.12},
+    "half": {"stem": "half"},
+    "half, batch 128": {"stem": "half", "batch": 128, "lr": 0.12},
+    "quarter, batch 128": {"stem": "quarter", "batch": 128, "lr": 0.12},
+    "1.6 times the size, batch 128": {"size": 1.6, "batch": 128, "lr": 0.12},
+    "half, muon": {"stem": "half", "batch": 128, "optimiser": "muon", "lr": 0.03, "sgd_momentum": 0.6},
+    "half, muon .01": {"stem": "half", "batch": 128, "optimiser": "muon", "lr": 0.01, "sgd_momentum": 0.6},
+    "half, 2 small views": {"stem": "half", "batch": 128, "lr": 0.12, "small_views": 2},
+    "half, 4 small views": {"stem": "half", "batch": 128, "lr": 0.12, "small_views": 4},
+    "half, milder crops": {"stem": "half", "batch": 128, "lr": 0.12, "area": 0.3},
+}
+OF_BARE = {"squeezenet"}  # without norms: the recipe's own optimiser and rate stay
 PARTS = 8  # of a training, after any of which it can be judged
 FOLDS = 5
 
@@ -46,7 +60,7 @@ class Trial:
     seed: int
     size: int
     seconds: float
-    settings: dict[str, Any]  # options of the technique, the backbone and the recipe
+    settings: dict[str, Any]  # those of a lever that the technique, the backbone or the recipe takes
 
     @property
     def key(self) -> str:
@@ -65,58 +79,62 @@ def main() -> None:
     if options.one:
         _in_this_process(Trial(**json.loads(options.one)), out, options.points, test=options.test)
         return
-    settings = dict(map(_setting, options.set))
-    trials = [
-        Trial(str(options.data), technique, backbone, seed, options.size, options.seconds, settings)
-        for seed in options.seeds
-        for backbone in options.backbones
-        for technique in options.techniques
-    ]
+    trials = {lever: list(_trials(lever, options)) for lever in options.levers}
     done = {row["key"] for row in rows_of(out) if row["share"] == 1}
-    for number, trial in enumerate(trials, 1):
-        if trial.key not in done:
-            print(
-                f"[{number}/{len(trials)}] {options.lever}: {trial.technique} {trial.backbone} {trial.seed}", flush=True
-            )
-            _in_own_process(trial, options)
-    print(table(rows_of(out)))
+    for lever, own in trials.items():
+        for number, trial in enumerate(own, 1):
+            if trial.key not in done:
+                print(f"{lever} {number}/{len(own)}: {trial.technique} {trial.backbone} {trial.seed}", flush=True)
+                _in_own_process(trial, options)
+                done.add(trial.key)
+    print(table(trials, rows_of(out)))
 
 
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="a folder with train/<class>/, test/<class>/ and unlabeled/")
-    parser.add_argument("--lever", default="as it is", help="the name of these settings in the table")
+    parser.add_argument("--levers", nargs="+", default=["as it is"], choices=list(LEVERS))
     parser.add_argument("--techniques", nargs="+", default=["simclr", "byol", "rotnet"])
     parser.add_argument("--backbones", nargs="+", default=["shufflenet_v2", "mobilenet_v2", "resnet18"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--size", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
-    parser.add_argument(
-        "--points", nargs="+", type=int, default=[PARTS], help=f"eighths after which to judge, of {PARTS}"
-    )
-    parser.add_argument("--test", action="store_true", help="judge what the last eighth leaves by the test images too")
+    parser.add_argument("--points", nargs="+", type=int, default=[PARTS], help="of 8 parts, after which to judge")
+    parser.add_argument("--test", action="store_true", help="judge what the last part leaves by the test images too")
     parser.add_argument("--out", default="results/learning")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    name, _, value = text.partition("=")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
+def _trials(lever: str, options: argparse.Namespace) -> Iterator[Trial]:
+    """Of each technique, backbone and seed; two levers may be one trial where a technique takes none of them."""
+    settings = dict(LEVERS[lever])
+    size = round(options.size * settings.pop("size", 1))
+    for seed in options.seeds:
+        for backbone in options.backbones:
+            for technique in options.techniques:
+                own = {name: value for name, value in settings.items() if _takes(technique, backbone, name)}
+                yield Trial(str(options.data), technique, backbone, seed, size, options.seconds, own)
+
+
+def _takes(technique: str, backbone: str, name: str) -> bool:
+    from lilliput import catalog
+
+    if name == "batch" or name in catalog.recipe_options():
+        return backbone not in OF_BARE or name == "batch"
+    return any(
+        name == option.name
+        for kind, own in (("techniques", technique), ("backbones", backbone))
+        for option in catalog.entry(kind, own).options
+    )
 
 
 def _in_own_process(trial: Trial, options: argparse.Namespace) -> None:
     """As a command would run it, with its memory to itself; one that fails is a row, too, and costs no other."""
     words = [sys.executable, "-m", "benchmarks.learning", "--one", json.dumps(dataclasses.asdict(trial))]
-    words += ["--out", options.out, "--lever", options.lever, "--points", *map(str, options.points)]
-    words += ["--test"] if options.test else []
-    ended = subprocess.run(words, env=environment("ours") | {"LEVER": options.lever})
-    if ended.returncode:
-        _keep(Path(options.out), trial, {"share": 1, "failed": True, "lever": options.lever})
+    words += ["--out", options.out, "--points", *map(str, options.points), *(["--test"] if options.test else [])]
+    if subprocess.run(words, env=environment("ours")).returncode:
+        _keep(Path(options.out), trial, {"share": 1, "failed": True})
 
 
 def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) -> None:
@@ -127,12 +145,7 @@ def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) 
     speed = speed_of(trial, out, learner, data.pool)
     batch = learner.recipe.batch
     steps = max(1, round(trial.seconds * speed / batch / PARTS))
-    known = {
-        "lever": os.environ.get("LEVER", ""),
-        "images_per_s": round(speed, 1),
-        "steps": PARTS * steps,
-        "batch": batch,
-    }
+    known = {"images_per_s": round(speed, 1), "steps": PARTS * steps, "batch": batch}
     learner = learner_of(trial)  # the speed's steps are no part of the training
     began, judging = time.perf_counter(), 0.0
     for part, loss in parts_of(learner, data.pool, steps, trial.seed, judged=points):
@@ -258,35 +271,29 @@ def _keep(out: Path, trial: Trial, found: dict[str, Any]) -> None:
     print(json.dumps(found), flush=True)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """A line for each lever, size, budget and share of it; a column for each cell: linear / kNN, means over seeds."""
-    shown = [row for row in rows if not row.get("failed")]
-    cells = sorted({(row["backbone"], row["technique"]) for row in shown})
-    kinds = list(dict.fromkeys(map(_kind, shown)))
+def table(trials: dict[str, list[Trial]], rows: list[dict[str, Any]]) -> str:
+    """A line for each lever and share of its time; a column for each cell: linear / kNN, means over seeds."""
+    found = {(row["key"], row["share"]): row for row in rows if not row.get("failed")}
+    cells = list(dict.fromkeys((t.technique, t.backbone) for own in trials.values() for t in own))
     lines = [
-        f"| data | lever | px | s | {' | '.join(f'{technique} {backbone}' for backbone, technique in cells)} | mean |",
+        f"| data | lever | px | s | {' | '.join(f'{technique} {backbone}' for technique, backbone in cells)} | mean |",
         f"| --- | --- | ---: | ---: | {' | '.join('---:' for _ in cells)} | ---: |",
     ]
-    for kind in kinds:
-        own = [
-            [row for row in shown if _kind(row) == kind and (row["backbone"], row["technique"]) == cell]
-            for cell in cells
-        ]
-        means = [(_mean(some, "linear"), _mean(some, "knn")) for some in own]
-        texts = ["–" if np.isnan(linear) else f"{linear:.3f} / {knn:.3f}" for linear, knn in means]
-        known = [pair for pair in means if not np.isnan(pair[0])]
-        mean = " / ".join(f"{value:.3f}" for value in np.mean(known, axis=0))
-        data, lever, size, seconds, share = kind
-        lines.append(f"| {data} | {lever} | {size} | {seconds * share:.0f} | {' | '.join(texts)} | {mean} |")
+    for lever, own in trials.items():
+        for share in sorted({share for key, share in found if key in {trial.key for trial in own}}):
+            means = [_mean([t for t in own if (t.technique, t.backbone) == cell], found, share) for cell in cells]
+            texts = [f"{linear:.3f} / {knn:.3f}" if linear == linear else "–" for linear, knn in means]
+            mean = " / ".join(f"{value:.3f}" for value in np.nanmean(means, axis=0))
+            head = f"| {Path(own[0].data).name} | {lever} | {own[0].size} | {own[0].seconds * share:.0f} |"
+            lines.append(f"{head} {' | '.join(texts)} | {mean} |")
     return "\n".join(lines)
 
 
-def _kind(row: dict[str, Any]) -> tuple:
-    return row["data"], row["lever"], row["size"], row["seconds"], row["share"]
-
-
-def _mean(rows: list[dict[str, Any]], figure: str) -> float:
-    return float(np.mean([row[figure] for row in rows])) if rows else float("nan")
+def _mean(trials: list[Trial], found: dict[tuple[str, float], dict[str, Any]], share: float) -> tuple[float, float]:
+    """Linear and kNN accuracy over the seeds of a cell; NaN where none is there."""
+    rows = [found[trial.key, share] for trial in trials if (trial.key, share) in found]
+    linear, knn = ([row[name] for row in rows] or [float("nan")] for name in ("linear", "knn"))
+    return float(np.mean(linear)), float(np.mean(knn))
 
 
 if __name__ == "__main__":
