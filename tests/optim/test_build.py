@@ -23,6 +23,8 @@ def test_biases_norms_and_named_parts_learn_at_their_own_share_of_the_rate():
     set_rate(optimiser, 0.5)
     rates = {id(p): g["lr"] for g in optimiser.param_groups for p in g["params"]}
     assert [rates[id(p)] for p in module.parameters()] == pytest.approx([0.5, 0.05, 0.05, 0.05, 5.0, 0.5])
+    plain = make_optimiser(recipe(), module)
+    assert [group["lr"] for group in plain.param_groups] == [recipe().peak_rate] * 2  # biases and norms too
 
 
 def test_lamb_moves_weights_by_their_own_size_and_biases_as_adam_does():

@@ -24,11 +24,11 @@ def test_the_verdict_tells_a_clear_winner_from_one_too_close_to_call():
     assert "No other of the 2 cells" in said and "Every cell is above its untrained network" in said
     close = rows(
         {("simclr", "resnet18"): 0.80, ("byol", "shufflenet_v2"): 0.79, ("random_init", "shufflenet_v2"): 0.785},
-        resnet18={"multiply_adds": 1e9},
+        resnet18={"multiply_adds": 4e6},
     )
     said = " ".join(verdict(close, test_images=1000, seeds=1))
     assert "Too close to call: the other cell may be the best" in said
-    assert "BYOL on shufflenet_v2 is not told apart" in said
+    assert "BYOL on shufflenet_v2 is not told apart from the best and needs 25% of its multiply-adds" in said
     assert "Not shown to have learned anything, level with it: 1 cell: BYOL" in said
     assert verdict(close[:0], test_images=1000, seeds=1) == ["Nothing has been pretrained and judged yet."]
 
@@ -55,6 +55,32 @@ def test_the_best_of_many_equal_cells_is_told_apart_from_none():
     many = pair | {("moco_v2", str(number)): 0.495 for number in range(23)}
     said = " ".join(verdict(rows(many), test_images=1000, seeds=1))
     assert "Too close to call: 24 of the other 24 cells" in said and "studentized range, 95 %): none." in said
+    named = said.split("Too close")[1].split("Worse than")[0]
+    assert named.count("MoCo v2 on ") == 6 and named.endswith("(.495 ± .031), .... ")
+    few = {("moco_v2", str(number)): 0.495 for number in range(7)}
+    said = " ".join(verdict(rows(few), test_images=1000, seeds=1))
+    assert "6 of the other 6 cells" in said and "..." not in said.split("Worse than")[0]
+
+
+def test_leaders_are_counted_by_backbone_and_sure_beyond_the_uncertainty_of_all_backbones():
+    """.043 on 1,000 images is beyond that of one pair of cells, not of four."""
+    two = ("simclr", "byol")
+    accuracies = {"a": (0.8, 0.5), "b": (0.7, 0.7), "c": (0.6, 0.557), "d": (0.585, 0.6)}
+    cells = {(t, b): value for b, values in accuracies.items() for t, value in zip(two, values, strict=True)}
+    said = " ".join(verdict(rows(cells | {("simclr", "e"): 0.9}), test_images=1000, seeds=1))
+    counted = "SimCLR on 3, BYOL and SimCLR on 1, BYOL on 1; beyond uncertainty on 1 of them."
+    assert f"By backbone, of 5, the leader is {counted}" in said
+    pair = {cell: value for cell, value in cells.items() if cell[1] == "c"}
+    said = " ".join(verdict(rows(pair | {("simclr", "e"): 0.9}), test_images=1000, seeds=1))
+    assert "By backbone, of 2, the leader is SimCLR on 2; beyond uncertainty on 1 of them." in said
+    for one in (pair, {cell: value for cell, value in cells.items() if cell[0] == "byol"}):
+        assert "By backbone" not in " ".join(verdict(rows(one), test_images=1000, seeds=1))
+
+
+def test_one_seed_says_that_another_may_differ():
+    cells = rows({("simclr", "a"): 0.6, ("byol", "a"): 0.5})
+    assert verdict(cells, test_images=1000, seeds=1)[-1].startswith("One seed: the intervals are those of the test")
+    assert "One seed" not in " ".join(verdict(cells, test_images=1000, seeds=3))
 
 
 def test_a_cell_below_its_untrained_network_is_said_to_be_worse_and_ties_are_ties():
