@@ -205,7 +205,18 @@ def test_a_read_only_disk_is_one_clear_error(scenes, tmp_path):
 def test_out_of_memory_names_a_batch_and_a_size_that_would_fit(tmp_path):
     """With 1 GiB more than what the libraries take, where a batch of 128 at 96 px wants five."""
     words = ["pretrain", "simclr", "mobilenet_v2", "--image-size", "96", "--limit", "128", "--batch", "128"]
-    words += ["--epochs", "1", "--device", "cpu", "--plan", "precision=fp32", "channels_last=true", "threads=1"]
+    words += [
+        "--accumulate",
+        "1",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "--plan",
+        "precision=fp32",
+        "channels_last=true",
+        "threads=1",
+    ]
     program = f"""
 import resource, sys
 from lilliput import cli
@@ -222,7 +233,7 @@ sys.exit(cli.main({[*words, "--out", str(tmp_path / "run")]!r}))
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr, ended.stderr
-    assert "out of memory with a batch of 128 at 96 px; --batch " in ended.stderr, ended.stderr
+    assert "out of memory with a batch of 128 at 96 px; --accumulate " in ended.stderr, ended.stderr
     assert "--image-size" in ended.stderr
     fits = int(ended.stderr.partition("--batch ")[2].split()[0])
     assert 8 <= fits < 64

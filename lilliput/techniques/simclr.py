@@ -15,6 +15,8 @@ from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.techniques import Technique, full_precision, mlp, own_places
 
+MEASURED = 256  # images of a batch whose partners are looked for
+
 
 class SimCLR(Technique):
     """Encoder and projector are trained by NT-Xent over the 2B views of a batch."""
@@ -62,6 +64,7 @@ class SimCLR(Technique):
 
     def forward(self, one, two, small=None):
         one, two = self.projector(self.encoder(torch.cat([one, two]))).chunk(2)
+        self.measures["partners_found"] = partners_found(one[:MEASURED], two[:MEASURED])
         loss = nt_xent(one, two, temperature=self.temperature, decoupled=self.decoupled)
         if small is None:
             return loss
@@ -71,6 +74,14 @@ class SimCLR(Technique):
     def guessing(self, batch):
         whole, small = math.log(2 * batch - 1 - self.decoupled), math.log(batch)
         return whole + (small - whole) * self.small_weight if self.small_views else whole
+
+
+@torch.no_grad()
+def partners_found(one: Tensor, two: Tensor) -> Tensor:
+    """Share of the 2B views [B, D] that are nearer to their image's other one than to all others."""
+    z = F.normalize(torch.cat([one, two]).float(), dim=1)
+    nearest = (z @ z.T).fill_diagonal_(-torch.inf).argmax(1)
+    return (nearest == torch.arange(len(z), device=z.device).roll(len(one))).float().mean()
 
 
 @full_precision

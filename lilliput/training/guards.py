@@ -3,6 +3,7 @@
 Thresholds: where runs that were broken on purpose and 25 healthy cells lie apart (docs/reliability.md).
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ FADED = 0.005  # of the first epoch's gradient
 LOWEST_RANK = 4.0
 NARROW = 0.6
 DEAD = 0.75  # share of features
+FOUND = 2  # times chance
 GREY = 0.95  # share of cells of one colour: photographs have a third, by day or by night
 
 
@@ -27,8 +29,12 @@ class Guard(NamedTuple):
 
 
 def _guesses(_first: dict, row: dict) -> bool:
+    """A loss as high as that of telling nothing apart, unless it is one of telling much apart the wrong way round: what
+    ends in batch norm spreads its directions before it learns, and is far from a guess."""
     guess = row.get("loss_of_guessing")
-    return guess is not None and row["loss"] >= 0.999 * guess
+    if guess is None or row["loss"] < 0.999 * guess:
+        return False
+    return row.get("partners_found", 0.0) < FOUND * math.exp(-guess)
 
 
 def _faded(first: dict, row: dict) -> bool:

@@ -60,3 +60,11 @@ def test_the_head_is_two_layers_both_with_batch_norm_as_in_the_authors_code():
     kinds = [type(layer).__name__ for layer in technique.projector]
     assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"]
     assert technique.projector[3].weight.shape == (128, technique.encoder.dim) and technique.projector[3].bias is None
+
+
+def test_partners_are_found_where_they_are_nearest():
+    one = torch.eye(4)
+    assert simclr.partners_found(one, one + 0.1) == 1
+    assert simclr.partners_found(one, one.roll(1, 0)) == 0
+    one, two = torch.tensor([[1.0, 0], [0, 1], [1, 0.9]]), torch.tensor([[1.0, 0.1], [0.1, 1], [0, -1]])
+    assert simclr.partners_found(one, two).item() == pytest.approx(4 / 6)
