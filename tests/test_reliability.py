@@ -86,7 +86,7 @@ def test_a_second_signal_stops_at_once_and_the_run_still_goes_on(tmp_path):
 
 def test_a_study_of_two_workers_stops_when_asked_and_goes_on(tmp_path):
     words = command(
-        tmp_path / "s", "study", "--techniques", "rotnet", "simclr", "--backbones", "shufflenet_v2", epochs=60
+        tmp_path / "s", "study", "--techniques", "rotnet", "simclr", "--backbones", "shufflenet_v2", epochs=30
     )
     words += ["--workers", "2", "--judge", str(labelled_folder(tmp_path))]
     logs = [tmp_path / "s/cells" / f"{name}-shufflenet_v2-0" for name in ("rotnet", "simclr")]
@@ -98,7 +98,7 @@ def test_a_study_of_two_workers_stops_when_asked_and_goes_on(tmp_path):
     assert "the same command goes on" in said and "Traceback" not in said and "failed" not in said
     ended = subprocess.run(words, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert all(len(read_log(log)) == 60 for log in logs)
+    assert all(len(read_log(log)) == 30 for log in logs)
 
 
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
