@@ -132,12 +132,13 @@ def _cached(known: Published) -> Iterator[Path]:
 
 
 def _fetched(known: Published) -> Path:
-    if known.hub:
+    """Into the library's cache: by the address whose checksum is known, where there is one."""
+    if not known.url:
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(known.hub, FAMILIAR[0]))
-    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(str(known.url)).name
+        return Path(hf_hub_download(str(known.hub), FAMILIAR[0]))
+    place = Path(torch.hub.get_dir()) / "checkpoints" / Path(known.url).name
     place.parent.mkdir(parents=True, exist_ok=True)
     told = CHECKSUM.search(place.name)
-    torch.hub.download_url_to_file(str(known.url), str(place), hash_prefix=told[1] if told else None, progress=False)
+    torch.hub.download_url_to_file(known.url, str(place), hash_prefix=told[1] if told else None, progress=False)
     return place
