@@ -23,7 +23,7 @@ def pictures(tmp_path_factory):
         ("simclr", "squeezenet", 0.04),
         pytest.param("moco_v2", "squeezenet", 0.04, marks=pytest.mark.heavy),
         pytest.param("rotnet", "squeezenet", 0.03, marks=pytest.mark.heavy),
-        ("split_brain", "shufflenet_v2", 0.03),
+        pytest.param("split_brain", "shufflenet_v2", 0.03, marks=pytest.mark.heavy),
     ],
 )
 def test_a_few_epochs_beat_random_init(technique, backbone, margin, pictures, tmp_path):
