@@ -74,11 +74,6 @@ def prepare(
     return Data("photographs", *(_store(split, counts[split], size, seed) for split in SPLITS))
 
 
-def are_here() -> bool:
-    """Whether the libraries that carry the photographs are installed."""
-    return all(find_spec(where.partition("/")[0]) for _, where, _ in PHOTOGRAPHS.values())
-
-
 def _store(split: str, count: int, size: int, seed: int) -> Store:
     labelled = split != "pool"
     files = [_file(*photograph[:2]) for photograph in PHOTOGRAPHS.values()]

@@ -24,7 +24,7 @@ from lilliput.system.progress import say
 from lilliput.system.records import read_json, write_json
 from lilliput.training.cell import Cell, plan_for
 from lilliput.training.encoders import saved_encoders
-from lilliput.training.initial import init_from
+from lilliput.training.initial import IMAGENET, init_from
 from lilliput.training.run import pretrain
 from lilliput.training.spending import Spending
 from lilliput.training.state import trusted_log
@@ -88,7 +88,8 @@ def jobs_of(grid: Grid) -> Iterator[tuple[str, Callable[[Workshop], bool]]]:
     for cell in grid.cells:
         if firsts[cell.backbone, cell.seed] is cell:
             baseline = cell.name.removeprefix(cell.technique)
-            for kind in [kind for kind in OF_BACKBONES if kind in grid.baselines]:
+            again = {"imagenet"} if cell.seed != grid.cells[0].seed else set()
+            for kind in [kind for kind in OF_BACKBONES if kind in grid.baselines and kind not in again]:
                 name = f"{kind}{baseline}"
                 yield name, partial(_alone, name, partial(OF_BACKBONES[kind], cell))
         yield cell.name, partial(_alone, cell.name, partial(_pretrained, cell))
@@ -143,20 +144,20 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
 
 def _imagenet(cell: Cell, shop: Workshop) -> bool:
     """The network as its library publishes it, which learned by ImageNet's labels; what stands in the way is said."""
-    identity = _baseline("imagenet", cell.backbone, cell.seed, 0)
+    identity = _baseline("imagenet", cell.backbone, 0, 0)  # the same weights for every seed
     probes = shop.missing(identity, shop.grid.frozen_probes)
     if not probes:
         return False
     try:
         file = stock_file(cell.backbone, shop.grid.imagenet_weights, fetch=True)
-        encoder = replace(cell, init=init_from(file, "imagenet")).starting_builder()
+        encoder = replace(cell, init=init_from(file, IMAGENET)).starting_builder()
     except BadData as error:
         say(f"imagenet {cell.backbone} is left out: {error}")
         return False
     plan = shop.plan(cell)
     judge = shop.judge(plan)
     identity = _traced(judge, identity, shop) | costs(cost.sizes(encoder, shop.grid.data.pool.image_size), None)
-    judge.keep(shop.out, judge.rows(encoder, identity, probes=probes, seed=cell.seed, label="imagenet"))
+    judge.keep(shop.out, judge.rows(encoder, identity, probes=probes, seed=0, label="imagenet"))
     return True
 
 

@@ -163,7 +163,7 @@ def judge_run(folder: Path, judge: Judge, *, at: list[int] | None = None, done=f
         identity = {
             **{key: record[key] for key in ("technique", "backbone", "seed", "recipe")},
             "epoch": epoch,
-            "init": (record.get("init") or {}).get("name", ""),
+            "init": record.get("init") or "",
             **costs(record, log.get(epoch)),
             "flagged": " ".join(map(str, log.get(epoch, {}).get("flags", []))),
             "trace": judge.trace(record),

@@ -17,6 +17,8 @@ from lilliput.system.files import clear_drafts, set_aside
 from lilliput.system.locks import locked
 from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json, write_json
+from lilliput.training.cell import Cell
+from lilliput.training.initial import IMAGENET, as_settings
 from lilliput.training.record import FORMAT, PLAN, SHOWN, check_format, renewed, same_settings
 
 GROWS = ("techniques", "backbones", "seeds", "probes", "baselines")  # settings of a study to which more may be added
@@ -138,7 +140,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "test_images": len(test),
         "classes": train.classes,
         "image_size": pool.image_size,
-        "init": first.init.name if first.init else None,
+        **_start(first),
         "epochs": grid.epochs,
         "every": grid.every,
         "until_converged": dataclasses.asdict(grid.stopping) if grid.stopping else None,
@@ -153,6 +155,12 @@ def settings_of(grid: Grid) -> dict[str, Any]:
             probes=grid.probes,
         ),
     }
+
+
+def _start(cell: Cell) -> dict[str, str | None]:
+    """What all cells start from; of ImageNet's weights each backbone has its own, whose digest its cells record."""
+    start = as_settings(cell.init)
+    return start | {"init_digest": None} if start["init"] == IMAGENET else start
 
 
 def shared_settings(record: dict[str, Any], backbone: str) -> dict[str, Any]:

@@ -15,10 +15,9 @@ from lilliput.backbones import stock_file
 from lilliput.errors import BadData, LilliputError
 from lilliput.system.progress import say
 from lilliput.system.tensors import read_tensors, write_tensors
-from lilliput.training.initial import Init, init_from
+from lilliput.training.initial import IMAGENET, Init, init_from
 from lilliput.training.record import FORMAT, check_format
 
-IMAGENET = "imagenet"
 SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 

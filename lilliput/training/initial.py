@@ -13,6 +13,8 @@ from lilliput.backbones import read_weights, take_weights
 from lilliput.errors import BadData
 from lilliput.system.files import read_whole
 
+IMAGENET = "imagenet"  # the name of each backbone's own, which its library publishes
+
 
 @dataclass(frozen=True)
 class Init:
@@ -22,9 +24,10 @@ class Init:
     file: Path
     sha256: str
 
-    def as_dict(self) -> dict[str, str]:
-        """For a record."""
-        return {"name": self.name, "sha256": self.sha256}
+
+def as_settings(init: Init | None) -> dict[str, str | None]:
+    """For a record: its name, and its digest, which is what it is known by."""
+    return {"init": init.name if init else None, "init_digest": init.sha256 if init else None}
 
 
 def init_from(file: Path, name: str) -> Init:

@@ -15,6 +15,7 @@ from lilliput.system.files import read_whole, write_whole
 from lilliput.system.machine import command, commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json
 from lilliput.training.cell import Cell
+from lilliput.training.initial import as_settings
 from lilliput.training.stopping import Stopping
 
 FORMAT = 3  # of runs and studies
@@ -51,13 +52,14 @@ def renewed(recipe: Any, number: int) -> Any:
     return {**recipe, "warmup": round(recipe["warmup"] * recipe["epochs"], 6)}
 
 
-SHOWN = {"data": "data_digest", "judge": "judge_digests"}  # names of images, which their digests identify
+# names of images and of weights, which their digests identify
+SHOWN = {"data": "data_digest", "judge": "judge_digests", "init": "init_digest"}
 
 
 def same_settings(theirs: dict, ours: dict, folder: Path) -> None:
     """BadSetting naming every setting in which a folder's run differs from the one asked for, as JSON sees them.
 
-    Images are the same by their digest, whatever the name of their folder.
+    Images and weights are the same by their digest, whatever the name of their folder or file.
     """
     if changed := catalog.changed_files(theirs):
         raise BadSetting(
@@ -118,7 +120,7 @@ def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: St
         "data_digest": data.pool.digest,
         "pool_images": len(data.pool),
         "image_size": data.pool.image_size,
-        "init": cell.init.as_dict() if cell.init else None,
+        **as_settings(cell.init),
         "every": every,
         "until_converged": dataclasses.asdict(stopping) if stopping else None,
         **catalog.own_files(techniques=[cell.technique], backbones=[cell.backbone]),

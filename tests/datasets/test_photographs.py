@@ -55,7 +55,6 @@ def test_light_and_contrast_are_disturbed_and_values_stay_in_range():
 
 def test_what_is_missing_is_named_with_the_way_to_it(monkeypatch):
     monkeypatch.setattr(photographs, "find_spec", lambda library: None)
-    assert not photographs.are_here()
     with pytest.raises(BadSetting, match=r'scikit-image, .*pip install "lilliput\[report\]"'):
         photographs.prepare(**FEW)
 

@@ -1,5 +1,7 @@
 """Starting from weights instead of random ones; and the baseline of the libraries' own."""
 
+import shutil
+
 import pytest
 import torch
 import torchvision
@@ -42,11 +44,13 @@ def test_what_a_run_started_from_is_recorded_and_it_goes_on_with_nothing_else(we
     run = api.pretrain(
         "rotnet", "shufflenet_v2", scenes, tmp_path / "run", init="imagenet", imagenet_weights=weights, **SHORT
     )
-    init = read_json(run / "run.json")["init"]
-    assert init["name"] == "imagenet" and len(init["sha256"]) == 64
+    record = read_json(run / "run.json")
+    assert record["init"] == "imagenet" and len(record["init_digest"]) == 64
     assert set(api.probe(run, scenes, probes=["knn"]).init) == {"imagenet"}
     with pytest.raises(BadSetting, match=r"init is .*imagenet.* there and None here"):
         api.pretrain("rotnet", "shufflenet_v2", scenes, run, **SHORT)
+    renamed = shutil.copy(weights / "shufflenet_v2_x0_5.pth", tmp_path / "other.pth")
+    assert api.pretrain("rotnet", "shufflenet_v2", scenes, run, init=renamed, **SHORT) == run  # the same by content
     again = api.pretrain("simclr", "shufflenet_v2", scenes, tmp_path / "again", init=run, **SHORT)
     begun, ended = load_encoder(again / "encoder_000.safetensors"), load_encoder(run / "encoder_001.safetensors")
     assert all(torch.equal(value, ended.state_dict()[name]) for name, value in begun.state_dict().items())
@@ -77,6 +81,10 @@ def test_a_study_has_the_baselines_that_it_is_asked_for(weights, scenes, tmp_pat
     assert "imagenet squeezenet is left out: the weights of ImageNet for squeezenet" in capsys.readouterr().err
     table = (out / "table.md").read_text()
     assert "| ImageNet's weights, supervised |" in table and "random init" not in table
+    again = {"baselines": ["imagenet"], "imagenet_weights": weights, "seeds": [1]}
+    api.study(scenes, out, **grid, **again)
+    rows = results.read(out)
+    assert set(rows[rows.technique == "imagenet"].seed) == {0}  # another seed has the same weights
     api.study(scenes, out, **grid, baselines=["pixels"])
     assert set(results.read(out).technique) == {"rotnet", "imagenet", "pixels"}
     assert read_json(out / "study.json")["baselines"] == ["imagenet", "pixels"]
