@@ -120,9 +120,9 @@ class _Worker:
     """The parent's side of one process."""
 
     def __init__(self, make_shop: Callable[[], Any], *, threads: int):
-        context = multiprocessing.get_context("spawn")  # a fork would copy the state of torch's threads
+        context = _context()
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, make_shop, threads), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, dict(os.environ), make_shop, threads), daemon=True)
         with _without_interrupts():  # Ctrl-C reaches the parent too, and it decides
             self.process.start()
         theirs.close()
@@ -169,10 +169,22 @@ class _Worker:
         self.connection.close()
 
 
-def _work(connection: Connection, make_shop: Callable[[], Any], threads: int) -> None:
-    """A worker's life."""
+def _context() -> multiprocessing.context.BaseContext:
+    """How processes are made: forks of a server that has imported what they need and computed nothing, since a fork
+    of this process would copy the state of torch's threads; where there is no such server, each imports for itself."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lilliput.api"])
+    return context
+
+
+def _work(connection: Connection, environment: dict[str, str], make_shop: Callable[[], Any], threads: int) -> None:
+    """A worker's life. Its server may be older than the parent's environment."""
     import torch
 
+    os.environ.clear()
+    os.environ.update(environment)
     signals.obey_parent()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
