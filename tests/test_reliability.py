@@ -101,14 +101,18 @@ def test_a_study_of_two_workers_stops_when_asked_and_goes_on(tmp_path):
     assert all(len(read_log(log)) == 30 for log in logs)
 
 
+def descendants(pid):
+    own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return own + [further for child in own for further in descendants(child)]
+
+
 def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     words = command(
         tmp_path / "s", "study", "--techniques", "rotnet", "simclr", "--backbones", "shufflenet_v2", epochs=900
     )
     with started([*words, "--workers", "2", "--judge", str(labelled_folder(tmp_path))]) as process:
         until(lambda: list(tmp_path.glob("s/cells/*/log.jsonl")), process)
-        (workers,) = Path(f"/proc/{process.pid}/task").glob(f"{process.pid}/children")
-        children = workers.read_text().split()
+        children = descendants(process.pid)
         process.kill()
         process.communicate()
     assert children

