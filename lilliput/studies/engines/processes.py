@@ -14,13 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lilliput.errors import BadSetting, LilliputError
 from lilliput.system import progress, signals
 from lilliput.system.door import UNGUARDED
 from lilliput.system.locks import InUse
 from lilliput.system.machine import cores
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 Job = Callable[[Any], bool]  # of the workshop that its worker keeps; says whether there was anything to do
 BYTES_PER_WORKER = 3 * 2**30  # what a run of usual size takes at most, with its libraries
@@ -169,7 +172,7 @@ class _Worker:
         self.connection.close()
 
 
-def _context() -> multiprocessing.context.BaseContext:
+def _context() -> "SpawnContext | ForkServerContext":
     """How processes are made: forks of a server that has imported what they need and computed nothing, since a fork
     of this process would copy the state of torch's threads; where there is no such server, each imports for itself."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
