@@ -15,10 +15,7 @@ from PIL import Image
 from lilliput import catalog, cli
 from lilliput.errors import UnknownName
 from lilliput.parser import make_parser
-
-
-def lilliput(*words):
-    return subprocess.run([sys.executable, "-m", "lilliput", *words], capture_output=True, text=True, timeout=120)
+from tests.commands import lilliput
 
 
 @pytest.mark.parametrize(

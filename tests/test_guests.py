@@ -19,6 +19,7 @@ from lilliput import api, catalog
 from lilliput.catalog import files
 from lilliput.errors import BadSetting, UnknownName
 from lilliput.training.cell import make_cell
+from tests import commands
 from tests.conftest import PLAN
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -145,7 +146,7 @@ def test_a_study_goes_on_by_another_process_that_is_told_of_the_files(study, exa
     words = ["--data", "checks", "--out", str(study), "--backbones", "resnet10t", "--width", "0.25", *WORDS.split()]
     words += ["--techniques", "pairs", "rotnet", "--probes", "linear", "centroid", "--workers", "1"]
     rows = (study / "results.csv").read_bytes()
-    done = command("study", *words, "--use", *own, home=home)
+    done = commands.lilliput("study", *words, "--use", *own, LILLIPUT_HOME=home)
     assert done.returncode == 0, done.stderr
     assert (study / "results.csv").read_bytes() == rows
 

@@ -29,6 +29,7 @@ from lilliput.images import decode
 from lilliput.studies import results
 from lilliput.system import progress
 from lilliput.system.visible import visible
+from tests import commands
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has neither such names nor such files")
 
@@ -163,16 +164,9 @@ def strangers(tmp_path_factory):
 
 
 def lilliput(*words, home, timeout=300, **variables):
-    """A command's exit code, and the bytes that it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lilliput", *map(str, words)],
-        env={**os.environ, "LILLIPUT_HOME": str(home), **variables},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=timeout,
-        check=False,
-    )
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+    """A command's exit code, and what it said."""
+    done = commands.lilliput(*words, LILLIPUT_HOME=str(home), timeout=timeout, **variables)
+    return done.returncode, done.stdout, done.stderr
 
 
 def stores(home):

@@ -18,6 +18,7 @@ from lilliput.system import locks
 from lilliput.training import run as training_run
 from lilliput.training.record import read_log
 from lilliput.training.state import newest_state, save_state
+from tests.commands import Command, lilliput
 from tests.conftest import NARROW, TECHNIQUES, heavy, labelled_folder, saved_bits
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,7 @@ def test_killed_studies_end_with_the_same_bits():
 def command(out, *words, epochs=40):
     settings = ["--epochs", str(epochs), "--batch", "16", "--every", "10", "--limit", "64", "--image-size", "32"]
     plan = ["--device", "cpu", "--plan", "precision=fp32", "channels_last=true", "threads=1"]
-    return [sys.executable, "-m", "lilliput", *words, *settings, *plan, "--out", str(out)]
+    return [*words, *settings, *plan, "--out", str(out)]
 
 
 def until(condition, process, seconds=120):
@@ -49,8 +50,10 @@ def until(condition, process, seconds=120):
 
 
 @contextmanager
-def started(words, **named):
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **named)
+def started(words):
+    """By an interpreter of its own, as a shell starts it."""
+    words = [sys.executable, "-m", "lilliput", *words]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield process
     finally:
@@ -71,8 +74,8 @@ def test_a_signal_lets_the_step_end_saves_and_says_how_to_go_on(number, tmp_path
 
 
 def test_a_second_signal_stops_at_once_and_the_run_still_goes_on(tmp_path):
-    words = command(tmp_path / "run", "pretrain", "simclr", "shufflenet_v2")
-    with started(words) as process:
+    words = command(tmp_path / "run", "pretrain", "simclr", "shufflenet_v2", epochs=20)
+    with Command(*words) as process:
         until(lambda: len(read_log(tmp_path / "run")) >= 2, process)
         process.send_signal(signal.SIGSTOP)
         process.send_signal(signal.SIGTERM)
@@ -80,25 +83,26 @@ def test_a_second_signal_stops_at_once_and_the_run_still_goes_on(tmp_path):
         process.send_signal(signal.SIGCONT)
         process.communicate(timeout=60)
     assert process.returncode < 0
-    subprocess.run(words, check=True, capture_output=True)
-    assert len(read_log(tmp_path / "run")) == 40
+    assert lilliput(*words).returncode == 0
+    assert len(read_log(tmp_path / "run")) == 20
 
 
 def test_a_study_of_two_workers_stops_when_asked_and_goes_on(tmp_path):
     words = command(
-        tmp_path / "s", "study", "--techniques", "rotnet", "simclr", "--backbones", "shufflenet_v2", epochs=30
+        tmp_path / "s", "study", "--techniques", "rotnet", "simclr", "--backbones", "shufflenet_v2", epochs=20
     )
-    words += ["--workers", "2", "--judge", str(labelled_folder(tmp_path))]
+    words += ["--workers", "2", "--baselines", "pixels", "--probes", "linear"]
+    words += ["--judge", str(labelled_folder(tmp_path))]
     logs = [tmp_path / "s/cells" / f"{name}-shufflenet_v2-0" for name in ("rotnet", "simclr")]
-    with started(words) as process:
+    with Command(*words) as process:
         until(lambda: any(read_log(log) for log in logs), process)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "the same command goes on" in said and "Traceback" not in said and "failed" not in said
-    ended = subprocess.run(words, capture_output=True, text=True)
+    ended = lilliput(*words)
     assert ended.returncode == 0, ended.stderr
-    assert all(len(read_log(log)) == 30 for log in logs)
+    assert all(len(read_log(log)) == 20 for log in logs)
 
 
 def descendants(pid):
@@ -126,9 +130,9 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
 
 def test_a_second_process_on_a_run_is_refused_until_the_first_is_dead(scenes, tmp_path):
     words = command(tmp_path / "run", "pretrain", "simclr", "shufflenet_v2", epochs=400)
-    with started(words) as process:
+    with Command(*words) as process:
         until(lambda: read_log(tmp_path / "run"), process)
-        second = subprocess.run(words, capture_output=True, text=True)
+        second = lilliput(*words)
         assert second.returncode == 1 and f"in use by process {process.pid}" in second.stderr
         process.kill()
         process.communicate()

@@ -1,10 +1,7 @@
 """A run: the same bits however often it is interrupted."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,6 +12,7 @@ from lilliput.errors import BadSetting, LilliputError
 from lilliput.training import run as training_run
 from lilliput.training.record import read_log
 from lilliput.training.state import states
+from tests.commands import Command, lilliput
 from tests.conftest import NARROW, PLAN, TECHNIQUES, interrupt_at, measured_log, saved_bits
 
 
@@ -45,19 +43,18 @@ def test_a_run_killed_outright_goes_on_with_the_same_command(photos, tmp_path):
     numbers = {"epochs": 12, "batch": 16, "width": 0.25, "every": 4, "device": "cpu"}
     settings = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
     settings += ["--plan", *(f"{name}={value}" for name, value in PLAN.items())]
-    command = [sys.executable, "-m", "lilliput", "pretrain", "simclr", "resnet18", "--data", photos, *settings]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "--out", tmp_path / "whole"], check=True, env=env, capture_output=True)
-    killed = subprocess.Popen([*command, "--out", tmp_path / "cut"], env=env, stderr=subprocess.DEVNULL)
-    for _ in range(3000):
-        time.sleep(0.02)
-        if len(read_log(tmp_path / "cut")) >= 3:
-            break
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    words = ["pretrain", "simclr", "resnet18", "--data", photos, *settings, "--out"]
+    assert lilliput(*words, tmp_path / "whole").returncode == 0
+    with Command(*words, tmp_path / "cut") as killed:
+        for _ in range(3000):
+            time.sleep(0.02)
+            if len(read_log(tmp_path / "cut")) >= 3:
+                break
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
     assert 3 <= len(read_log(tmp_path / "cut")) < 12
-    again = subprocess.run([*command, "--out", tmp_path / "cut"], check=True, env=env, capture_output=True, text=True)
-    assert "goes on after epoch" in again.stderr
+    again = lilliput(*words, tmp_path / "cut")
+    assert again.returncode == 0 and "goes on after epoch" in again.stderr
     assert saved_bits(tmp_path / "cut") == saved_bits(tmp_path / "whole")
 
 
