@@ -24,6 +24,11 @@ from tests.conftest import NARROW, TECHNIQUES, heavy, labelled_folder, saved_bit
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(autouse=True)
+def images_drawn_once(own_home, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path_factory.getbasetemp() / "drawn"))
+
+
 @pytest.mark.heavy
 def test_killed_studies_end_with_the_same_bits():
     """The short version of benchmarks/faults.py."""
@@ -35,7 +40,7 @@ def test_killed_studies_end_with_the_same_bits():
 
 def command(out, *words, epochs=40):
     settings = ["--epochs", str(epochs), "--batch", "16", "--every", "10", "--limit", "64", "--image-size", "32"]
-    plan = ["--device", "cpu", "--plan", "precision=fp32", "channels_last=true", "threads=1"]
+    plan = ["--width", "0.25", "--device", "cpu", "--plan", "precision=fp32", "channels_last=true", "threads=1"]
     return [*words, *settings, *plan, "--out", str(out)]
 
 

@@ -30,6 +30,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (2.5, 1.2)), (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 WIDTH = 7.2  # inches: the two columns of a printed page
 SMALL = 7.5  # points
+DPI = 200
 PIXELS: dict[str, Any] = {"color": "0.35", "linestyle": (0, (5, 2)), "linewidth": 0.8}
 CHANCE: dict[str, Any] = {"color": "0.35", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 0.8}
 START: dict[str, Any] = {"color": "0.35", "linestyle": (0, (1, 1.6)), "linewidth": 0.9}  # or of the curve's colour
@@ -138,13 +139,18 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     """Write <stem>.png and <stem>.svg; the same figure gives the same bytes."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
     for path in paths:
-        drawn = io.BytesIO()
-        # Letters as outlines: a reader's machine need not have our font.
-        with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lilliput"}):
-            when = {"Date": None} if path.suffix == ".svg" else {}
-            figure.savefig(drawn, format=path.suffix[1:], dpi=200, metadata=when)
-        write_whole(path, drawn.getvalue())
+        write_whole(path, drawn(figure, path.suffix[1:]))
     return paths
+
+
+def drawn(figure: Figure, kind: str) -> bytes:
+    """The figure as a file of that kind. Its parts stay where the first drawing has put them, which takes longest."""
+    file = io.BytesIO()
+    # Letters as outlines: a reader's machine need not have our font.
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "lilliput"}):
+        figure.savefig(file, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {})
+    figure.set_layout_engine("none")
+    return file.getvalue()
 
 
 def _start(run: pd.DataFrame, untrained: pd.DataFrame, seed: object) -> float | None:

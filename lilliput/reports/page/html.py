@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from lilliput.data.store import Images
 from lilliput.system.visible import visible
+
+SHOWN = 0.8  # of a still figure's pixels, in the page
 
 
 def text(value: Any) -> str:
@@ -52,11 +53,11 @@ def plot(name: str, figure: dict[str, Any], alt: str) -> str:
     )
 
 
-def picture(figure: Figure, alt: str) -> str:
-    """A still figure, in the page itself."""
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160, facecolor="white")
-    image = Image.open(drawn).convert("P", palette=Image.Palette.ADAPTIVE, colors=256)  # a third of the bytes
+def picture(drawn: bytes, alt: str) -> str:
+    """A still figure, drawn as a PNG, in the page itself."""
+    image = Image.open(io.BytesIO(drawn)).convert("RGB")
+    image = image.resize((round(SHOWN * image.width), round(SHOWN * image.height)))
+    image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)  # a third of the bytes
     small = io.BytesIO()
     image.save(small, format="png", optimize=True)
     size = f"width={image.width} height={image.height}"

@@ -144,7 +144,7 @@ def _curve_sections(study: Study) -> list[Section]:
         parts = f"a panel for each {axis.panel}, a line for each {axis.line}"
         alt = f"Highest linear accuracy of the checkpoints so far against epochs, {parts}; dotted: untrained."
         plot = html.plot(name, _interactive_curves(points, axis), alt)
-        printed = f"<div class=print>{html.picture(axis.still(study.rows), alt)}</div>"
+        printed = f"<div class=print>{html.picture(figures.drawn(axis.still(study.rows), 'png'), alt)}</div>"
         heading = f"Accuracy against pretraining, by {axis.panel}"
         sections.append(Section(name, heading, plot + printed + source(study, "linear", "curves.csv")))
     return sections

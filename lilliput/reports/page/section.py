@@ -98,8 +98,8 @@ def open_inspection(study: Study, sample: Sample, rows: pd.DataFrame) -> Inspect
 def still(study: Study, name: str, figure: Figure, alt: str) -> str:
     """A still figure, also written as <study>/inspect/<name>.png and .svg."""
     (study.folder / "inspect").mkdir(parents=True, exist_ok=True)
-    figures.save(figure, study.folder / "inspect" / name)
-    return html.picture(figure, alt)
+    png, _ = figures.save(figure, study.folder / "inspect" / name)
+    return html.picture(png.read_bytes(), alt)
 
 
 def matrix(study: Study, rows: pd.DataFrame, metrics: dict[str, str], *baselines: str) -> str:
