@@ -19,6 +19,14 @@ def test_moco_logits_are_the_own_key_first_then_the_queue():
     assert torch.allclose(logits, torch.tensor([[1.2, 2.0, 0.0, -2.0], [1.6, 0.0, 2.0, 0.0]]), atol=1e-6)
 
 
+def test_a_key_is_found_where_its_logit_is_the_largest(images, monkeypatch):
+    technique = moco_v2.MoCoV2(resnet, queue=2)
+    logits = torch.tensor([[3.0, 1, 2], [0, 1, 2], [5, 4, 1], [2, 1, 0]])
+    monkeypatch.setattr(moco_v2, "moco_logits", lambda *given, **named: logits)
+    technique(*technique.views(images, rng()))
+    assert technique.measures["key_found"].item() == 3 / 4
+
+
 @pytest.mark.parametrize(("size", "batches"), [(7, [3, 3, 3]), (5, [8]), (4, [2, 2, 2]), (6, [4, 1])])
 def test_the_queue_holds_the_newest_keys_whatever_its_size(size, batches):
     technique = moco_v2.MoCoV2(resnet, queue=size, output=2)

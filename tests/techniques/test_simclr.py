@@ -34,9 +34,15 @@ def test_nt_xent_is_the_papers_formula(temperature, decoupled):
     assert ours.item() == pytest.approx(nt_xent_plainly(one, two, temperature, decoupled).item(), rel=1e-5)
 
 
-def test_nt_xent_of_a_collapsed_network_is_chance():
-    same = torch.ones(16, 4)
-    assert simclr.nt_xent(same, same, temperature=0.1).item() == pytest.approx(math.log(31), rel=1e-5)
+@pytest.mark.parametrize(("decoupled", "others"), [(False, 31), (True, 30)])
+def test_the_loss_of_a_collapsed_network_is_that_of_guessing(decoupled, others):
+    same, options = torch.ones(16, 4), {"temperature": 0.1, "decoupled": decoupled}
+    assert simclr.nt_xent(same, same, **options).item() == pytest.approx(math.log(others), rel=1e-5)
+    assert simclr.SimCLR(resnet, **options).guessing(16) == pytest.approx(math.log(others))
+    small = simclr.small_xent(same, same, same, temperature=0.1).item()  # among the 16 images
+    assert small == pytest.approx(math.log(16), rel=1e-5)
+    with_small = simclr.SimCLR(resnet, small_views=2, small_weight=0.25, **options).guessing(16)
+    assert with_small == pytest.approx(0.75 * math.log(others) + 0.25 * small)
 
 
 def test_nt_xent_does_not_depend_on_the_order_of_the_images():

@@ -26,6 +26,22 @@ def test_the_lightness_half_is_blind_to_colour_and_the_colour_half_to_grey_level
     assert torch.allclose(features[0, dim:], features[1, dim:], atol=1e-3)
 
 
+def test_a_backbone_sees_25_lab_steps_as_one_unit_of_its_input():
+    lab = torch.tensor([50.0 + 25, 2 * 25, -25]).view(1, 3, 1, 1)
+    halves = split_brain.Halves(resnet)
+    pairs = zip(split_brain.split_lab(lab), (halves.lightness, halves.colour), strict=True)
+    lightness, ab = ((half - backbone.mean) / backbone.std for half, backbone in pairs)
+    assert lightness.item() == pytest.approx(1) and ab.flatten().tolist() == pytest.approx([2, -1])
+
+
+def test_the_loss_of_guessing_is_that_of_naming_both_by_how_common_they_are(images):
+    technique = split_brain.SplitBrain(resnet)
+    for painter in (technique.paint_colour, technique.paint_lightness):
+        torch.nn.init.zeros_(painter.name.weight)  # so that the biases alone speak
+    loss = technique(*technique.views(images, rng()))
+    assert loss.item() == pytest.approx(technique.measures["loss_of_guessing"].item(), rel=1e-5)
+
+
 def test_what_is_painted_is_one_of_313_colours_and_50_lightnesses_in_each_cell_of_8_pixels(images):
     technique = split_brain.SplitBrain(resnet)
     for size, cells in ((32, 4), (64, 8), (96, 12), (48, 6)):

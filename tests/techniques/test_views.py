@@ -54,10 +54,27 @@ VIEWS = {  # technique, recipe -> for each view its transforms in order
     ("rotnet", "paper"): [[("padded_crop", {"padding": 1 / 8, "flip": 0.5})]],
     ("split_brain", "paper"): [[crop(0.3)]],
 }
+SMALL_VIEW = ("resized_crop", {**crop(0.08)[1], "size": 16, "area": (0.05, 0.3)})
+SMALL_VIEWS = {  # technique -> the transforms of one small view of images of 32 pixels, by its paper's recipe
+    "simclr": [SMALL_VIEW, STRONG, grey(), blur(0.5)],
+    "moco_v2": [SMALL_VIEW, MODERATE, grey(), blur(0.5)],
+    "byol": [SMALL_VIEW, OWN, grey(), blur(0.0), solarise(0.0)],
+}
 
 
 @pytest.mark.parametrize(("technique", "recipe"), VIEWS)
 def test_views_are_made_by_the_papers_transforms(technique, recipe, monkeypatch):
+    same_transforms(made(technique, recipe, monkeypatch), VIEWS[technique, recipe])
+
+
+@pytest.mark.parametrize("technique", SMALL_VIEWS)
+def test_small_views_are_changed_as_the_whole_ones_are_but_for_byols_blur(technique, monkeypatch):
+    done = made(technique, "paper", monkeypatch, small_views=2)
+    same_transforms(done, [*VIEWS[technique, "paper"], *[SMALL_VIEWS[technique]] * 2])
+
+
+def made(technique, recipe, monkeypatch, **options):
+    """For each view that a technique makes, its transforms in order, with their settings."""
     done: list[list] = []
 
     def recorded(name):
@@ -79,12 +96,15 @@ def test_views_are_made_by_the_papers_transforms(technique, recipe, monkeypatch)
         return record
 
     kind = catalog.technique(technique)
-    model = kind(resnet, **getattr(kind, recipe).options)
+    model = kind(resnet, **getattr(kind, recipe).options, **options)
     originals, last = torch.rand(4, 3, 32, 32, generator=rng()), [None]
     for name in TRANSFORMS:
         monkeypatch.setattr(augment, name, recorded(name))
     model.views(originals, rng(1))
-    expected = VIEWS[technique, recipe]
+    return done
+
+
+def same_transforms(done, expected):
     assert [[name for name, _ in view] for view in done] == [[name for name, _ in view] for view in expected]
     for view, wanted in zip(done, expected, strict=True):
         for (name, settings), (_, known) in zip(view, wanted, strict=True):
