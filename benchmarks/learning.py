@@ -3,9 +3,10 @@
 python -m benchmarks.learning --data DIR [--size 40] [--levers NAME ...] [--seconds 120] [--seeds 0]
 
 Seconds become steps by the images a second of a trial, measured once and kept in speeds.json: a busy machine then
-changes the clock and not the training. Measure them on an idle machine. Judged by five folds of the labelled training
-images: a linear probe and k nearest neighbours by cosine. Test images are looked at with --test alone, once, in the
-end. What is in <out>/trials.jsonl is not done again; every call prints the table of what is there.
+changes the clock and not the training. Measure them on an idle machine: --speeds does this and no more. Judged by five
+folds of the labelled training images: a linear probe and k nearest neighbours by cosine. Test images are looked at with
+--test alone, once, in the end. What is in <out>/trials.jsonl is not done again; every call prints the table of what is
+there.
 """
 
 import argparse
@@ -80,6 +81,10 @@ def main() -> None:
         _in_this_process(Trial(**json.loads(options.one)), out, options.points, test=options.test)
         return
     trials = {lever: list(_trials(lever, options)) for lever in options.levers}
+    if options.speeds:
+        for trial in chain.from_iterable(trials.values()):
+            print(trial.paced_by, known_speed(trial, out), flush=True)
+        return
     done = {row["key"] for row in rows_of(out) if row["share"] == 1}
     for lever, own in trials.items():
         for number, trial in enumerate(own, 1):
@@ -102,6 +107,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--points", nargs="+", type=int, default=[PARTS], help="of 8 parts, after which to judge")
     parser.add_argument("--test", action="store_true", help="judge what the last part leaves by the test images too")
     parser.add_argument("--out", default="results/learning")
+    parser.add_argument("--speeds", action="store_true", help="measure how fast these trials are, and no more")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -141,12 +147,11 @@ def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) 
     from lilliput.datasets import open_data
 
     data = open_data(trial.data, image_size=trial.size)
+    speed = known_speed(trial, out)
     learner = learner_of(trial)
-    speed = speed_of(trial, out, learner, data.pool)
     batch = learner.recipe.batch
     steps = max(1, round(trial.seconds * speed / batch / PARTS))
     known = {"images_per_s": round(speed, 1), "steps": PARTS * steps, "batch": batch}
-    learner = learner_of(trial)  # the speed's steps are no part of the training
     began, judging = time.perf_counter(), 0.0
     for part, loss in parts_of(learner, data.pool, steps, trial.seed, judged=points):
         spent = time.perf_counter() - began - judging
@@ -172,11 +177,14 @@ def learner_of(trial: Trial) -> "Learner":
     return Learner(technique, cell.recipe.suited(technique.encoder), plan)
 
 
-def speed_of(trial: Trial, out: Path, learner: "Learner", images: "Images") -> float:
+def known_speed(trial: Trial, out: Path) -> float:
     """Images a second of such a trial: what speeds.json says, else what is measured now and written there."""
+    from lilliput.datasets import open_data
+
     path = out / "speeds.json"
     speeds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if trial.paced_by not in speeds:
+        images, learner = open_data(trial.data, image_size=trial.size).pool, learner_of(trial)
         generator = learner.plan.generator(0)
 
         def steps() -> Iterator[int]:
