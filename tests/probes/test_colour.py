@@ -25,6 +25,20 @@ def test_cohens_d_by_hand_and_a_pull_only_where_mistakes_follow_colour():
     assert following["colour_pull"] - following["colour_pull_half"] > 1
     assert abs(independent["colour_pull"]) < independent["colour_pull_half"] * 1.5
     assert set(following) >= {"colour_pull/a/b", "colour_pull_half/b/a"}
+    halves = [following[f"colour_pull_half/{pair}"] for pair in ("a/b", "b/a")]
+    assert following["colour_pull_half"] == pytest.approx(sum(half**-2 for half in halves) ** -0.5)
+    assert following["colour_pull_half/a/b"] == pytest.approx(half_by_hand(colours, truth, by_colour))
+
+
+def half_by_hand(colours, truth, guess):
+    """Of the pull of class 1 on images of class 0: both groups' lean, then 1.96 standard errors of Cohen's d."""
+    means = [colours[truth == number].mean(0) for number in (0, 1)]
+    lean = (colours - means[0]).norm(dim=1) - (colours - means[1]).norm(dim=1)
+    taken, known = (lean[(truth == 0) & (guess == number)] for number in (1, 0))
+    m, n = len(taken), len(known)
+    pooled = ((m - 1) * taken.var() + (n - 1) * known.var()) / (m + n - 2)
+    d = (taken.mean() - known.mean()) / pooled.sqrt()
+    return 1.96 * math.sqrt((m + n) / (m * n) + d * d / (2 * (m + n)))
 
 
 def hazy_drawings(classes=6, each=300, size=16):
@@ -109,6 +123,14 @@ def test_the_influences_of_values_on_cohens_d_are_what_leaving_each_out_changes(
     for place in range(5):
         without = torch.cat([first[:place], first[place + 1 :]])
         assert d - cohens_d(without, second)[0] == pytest.approx(shares[0][place].item(), abs=2e-5)
+
+
+def test_the_influences_of_a_few_values_of_one_mean_add_up_to_the_variance_of_the_difference():
+    """Without a difference the common deviation does not move it: var(x) / m + var(y) / n, in that deviation."""
+    first, second = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0.0, 3.0, 4.0, 5.0])
+    pooled = (2 * first.var() + 3 * second.var()) / 5
+    total = sum(part.square().sum() for part in influences(first, second))
+    assert total.item() == pytest.approx(((first.var() / 3 + second.var() / 4) / pooled).item())
 
 
 class Palette(nn.Module):

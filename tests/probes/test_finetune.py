@@ -48,3 +48,11 @@ def test_a_few_images_are_learned(exam):
 
     model = finetune.learn(exam, SMALL.replace(batch=32), images_seen=40 * 32, rows=rows)
     assert loss(model) < 0.5 * loss(unlearned(exam))
+
+
+def test_every_image_to_fit_is_seen_once_an_epoch(exam, monkeypatch):
+    seen = []
+    monkeypatch.setattr(finetune, "learn", lambda *given, images_seen: seen.append(images_seen))
+    monkeypatch.setattr(finetune, "grade", lambda exam, model: iter(()))
+    dict(finetune.finetune(exam, epochs=7))
+    assert seen == [7 * len(exam.fit)]

@@ -1,13 +1,14 @@
 """Saliency, against what is known of networks made by hand."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from lilliput import catalog
 from lilliput.probes import MaskedExam, half_interval
 from lilliput.probes.linear import Classifier, Fitted
-from lilliput.probes.saliency import gain_over_others, on_object, saliency, saliency_maps
+from lilliput.probes.saliency import _by_class, gain_over_others, on_object, saliency, saliency_maps
 from tests.conftest import CPU, rng
 
 
@@ -131,3 +132,10 @@ def test_a_network_that_sees_the_object_alone_is_told_from_one_that_sees_all(sce
         assert 0 < rows["object_area"] < 1 and rows["object_images"] == 100
     assert gains[0] > 0.1 and abs(gains[1]) < 1e-4
     assert all(abs(gain) < max(half, 1e-6) + 1e-6 for gain, half in own_gains)  # its map is the same for all
+
+
+def test_a_classs_gain_is_the_mean_of_its_own_images_that_have_one():
+    gain, labels = torch.tensor([0.1, 0.3, torch.nan, 0.5, 0.9]), torch.tensor([0, 0, 0, 1, 2])
+    found = dict(_by_class("gain", gain, labels, ["a", "b", "c"]))
+    assert set(found) == {"gain/a", "gain_half/a"}  # one number alone has no spread
+    assert found["gain/a"] == pytest.approx(0.2)
