@@ -124,6 +124,7 @@ print("killed in", phase, "differences", faults.ended_otherwise(work, folder / "
 """
 
 
+@pytest.mark.heavy
 def test_a_killed_study_ends_with_the_same_bits(tmp_path):
     said = run_by_fork(KILLED_ONCE, tmp_path)
     assert re.fullmatch(r"killed in (training|saving|probing) differences \[\]\n", said), said

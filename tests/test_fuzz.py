@@ -137,7 +137,8 @@ class Images(Kind):
         self.wholes = [
             saved(image, format, **options)
             for format, images, variants in (
-                ("png", [colour, grey, clear, deep, grey.convert("1"), colour.convert("P")], [{}, frames]),
+                ("png", [colour, grey, clear, deep, grey.convert("1")], [{}, frames]),
+                ("png", [colour.convert("P")], [{}]),  # the lowest Pillow writes no second frame after a palette
                 ("jpeg", [colour, grey, colour.convert("CMYK")], [{}, {"progressive": True}, {"exif": exif}]),
                 ("gif", [colour.convert("P"), grey, clear], [{}, frames]),
                 ("bmp", [colour, grey, grey.convert("1"), clear], [{}]),

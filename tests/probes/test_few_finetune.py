@@ -36,7 +36,7 @@ def test_few_labels_are_enough_for_dark_and_light(tmp_path):
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
     two = open_data(tmp_path / "two", image_size=32)
     encoder = catalog.backbone_builder("resnet18", width=0.25)()
-    found = dict(few_finetune.few_finetune(LabelledExam(encoder, two.train, two.test, plan=CPU)))
+    found = dict(few_finetune.few_finetune(LabelledExam(encoder, two.train, two.test, plan=CPU), draws=1))
     assert (found["images_1_percent"], found["images_10_percent"]) == (2, 12)
     assert found["accuracy_10_percent"] > 0.9 and found["held_out_accuracy_10_percent"] > 0.9
     assert found["accuracy_10_percent"] != found["accuracy_1_percent"]

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lilliput.data.store import Images
@@ -39,62 +40,93 @@ class Case(NamedTuple):
     maps: dict[str, np.ndarray]
 
 
+class Sheet:
+    """A figure in inches from its upper left corner, with square images on it: an axes for each is slow to draw."""
+
+    def __init__(self, width: float, height: float, *, side: float):
+        self.figure, self.side = Figure(figsize=(width, height)), side
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+        self.axes.set_axis_off()
+
+    def image(self, x: float, y: float, images: Images, row: int, *, frame: str | None = None) -> None:
+        self._show(x, y, images.batch(np.array([row]))[0].permute(1, 2, 0).numpy(), interpolation="nearest")
+        if frame:
+            self.axes.add_patch(Rectangle((x, y), self.side, self.side, fill=False, edgecolor=frame, linewidth=1.5))
+
+    def overlay(self, x: float, y: float, images: Images, row: int, saliency_map: np.ndarray) -> None:
+        """The image in grey, and over it the map, up to its highest hundredth."""
+        grey = images.batch(np.array([row]))[0].float().mean(0).numpy()
+        self._show(x, y, grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        top = np.quantile(saliency_map, 0.99) or 1.0
+        strength = np.clip(saliency_map / top, 0, 1)
+        alpha = 0.15 + 0.75 * strength
+        self._show(x, y, strength, cmap="inferno", vmin=0, vmax=1, alpha=alpha, interpolation="bilinear")
+
+    def title(self, x: float, y: float, text: str, *, size: float, width: float | None = None) -> None:
+        """Above what is at this place, over the width of one image or of several."""
+        middle = x + (width or self.side) / 2
+        self.axes.text(middle, y - 0.04, text, ha="center", va="bottom", fontsize=size, parse_math=False)
+
+    def row_name(self, x: float, y: float, name: str) -> None:
+        """Left of the image at this place."""
+        self.axes.text(x - 0.08, y + self.side / 2, name, ha="right", va="center", fontsize=SMALL, parse_math=False)
+
+    def _show(self, x: float, y: float, pixels: np.ndarray, **look: Any) -> None:
+        self.axes.imshow(pixels, extent=(x, x + self.side, y + self.side, y), aspect="auto", **look)
+
+
 def neighbours(looks: Sequence[Look], names: Sequence[str], sample: Sample) -> Figure:
     """A row for every query, a group of columns for every look: the nearest images, framed right or wrong."""
     truth, classes = sample.test.labels, sample.test.classes
-    each = looks[0].neighbours.shape[1]
-    firsts = [2 + group * (each + 1) for group in range(len(looks))]  # columns: the query, then a gap before each group
-    widths = [1.0] + ([0.35] + [1.0] * each) * len(looks)
-    figure = Figure(figsize=(0.36 * sum(widths) + 0.9, 0.40 * len(sample.queries) + 0.5))
-    shape = {"width_ratios": widths, "wspace": 0.06, "hspace": 0.06}
-    grid = _bare(figure.subplots(len(sample.queries), len(widths), gridspec_kw=shape, squeeze=False))
-    for axes, row, query in zip(grid, range(len(sample.queries)), sample.queries, strict=True):
-        _image(axes[0], sample.test, query)
-        _row_name(axes[0], -0.2, classes[truth[query]])
+    each, step, left, top = looks[0].neighbours.shape[1], 0.36, 0.9, 0.3
+    firsts = [left + step * (1.35 + group * (each + 0.35)) for group in range(len(looks))]  # the query, then gaps
+    sheet = Sheet(firsts[-1] + step * each + 0.05, top + step * len(sample.queries) + 0.05, side=step - 0.035)
+    for row, query in enumerate(sample.queries):
+        y = top + step * row
+        sheet.image(left, y, sample.test, query)
+        sheet.row_name(left, y, classes[truth[query]])
         for first, look in zip(firsts, looks, strict=True):
             for place, near in enumerate(look.neighbours[row]):
                 frame = RIGHT if sample.train.labels[near] == truth[query] else WRONG
-                _image(axes[first + place], sample.train, near, frame=frame)
-    for first, name in zip(firsts, names, strict=True):
-        grid[0, first + each // 2].set_title(name, fontsize=SMALL + 0.5, pad=5, parse_math=False)
-    grid[0, 0].set_title("query", fontsize=SMALL + 0.5, pad=5)
-    _leave_room(figure, left=0.9, top=0.3)
-    return figure
+                sheet.image(first + step * place, y, sample.train, near, frame=frame)
+    for first, name in zip([left, *firsts], ["query", *names], strict=True):
+        columns = 1 if first == left else each
+        sheet.title(first, top, name, width=step * columns, size=SMALL + 0.5)
+    return sheet.figure
 
 
 def saliency(cases: Sequence[Case], look: Look, sample: Sample) -> Figure:
     """A column for every case: the image, then what its own class's score hangs on, over it."""
     truth, classes = sample.test.labels, sample.test.classes
-    methods = list(cases[0].maps)
-    figure = Figure(figsize=(0.62 * len(cases) + 1.1, 0.62 * (1 + len(methods)) + 0.75))
-    shape = {"wspace": 0.05, "hspace": 0.05}
-    grid = _bare(figure.subplots(1 + len(methods), len(cases), gridspec_kw=shape, squeeze=False))
-    for case, column in zip(cases, grid.T, strict=True):
-        _image(column[0], sample.test, case.row, frame=RIGHT if case.is_right else WRONG)
+    methods, step, left, top = list(cases[0].maps), 0.62, 1.3, 0.5
+    sheet = Sheet(left + step * len(cases), top + step * (1 + len(methods)) + 0.05, side=step - 0.04)
+    for column, case in enumerate(cases):
+        x = left + step * column
+        sheet.image(x, top, sample.test, case.row, frame=RIGHT if case.is_right else WRONG)
         guess = look.scores[case.row].argmax()
         title = classes[truth[case.row]] + ("" if case.is_right else f"\nas {classes[guess]}")
-        column[0].set_title(title, fontsize=SMALL - 1, pad=3, parse_math=False)
-        for axes, method in zip(column[1:], methods, strict=True):
-            _overlay(axes, sample.test, case.row, case.maps[method])
-    for axes, name in zip(grid[:, 0], ["image", *(METHODS[method] for method in methods)], strict=True):
-        _row_name(axes, -0.12, name)
-    _leave_room(figure, left=1.1, top=0.5)
-    return figure
+        sheet.title(x, top, title, size=SMALL - 1)
+        for down, method in enumerate(methods, 1):
+            sheet.overlay(x, top + step * down, sample.test, case.row, case.maps[method])
+    for down, name in enumerate(["image", *(METHODS[method] for method in methods)]):
+        sheet.row_name(left, top + step * down, name)
+    return sheet.figure
 
 
 def mistakes(look: Look, sample: Sample, rows: Sequence[int]) -> Figure:
     """The first of these test images: their class, and what they were taken for."""
     truth, classes = sample.test.labels, sample.test.classes
     rows = rows[:MISTAKES]
-    down = max(1, -(-len(rows) // MISTAKES_ACROSS))
-    figure = Figure(figsize=(WIDTH, 1.12 * down + 0.1), layout="constrained")
-    grid = _bare(figure.subplots(down, MISTAKES_ACROSS, squeeze=False))
-    for axes, row in zip(grid.flat, rows, strict=False):
-        _image(axes, sample.test, row)
+    step, above = WIDTH / MISTAKES_ACROSS, 0.3
+    sheet = Sheet(WIDTH, max(1, -(-len(rows) // MISTAKES_ACROSS)) * (step + above), side=step - 0.06)
+    for place, row in enumerate(rows):
+        down, across = divmod(place, MISTAKES_ACROSS)
+        x, y = step * across + 0.03, (step + above) * down + above
+        sheet.image(x, y, sample.test, row)
         guess = look.scores[row].argmax()
         text = f"{classes[truth[row]]}\nas {classes[guess]} {look.scores[row, guess]:.2f}"
-        axes.set_title(text, fontsize=SMALL - 1, pad=2, parse_math=False)
-    return figure
+        sheet.title(x, y, text, size=SMALL - 1)
+    return sheet.figure
 
 
 def surest_mistakes(look: Look, truth: np.ndarray) -> list[int]:
@@ -265,32 +297,3 @@ def _bare(grid: np.ndarray) -> np.ndarray:
     for axes in grid.flat:
         axes.set_axis_off()
     return grid
-
-
-def _row_name(axes: Axes, x: float, name: str) -> None:
-    axes.text(x, 0.5, name, transform=axes.transAxes, ha="right", va="center", fontsize=SMALL)
-
-
-def _leave_room(figure: Figure, *, left: float, top: float) -> None:
-    """Inches for the names of rows and columns."""
-    width, height = figure.get_size_inches()
-    figure.subplots_adjust(left=left / width, right=0.995, top=1 - top / height, bottom=0.01)
-
-
-def _image(axes: Axes, images: Images, row: int, *, frame: str | None = None) -> None:
-    axes.imshow(images.batch(np.array([row]))[0].permute(1, 2, 0).numpy(), interpolation="nearest")
-    if frame:
-        axes.set_axis_on()
-        axes.set_xticks([])
-        axes.set_yticks([])
-        for spine in axes.spines.values():
-            spine.set(color=frame, linewidth=1.8, visible=True)
-
-
-def _overlay(axes: Axes, images: Images, row: int, saliency_map: np.ndarray) -> None:
-    """The image in grey, and over it the map, up to its highest hundredth."""
-    grey = images.batch(np.array([row]))[0].float().mean(0).numpy()
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    top = np.quantile(saliency_map, 0.99) or 1.0
-    strength = np.clip(saliency_map / top, 0, 1)
-    axes.imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.75 * strength, interpolation="bilinear")
