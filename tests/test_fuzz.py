@@ -134,11 +134,12 @@ class Images(Kind):
         exif = Image.Exif()
         exif[0x0112] = 6
         frames = {"save_all": True, "append_images": [grey.convert("RGB")]}
+        grey_frames = {"save_all": True, "append_images": [grey]}  # Pillow 11.0 cannot write colour after a palette
         self.wholes = [
             saved(image, format, **options)
             for format, images, variants in (
                 ("png", [colour, grey, clear, deep, grey.convert("1")], [{}, frames]),
-                ("png", [colour.convert("P")], [{}]),  # the lowest Pillow writes no second frame after a palette
+                ("png", [colour.convert("P")], [{}, grey_frames]),
                 ("jpeg", [colour, grey, colour.convert("CMYK")], [{}, {"progressive": True}, {"exif": exif}]),
                 ("gif", [colour.convert("P"), grey, clear], [{}, frames]),
                 ("bmp", [colour, grey, grey.convert("1"), clear], [{}]),

@@ -62,10 +62,9 @@ class Sheet:
         alpha = 0.15 + 0.75 * strength
         self._show(x, y, strength, cmap="inferno", vmin=0, vmax=1, alpha=alpha, interpolation="bilinear")
 
-    def title(self, x: float, y: float, text: str, *, size: float, width: float | None = None) -> None:
-        """Above what is at this place, over the width of one image or of several."""
-        middle = x + (width or self.side) / 2
-        self.axes.text(middle, y - 0.04, text, ha="center", va="bottom", fontsize=size, parse_math=False)
+    def title(self, x: float, y: float, text: str, *, width: float, size: float) -> None:
+        """Above what is at this place, over the middle of so many inches."""
+        self.axes.text(x + width / 2, y - 0.04, text, ha="center", va="bottom", fontsize=size, parse_math=False)
 
     def row_name(self, x: float, y: float, name: str) -> None:
         """Left of the image at this place."""
@@ -89,9 +88,9 @@ def neighbours(looks: Sequence[Look], names: Sequence[str], sample: Sample) -> F
             for place, near in enumerate(look.neighbours[row]):
                 frame = RIGHT if sample.train.labels[near] == truth[query] else WRONG
                 sheet.image(first + step * place, y, sample.train, near, frame=frame)
-    for first, name in zip([left, *firsts], ["query", *names], strict=True):
-        columns = 1 if first == left else each
-        sheet.title(first, top, name, width=step * columns, size=SMALL + 0.5)
+    sheet.title(left, top, "query", width=step, size=SMALL + 0.5)
+    for first, name in zip(firsts, names, strict=True):
+        sheet.title(first, top, name, width=step * each, size=SMALL + 0.5)
     return sheet.figure
 
 
@@ -105,7 +104,7 @@ def saliency(cases: Sequence[Case], look: Look, sample: Sample) -> Figure:
         sheet.image(x, top, sample.test, case.row, frame=RIGHT if case.is_right else WRONG)
         guess = look.scores[case.row].argmax()
         title = classes[truth[case.row]] + ("" if case.is_right else f"\nas {classes[guess]}")
-        sheet.title(x, top, title, size=SMALL - 1)
+        sheet.title(x, top, title, width=sheet.side, size=SMALL - 1)
         for down, method in enumerate(methods, 1):
             sheet.overlay(x, top + step * down, sample.test, case.row, case.maps[method])
     for down, name in enumerate(["image", *(METHODS[method] for method in methods)]):
@@ -125,7 +124,7 @@ def mistakes(look: Look, sample: Sample, rows: Sequence[int]) -> Figure:
         sheet.image(x, y, sample.test, row)
         guess = look.scores[row].argmax()
         text = f"{classes[truth[row]]}\nas {classes[guess]} {look.scores[row, guess]:.2f}"
-        sheet.title(x, y, text, size=SMALL - 1)
+        sheet.title(x, y, text, width=sheet.side, size=SMALL - 1)
     return sheet.figure
 
 
