@@ -39,12 +39,13 @@ LEVERS: dict[str, dict[str, Any]] = {
     "half": {"stem": "half"},
     "half, batch 128": {"stem": "half", "batch": 128, "lr": 0.12},
     "quarter, batch 128": {"stem": "quarter", "batch": 128, "lr": 0.12},
+    "1.6 times the size": {"size": 1.6},
     "1.6 times the size, batch 128": {"size": 1.6, "batch": 128, "lr": 0.12},
     "half, muon": {"stem": "half", "batch": 128, "optimiser": "muon", "lr": 0.03, "sgd_momentum": 0.6},
     "half, muon .01": {"stem": "half", "batch": 128, "optimiser": "muon", "lr": 0.01, "sgd_momentum": 0.6},
-    "half, 2 small views": {"stem": "half", "batch": 128, "lr": 0.12, "small_views": 2},
-    "half, 4 small views": {"stem": "half", "batch": 128, "lr": 0.12, "small_views": 4},
-    "half, milder crops": {"stem": "half", "batch": 128, "lr": 0.12, "area": 0.3},
+    "half, 2 small views": {"stem": "half", "small_views": 2},
+    "half, 4 small views": {"stem": "half", "small_views": 4},
+    "half, milder crops": {"stem": "half", "area": 0.3},
 }
 OF_BARE = {"squeezenet"}  # without norms: the recipe's own optimiser and rate stay
 PARTS = 8  # of a training, after any of which it can be judged
