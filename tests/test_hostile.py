@@ -429,9 +429,10 @@ def test_what_is_said_and_what_bars_show_is_not_obeyed(monkeypatch, capsys, term
         progress.say(name)
         with progress.task(name, 3) as advance:
             advance(2)
-    board = progress.Board()
+    board = progress.Board(lambda: "")
     for name in NAMES.values():
-        board.show(1, visible(name), 1, 3)
+        for done in (1, 2):
+            board.hear(1, (visible(name), done, 3))
     board.close()
     said = shown.getvalue() + "".join(capsys.readouterr())
     assert "[bold]x :smile: [red]" in said

@@ -1,6 +1,6 @@
 """A recipe's optimiser, over the parameters of a technique."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from timm.optim import Lamb
@@ -33,7 +33,18 @@ def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
         vectors = {"weight_decay": 0.0, "adapt": False, "share": rate * recipe.vector_rate}
         groups += [{"params": [p for p in own if p.ndim > 1], **weights}]
         groups += [{"params": [p for p in own if p.ndim <= 1], **vectors}]
-    return groups
+    return [*_by_muon(groups, recipe)] if recipe.optimiser == "muon" else groups
+
+
+def _by_muon(groups: list[dict[str, Any]], recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """The convolutions over several channels apart: all else, a head's large matrices too, is stepped as by SGD."""
+    for group in groups:
+        dense = [p for p in group["params"] if p.ndim == 4 and p.shape[1] > 1]
+        known = {id(p) for p in dense}
+        others = [p for p in group["params"] if id(p) not in known]
+        yield {**group, "params": others, "adapt": False, "momentum": recipe.sgd_momentum}
+        if dense:
+            yield {**group, "params": dense, "adapt": True, "momentum": recipe.muon_momentum}
 
 
 def _optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
@@ -47,7 +58,7 @@ def _optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
     if recipe.optimiser == "lars":
         return LARS(groups, lr=0.0, momentum=recipe.sgd_momentum, trust=recipe.trust)
     if recipe.optimiser == "muon":
-        return Muon(groups, lr=0.0, momentum=recipe.sgd_momentum)
+        return Muon(groups, lr=0.0)
     return SGD(groups, lr=0.0, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
 
 

@@ -15,9 +15,9 @@ QUINTIC = (3.4445, -4.7750, 2.0315)  # the article's: they bring singular values
 
 
 class Muon(Optimizer):
-    """Nesterov momentum; dense weights are stepped by an orthogonal matrix near it, all else by itself, as by SGD.
+    """Weights of two dimensions and more are stepped by an orthogonal matrix near their Nesterov momentum.
 
-    Dense are matrices and convolutions over several channels. Groups with `adapt=False` are stepped as by SGD.
+    Groups with `adapt=False` are stepped as by SGD with momentum.
     """
 
     def __init__(self, params, *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0, steps: int = 3):
@@ -29,23 +29,20 @@ class Muon(Optimizer):
     def step(self, closure=None):  # type: ignore[override]
         for group in self.param_groups:
             learning = [p for p in group["params"] if p.grad is not None]
-            dense = [p for p in learning if group["adapt"] and _is_dense(p)]
-            others = [p for p in learning if not (group["adapt"] and _is_dense(p))]
-            if dense:
-                updates = orthogonal_all(self._momenta(dense, group["momentum"]), group["steps"])
-                foreach.mul_(dense, 1 - group["lr"] * group["weight_decay"])
-                foreach.add_(dense, updates, alpha=-group["lr"])
-            if others:
-                for p, decayed in zip(others, _decayed(others, group["weight_decay"]), strict=True):
-                    p.grad = decayed
-                foreach.add_(others, self._momenta(others, group["momentum"]), alpha=-group["lr"])
-
-    def _momenta(self, parameters: list[Tensor], momentum: float) -> list[Tensor]:
-        """Nesterov's: where the velocity will be, seen from here."""
-        gradients, velocities = _gradients(parameters), [self._velocity(p) for p in parameters]
-        foreach.mul_(velocities, momentum)
-        foreach.add_(velocities, gradients)
-        return list(foreach.add(gradients, velocities, alpha=momentum))
+            if not learning:
+                continue
+            gradients = [p.grad for p in learning]
+            velocities = [self._velocity(p) for p in learning]
+            if not group["adapt"]:
+                gradients = list(foreach.add(gradients, learning, alpha=group["weight_decay"]))
+            foreach.mul_(velocities, group["momentum"])
+            foreach.add_(velocities, gradients)
+            updates = velocities
+            if group["adapt"]:
+                seen = foreach.add(gradients, velocities, alpha=group["momentum"])  # Nesterov's
+                updates = orthogonal_all(list(seen), group["steps"])
+                foreach.mul_(learning, 1 - group["lr"] * group["weight_decay"])
+            foreach.add_(learning, updates, alpha=-group["lr"])
 
     def _velocity(self, parameter):
         if "velocity" not in self.state[parameter]:
@@ -77,22 +74,11 @@ def orthogonal(matrices: Tensor, steps: int) -> Tensor:
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     a, b, c = QUINTIC
     gram, whole = x @ x.mT, None
-    for _ in range(steps):
+    for left in reversed(range(steps)):
         step = torch.baddbmm(b * gram, gram, gram, alpha=c)
         step.diagonal(dim1=1, dim2=2).add_(a)
         whole = step if whole is None else step @ whole
-        gram = step @ gram @ step
+        if left:
+            gram = step @ gram @ step
     x = x if whole is None else whole @ x
     return x.mT if tall else x
-
-
-def _is_dense(parameter: Tensor) -> bool:
-    return parameter.ndim > 1 and parameter.shape[1] > 1
-
-
-def _decayed(parameters: list[Tensor], weight_decay: float) -> list[Tensor]:
-    return list(foreach.add(_gradients(parameters), parameters, alpha=weight_decay))
-
-
-def _gradients(parameters: list[Tensor]) -> list[Tensor]:
-    return [p.grad for p in parameters if p.grad is not None]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -80,19 +80,47 @@ class Workshop:
         return [probe for probe in probes if (identity["epoch"], probe) not in done]
 
 
-def jobs_of(grid: Grid) -> Iterator[tuple[str, Callable[[Workshop], bool]]]:
-    """(name, function) of every baseline and cell. A function says whether there was anything to do."""
+class Job(NamedTuple):
+    """A baseline or a cell."""
+
+    name: str
+    technique: str  # or baseline
+    backbone: str  # "" for pixels
+    work: Callable[[Workshop], bool]  # says whether there was anything to do
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        return self.technique, self.backbone
+
+
+def jobs_of(grid: Grid) -> Iterator[Job]:
+    """Every baseline and cell."""
     if "pixels" in grid.baselines:
-        yield "pixels", partial(_alone, "pixels", _pixels)
-    firsts = {(cell.backbone, cell.seed): cell for cell in reversed(grid.cells)}
-    for cell in grid.cells:
+        yield Job("pixels", "pixels", "", partial(_alone, "pixels", _pixels))
+    cells = _in_rounds(grid.cells)
+    firsts = {(cell.backbone, cell.seed): cell for cell in reversed(cells)}
+    for cell in cells:
         if firsts[cell.backbone, cell.seed] is cell:
             baseline = cell.name.removeprefix(cell.technique)
             again = {"imagenet"} if cell.seed != grid.cells[0].seed else set()
             for kind in [kind for kind in OF_BACKBONES if kind in grid.baselines and kind not in again]:
                 name = f"{kind}{baseline}"
-                yield name, partial(_alone, name, partial(OF_BACKBONES[kind], cell))
-        yield cell.name, partial(_alone, cell.name, partial(_pretrained, cell))
+                yield Job(name, kind, cell.backbone, partial(_alone, name, partial(OF_BACKBONES[kind], cell)))
+        yield Job(cell.name, cell.technique, cell.backbone, partial(_alone, cell.name, partial(_pretrained, cell)))
+
+
+def _in_rounds(cells: list[Cell]) -> list[Cell]:
+    """Seed by seed; of each, every backbone is met once before any is met again, and so is every technique: what they
+    cost is known early."""
+    places = [list(dict.fromkeys(of)) for of in zip(*((c.seed, c.backbone, c.technique) for c in cells), strict=True)]
+    seeds, backbones, techniques = places
+
+    def round_of(cell: Cell) -> tuple[int, int, int]:
+        technique = techniques.index(cell.technique)
+        turn = (backbones.index(cell.backbone) - technique) % max(len(backbones), len(techniques))
+        return seeds.index(cell.seed), turn, technique
+
+    return sorted(cells, key=round_of)
 
 
 def _alone(name: str, job: Callable[[Workshop], bool], shop: Workshop) -> bool:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
@@ -16,13 +18,19 @@ from lilliput.system.visible import visible
 CONSOLE = Console(stderr=True, highlight=False)
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_MESSAGES = 0.2
-_send: Callable[[object], None] | None = None
+Message = str | tuple[str, int, int]  # a line, or (what, done, total) of a task
+_send: Callable[[Message], None] | None = None
 
 
-def send_to(send: Callable[[object], None]) -> None:
-    """From now on this process shows nothing itself: lines, and (what, done, total) of a task, go to its parent."""
+@contextmanager
+def sent_to(send: Callable[[Message], None]) -> Iterator[None]:
+    """Within, this process shows nothing itself: lines, and (what, done, total) of a task, are sent."""
     global _send
-    _send = send
+    before, _send = _send, send
+    try:
+        yield
+    finally:
+        _send = before
 
 
 def say(text: str) -> None:
@@ -50,41 +58,51 @@ def task(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show `what` until the block ends; yields a function that advances it by so many of `total` steps."""
     what = visible(what)
     if _send:
-        yield _messages(what, total, _send)
+        yield _advance(_messages(what, total, _send))
     elif CONSOLE.is_terminal:
         with _bars() as bars:
             yield partial(bars.advance, bars.add_task(what, total=total))
     else:
-        yield _plain_lines(what, total)
+        yield _advance(_plain_lines(what, total, 0))
 
 
-def _plain_lines(what: str, total: int) -> Callable[[int], None]:
-    start = last = time.monotonic()
+def _advance(tell: Callable[[int], None]) -> Callable[[int], None]:
+    """From a function that is told how many steps are done in all, one that is told how many more."""
     done = 0
 
     def advance(steps: int = 1) -> None:
-        nonlocal done, last
+        nonlocal done
         done += steps
-        now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES:
-            last = now
-            seconds_left = (now - start) / done * (total - done)
-            print(f"{what}: {done}/{total}, {duration(seconds_left)} left", file=sys.stderr, flush=True)
+        tell(done)
 
     return advance
 
 
-def _messages(what: str, total: int, send: Callable[[object], None]) -> Callable[[int], None]:
-    done, last = 0, 0.0
+def _plain_lines(what: str, total: int, done: int) -> Callable[[int], None]:
+    """Told how many steps are done, prints a line now and then; `done` are so many at the start."""
+    start, last, first = time.monotonic(), time.monotonic(), done
 
-    def advance(steps: int = 1) -> None:
-        nonlocal done, last
-        done += steps
+    def tell(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES and done > first:
+            last = now
+            seconds_left = (now - start) / (done - first) * (total - done)
+            print(f"{what}: {done}/{total}, {duration(seconds_left)} left", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def _messages(what: str, total: int, send: Callable[[Message], None]) -> Callable[[int], None]:
+    last = 0.0
+
+    def tell(done: int) -> None:
+        nonlocal last
         if (now := time.monotonic()) - last >= SECONDS_BETWEEN_MESSAGES:
             last = now
             send((what, done, total))
 
-    return advance
+    return tell
 
 
 def _bars() -> Progress:
@@ -93,32 +111,48 @@ def _bars() -> Progress:
 
 
 class Board:
-    """What several workers are doing: a bar each on a terminal, a plain line each now and then elsewhere."""
+    """What several workers are doing: below what `above` draws, a bar each on a terminal; plain lines elsewhere."""
 
-    def __init__(self) -> None:
-        self.bars = _bars() if CONSOLE.is_terminal else None
-        self.shown: dict[int | None, tuple[str, TaskID]] = {}
-        self.lines: dict[int | None, float] = {}
-        if self.bars:
-            self.bars.start()
+    def __init__(self, above: Callable[[], RenderableType]):
+        self.is_live = CONSOLE.is_terminal
+        self.shown: dict[int | None, _Shown] = {}
+        if self.is_live:
+            self.bars = _bars()
+            drawn = lambda: Group(above(), self.bars)  # noqa: E731
+            self.live = Live(console=CONSOLE, get_renderable=drawn, refresh_per_second=2)
+            self.live.start()
 
-    def show(self, worker: int | None, what: str, done: int, total: int) -> None:
-        """`worker` has done so many of `total` steps of `what`; "" for nothing."""
-        if self.bars is None:
-            now = time.monotonic()
-            if what and now - self.lines.setdefault(worker, now) >= SECONDS_BETWEEN_LINES:
-                self.lines[worker] = now
-                print(f"{what}: {done}/{total}", file=sys.stderr, flush=True)
+    def hear(self, worker: int | None, message: Message) -> None:
+        """A line to be said, or that `worker` has done so many of a task's steps: (what, done, total)."""
+        if isinstance(message, str):
+            CONSOLE.print(Text(visible(message)), soft_wrap=True)
             return
-        before, bar = self.shown.get(worker, ("", TaskID(0)))
-        if before and before != what:
-            self.bars.remove_task(bar)
-        if what and before != what:
-            bar = self.bars.add_task(what, total=total)
-        if what:
-            self.bars.update(bar, completed=done)
-        self.shown[worker] = what, bar
+        what, done, total = message
+        shown = self.shown.get(worker)
+        if shown is None or shown.what != what:
+            self.rest(worker)
+            bar = self.bars.add_task(what, total=total) if self.is_live else TaskID(0)
+            shown = self.shown[worker] = _Shown(what, bar, _plain_lines(what, total, done))
+        if self.is_live:
+            self.bars.update(shown.bar, completed=done)
+        else:
+            shown.line(done)
+
+    def rest(self, worker: int | None) -> None:
+        """`worker` does nothing that has steps."""
+        shown = self.shown.pop(worker, None)
+        if shown and self.is_live:
+            self.bars.remove_task(shown.bar)
 
     def close(self) -> None:
-        if self.bars:
-            self.bars.stop()
+        """What is drawn stays as it is."""
+        if self.is_live:
+            self.live.stop()
+
+
+class _Shown(NamedTuple):
+    """What a worker is doing."""
+
+    what: str
+    bar: TaskID
+    line: Callable[[int], None]

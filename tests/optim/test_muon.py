@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from lilliput.optim.build import make_optimiser
 from lilliput.optim.muon import Muon, orthogonal
+from lilliput.optim.recipe import Recipe
 from tests.conftest import rng
 
 
@@ -52,26 +54,26 @@ def test_a_step_is_by_the_orthogonal_matrix_near_nesterovs_momentum():
         torch.testing.assert_close(weight.detach(), wanted)
 
 
-def test_biases_and_depthwise_convolutions_are_stepped_as_by_sgd():
-    depthwise, bias = (
-        nn.Parameter(torch.randn(5, 1, 3, 3, generator=rng())),
-        nn.Parameter(torch.randn(5, generator=rng())),
-    )
-    copies = [nn.Parameter(p.detach().clone()) for p in (depthwise, bias)]
-    muon = Muon(
-        [{"params": [depthwise], "weight_decay": 0.1}, {"params": [bias], "adapt": False}], lr=0.05, momentum=0.6
-    )
-    sgd = torch.optim.SGD(
-        [{"params": copies[:1], "weight_decay": 0.1}, {"params": copies[1:]}], lr=0.05, momentum=0.6, nesterov=True
-    )
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense, self.depthwise = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, groups=6)
+        self.norm, self.head = nn.BatchNorm2d(6), nn.Linear(6, 4)
+
+
+def test_in_a_recipe_all_but_dense_convolutions_is_stepped_as_by_sgd():
+    recipe = Recipe("muon", lr=0.05, lr_per_256=False, batch=8, epochs=1, weight_decay=0.1, muon_momentum=0.6)
+    ours, plain = Small(), Small()
+    plain.load_state_dict(ours.state_dict())
+    muon, sgd = make_optimiser(recipe, ours), make_optimiser(recipe.replace(optimiser="sgd"), plain)
     for step in range(3):
-        for p, copy in zip((depthwise, bias), copies, strict=True):
+        for p, copy in zip(ours.parameters(), plain.parameters(), strict=True):
             p.grad = torch.randn(p.shape, generator=rng(step))
             copy.grad = p.grad.clone()
         muon.step()
         sgd.step()
-    for p, copy in zip((depthwise, bias), copies, strict=True):
-        torch.testing.assert_close(p, copy)
+    for (name, p), copy in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(p, copy) == (name != "dense.weight"), name
 
 
 def test_a_network_of_one_shape_many_times_is_stepped_as_each_alone():

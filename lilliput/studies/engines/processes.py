@@ -13,6 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -63,16 +64,25 @@ def usual_size(device: str | None) -> int:
     return max(1, min(cores(), room))
 
 
-def in_turn(jobs: Sequence[tuple[str, Job]], shop: Any) -> Iterator[Event]:
+def in_turn(jobs: Sequence[tuple[str, Job]], shop: Any, board: progress.Board) -> Iterator[Event]:
     """One job after the other, in this process, until a signal asks to stop."""
-    for name, job in jobs:
-        if signals.asked():
-            return
-        yield Started(name)
-        yield _done(name, job, shop)
+    hear = partial(board.hear, None)
+    try:
+        for name, job in jobs:
+            if signals.asked():
+                return
+            yield Started(name)
+            with progress.sent_to(hear):
+                done = _done(name, job, shop)
+            board.rest(None)
+            yield done
+    finally:
+        board.close()
 
 
-def side_by_side(jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], workers: int) -> Iterator[Event]:
+def side_by_side(
+    jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], workers: int, board: progress.Board
+) -> Iterator[Event]:
     """The jobs, in order, by so many processes; each makes its own workshop once. Events come as they happen.
 
     A job whose worker is killed goes to another, which goes on from what is saved; only when that has happened too
@@ -81,7 +91,7 @@ def side_by_side(jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], 
     left = list(reversed(jobs))
     crew: dict[Connection, _Worker] = {}
     deaths: Counter[str] = Counter()
-    board, stopping = progress.Board(), False
+    stopping = False
     try:
         while left or crew:
             if signals.asked() and not stopping:
@@ -145,7 +155,7 @@ class _Worker:
         except (EOFError, OSError):
             self.process.join()
             self.is_dead = True
-            board.show(self.process.pid, "", 0, 0)
+            board.rest(self.process.pid)
             if self.process.exitcode == UNGUARDED:
                 raise BadSetting(
                     "several workers run the calling script again each: put what it does under "
@@ -156,12 +166,9 @@ class _Worker:
                 reason += " (killed, most likely for want of memory: try fewer --workers)"
             return Finished(self.name, True, time.perf_counter() - self.began, reason)
         if isinstance(message, Finished):
-            board.show(self.process.pid, "", 0, 0)
+            board.rest(self.process.pid)
             return message
-        if isinstance(message, str):
-            progress.say(message)
-        else:
-            board.show(self.process.pid, *message)
+        board.hear(self.process.pid, message)
         return None
 
     def dismiss(self) -> None:
@@ -191,11 +198,11 @@ def _work(connection: Connection, environment: dict[str, str], make_shop: Callab
     signals.obey_parent()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    progress.send_to(connection.send)
-    shop = make_shop()
-    while (order := connection.recv()) is not None:
-        name, job = order
-        connection.send(_done(name, job, shop))
+    with progress.sent_to(connection.send):
+        shop = make_shop()
+        while (order := connection.recv()) is not None:
+            name, job = order
+            connection.send(_done(name, job, shop))
 
 
 def _die_with_parent() -> None:
