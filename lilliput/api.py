@@ -24,15 +24,15 @@ from lilliput.training.encoders import init_of
 from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
-# What a study takes when nothing is said: the whole grid on the embedded data in minutes on a laptop.
-EMBEDDED = (32, 448, 10, 32)  # image size, limit, epochs, batch
+# What a study of images that come with the package takes when nothing is said: the whole grid in minutes on a laptop.
+EMBEDDED, BRIEF = ("photographs", "scenes"), (32, 512, 10, 32)  # image size, limit, epochs, batch
 
 
 @door
 def pretrain(
     technique: str,
     backbone: str,
-    data: str | os.PathLike | Data = "scenes",
+    data: str | os.PathLike | Data = catalog.USUAL_DATA,
     out: str | os.PathLike | None = None,
     *,
     pool: str | os.PathLike | None = None,
@@ -71,7 +71,7 @@ def pretrain(
     start = init_of(init, backbone, imagenet_weights) if init else None
     resources = Resources(device, plan or {}, country).checked()
     opened = Source(data, pool, folder, image_size, limit, test_share, labels).open()
-    cell = wanted(recipe=recipe or usual_recipe(opened), init=start)
+    cell = wanted(recipe=recipe or usual_recipe(opened), init=start, image_size=opened.pool.image_size)
     stopping = stopping_rule(opened, until_converged, score)
     out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
@@ -80,7 +80,7 @@ def pretrain(
 @door
 def probe(
     folder: str | os.PathLike,
-    data: str | os.PathLike | Data = "scenes",
+    data: str | os.PathLike | Data = catalog.USUAL_DATA,
     *,
     probes: Sequence[str] = ("linear", "knn"),
     at: Sequence[int] | None = None,
@@ -122,7 +122,7 @@ def probe(
 
 @door
 def study(
-    data: str | os.PathLike | Data = "scenes",
+    data: str | os.PathLike | Data = catalog.USUAL_DATA,
     out: str | os.PathLike | None = None,
     *,
     pool: str | os.PathLike | None = None,
@@ -174,7 +174,7 @@ def study(
     resources = Resources(device, plan or {}, country).checked()
     source = Source(data, pool, folder, image_size, limit, test_share, labels)
     opened, judged = without_leaks(*_opened(source, judge), leave_out)
-    cells = wanted(recipe=recipe or usual_recipe(opened))
+    cells = wanted(recipe=recipe or usual_recipe(opened), image_size=opened.pool.image_size)
     stop = stopping_rule(opened, until_converged, score)
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out = Path(out or Path("runs") / f"study-{opened.name}")
@@ -184,12 +184,12 @@ def study(
 
 
 def _usual(data: Any, pool: Any, *given: int | None) -> Sequence[int | None]:
-    """Image size, limit, epochs and batch: as given, and on the embedded data alone the rest of EMBEDDED."""
-    if data != "scenes":
+    """Image size, limit, epochs and batch: as given, and on the embedded data alone the rest as in BRIEF."""
+    if data not in EMBEDDED:
         return given
     if pool is None:
-        return [value or usual for value, usual in zip(given, EMBEDDED, strict=True)]
-    say(f"the drawings (scenes) judge what is learned from {pool}; --data names other labelled images")
+        return [value or usual for value, usual in zip(given, BRIEF, strict=True)]
+    say(f"the embedded {data} judge what is learned from {pool}; --data names other labelled images")
     return given
 
 
@@ -272,6 +272,7 @@ def make_cells(
     options: dict[str, Any],
     init: str | os.PathLike | None = None,
     weights: str | os.PathLike | None = None,
+    image_size: int | None = None,
 ) -> list[Cell]:
     """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
     techniques = [catalog.take("techniques", name) for name in techniques]
@@ -293,6 +294,7 @@ def make_cells(
             batch=batch,
             options={**dealt["recipe"], **dealt["techniques"][technique], **dealt["backbones"][backbone]},
             init=inits.get(backbone),
+            image_size=image_size,
         )
         for seed in seeds
         for backbone in backbones

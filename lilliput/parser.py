@@ -80,7 +80,10 @@ def _add_probe(verbs) -> None:
     probe = _verb(verbs, "probe", "judge the saved encoders of a run", computes=True)
     probe.add_argument("run_folder", metavar="RUN")
     probe.add_argument(
-        "--data", default="scenes", metavar="DATA", help="a labelled data set or folder (default: %(default)s)"
+        "--data",
+        default=catalog.USUAL_DATA,
+        metavar="DATA",
+        help="a labelled data set or folder (default: %(default)s)",
     )
     probe.add_argument("--folder", metavar="DIR", help=FILES)
     _label_flags(probe)
@@ -152,7 +155,7 @@ def _verb(
 def _data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
-        default="scenes",
+        default=catalog.USUAL_DATA,
         metavar="DATA",
         help="a data set's name or file, or a folder of images (default: %(default)s)",
     )
