@@ -71,7 +71,7 @@ def pretrain(
     start = init_of(init, backbone, imagenet_weights) if init else None
     resources = Resources(device, plan or {}, country).checked()
     opened = Source(data, pool, folder, image_size, limit, test_share, labels).open()
-    cell = wanted(recipe=recipe or usual_recipe(opened), init=start, image_size=opened.pool.image_size)
+    cell = wanted(recipe=recipe or usual_recipe(opened), init=start)
     stopping = stopping_rule(opened, until_converged, score)
     out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
@@ -174,7 +174,7 @@ def study(
     resources = Resources(device, plan or {}, country).checked()
     source = Source(data, pool, folder, image_size, limit, test_share, labels)
     opened, judged = without_leaks(*_opened(source, judge), leave_out)
-    cells = wanted(recipe=recipe or usual_recipe(opened), image_size=opened.pool.image_size)
+    cells = wanted(recipe=recipe or usual_recipe(opened))
     stop = stopping_rule(opened, until_converged, score)
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out = Path(out or Path("runs") / f"study-{opened.name}")
@@ -272,7 +272,6 @@ def make_cells(
     options: dict[str, Any],
     init: str | os.PathLike | None = None,
     weights: str | os.PathLike | None = None,
-    image_size: int | None = None,
 ) -> list[Cell]:
     """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
     techniques = [catalog.take("techniques", name) for name in techniques]
@@ -294,7 +293,6 @@ def make_cells(
             batch=batch,
             options={**dealt["recipe"], **dealt["techniques"][technique], **dealt["backbones"][backbone]},
             init=inits.get(backbone),
-            image_size=image_size,
         )
         for seed in seeds
         for backbone in backbones

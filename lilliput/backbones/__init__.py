@@ -3,7 +3,7 @@
 from lilliput.backbones._backbone import Backbone, check_image_size
 from lilliput.backbones._library import library_backbone
 from lilliput.backbones._stock import read_weights, stock_file, take_weights
-from lilliput.backbones._surgery import BATCH_NORMS, split_batch_norm, stem_for
+from lilliput.backbones._surgery import BATCH_NORMS, split_batch_norm
 
 __all__ = [
     "BATCH_NORMS",
@@ -12,7 +12,6 @@ __all__ = [
     "library_backbone",
     "read_weights",
     "split_batch_norm",
-    "stem_for",
     "stock_file",
     "take_weights",
 ]

@@ -23,13 +23,7 @@ from lilliput.system.modes import evaluating
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # the kinds of layers that may be made to keep the resolution
-SMALL_IMAGES = 48  # pixels, up to which a halving less teaches more in the same time (NOTEBOOK.md)
 STEMS = {"stock": 0, "half": 1, "quarter": 2}  # the halvings of the resolution that are taken out
-
-
-def stem_for(size: int) -> str:
-    """The stem that suits images of so many pixels."""
-    return "half" if size <= SMALL_IMAGES else "stock"
 
 
 def silence_dropout(net: nn.Module) -> None:

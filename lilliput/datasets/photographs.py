@@ -61,7 +61,7 @@ def prepare(
     test_count: int = 1080,
     seed: int = 0,
 ) -> Data:
-    """Balanced crops; the pool has no labels. BadSetting without the libraries, which the extra `report` brings."""
+    """Balanced crops; the pool has no labels. BadSetting where a library lacks one."""
     size = chosen_size(image_size, USUAL_SIZE)
     counts = {"pool": pool_count if limit is None else min(pool_count, limit), "train": train_count, "test": test_count}
     for split, count in counts.items():
@@ -99,9 +99,7 @@ def _file(name: str, where: str) -> Path:
     )
     if path is None or not path.exists():
         named = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[library]
-        raise BadSetting(
-            f'the photographs are those of {named}, which has no {name} here: pip install "lilliput[report]"'
-        )
+        raise BadSetting(f"the photographs are those of {named}, which has no {name} here: pip install {named}")
     return path
 
 

@@ -1,6 +1,8 @@
-"""Muon: momentum whose matrices are brought near to orthogonal ones before each step.
+"""Muon: momentum whose matrices are brought near to orthogonal ones before each step; here a share of the weights long.
 
 Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; convolutions as matrices of output by all else, as there.
+The length of a step is measured by the weights' own, as in LARS (You et al. 2017, https://arxiv.org/abs/1708.03888):
+networks start from weights of very different sizes, and before a batch norm their size does not matter.
 """
 
 from collections import defaultdict
@@ -12,10 +14,11 @@ from torch.optim import Optimizer
 from lilliput.optim import foreach
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # the article's: they bring singular values near 1 in the fewest steps
+SHORTEST = 1e-7  # that a length is divided by
 
 
 class Muon(Optimizer):
-    """Weights of two dimensions and more are stepped by an orthogonal matrix near their Nesterov momentum.
+    """Weights are stepped along an orthogonal matrix near their Nesterov momentum, by `lr` of their own length.
 
     Groups with `adapt=False` are stepped as by SGD with momentum.
     """
@@ -40,7 +43,7 @@ class Muon(Optimizer):
             updates = velocities
             if group["adapt"]:
                 seen = foreach.add(gradients, velocities, alpha=group["momentum"])  # Nesterov's
-                updates = orthogonal_all(list(seen), group["steps"])
+                updates = as_long_as(learning, orthogonal_all(list(seen), group["steps"]))
                 foreach.mul_(learning, 1 - group["lr"] * group["weight_decay"])
             foreach.add_(learning, updates, alpha=-group["lr"])
 
@@ -51,16 +54,23 @@ class Muon(Optimizer):
 
 
 def orthogonal_all(updates: list[Tensor], steps: int) -> list[Tensor]:
-    """Each as `orthogonal` makes it, those of one shape at once; tall ones are scaled by the root of height / width."""
+    """Each as `orthogonal` makes it, those of one shape at once."""
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for place, update in enumerate(updates):
         alike[len(update), update[0].numel()].append(place)
     made: list[Tensor] = list(updates)
-    for (height, width), places in alike.items():
+    for places in alike.values():
         stack = orthogonal(torch.stack([updates[place].flatten(1) for place in places]), steps)
-        for place, matrix in zip(places, stack * max(1.0, height / width) ** 0.5, strict=True):
+        for place, matrix in zip(places, stack, strict=True):
             made[place] = matrix.view_as(updates[place])
     return made
+
+
+def as_long_as(weights: list[Tensor], updates: list[Tensor]) -> list[Tensor]:
+    """The updates, each made as long as the weights that it is for; as long as 1 where those are all zero."""
+    lengths, own = torch.stack(list(foreach.norm(weights))), torch.stack(list(foreach.norm(updates)))
+    factors = lengths.where(lengths > 0, 1) / own.clamp(min=SHORTEST)
+    return [update * factor for update, factor in zip(updates, factors, strict=True)]
 
 
 def orthogonal(matrices: Tensor, steps: int) -> Tensor:
@@ -71,7 +81,7 @@ def orthogonal(matrices: Tensor, steps: int) -> Tensor:
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=SHORTEST)
     a, b, c = QUINTIC
     gram, whole = x @ x.mT, None
     for left in reversed(range(steps)):

@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from lilliput import catalog
-from lilliput.backbones import check_image_size, stem_for
+from lilliput.backbones import check_image_size
 from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.build import make_optimiser
 from lilliput.optim.recipe import Recipe
 from lilliput.system.plan import Plan, choose
-from lilliput.system.progress import say
 from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
 from lilliput.techniques import BackboneBuilder, Technique
@@ -72,13 +71,8 @@ def make_cell(
     batch: int | None = None,
     options: dict[str, Any] | None = None,
     init: Init | None = None,
-    image_size: int | None = None,
 ) -> Cell:
-    """A cell from names and overriding options; UnknownName or BadSetting before any work.
-
-    Where its `image_size` is known, the backbone's stem is the one that suits it (not under the recipe `paper`), unless
-    the options name one.
-    """
+    """A cell from names and overriding options; UnknownName or BadSetting before any work."""
     catalog.check("techniques", technique)
     catalog.check("backbones", backbone)
     if seed < 0:
@@ -90,25 +84,7 @@ def make_cell(
     except TypeError as error:
         raise BadSetting(f"a recipe's setting has the wrong type: {error}") from None
     technique_options = {**chosen.options, **dealt["techniques"][technique]}
-    backbone_options = dealt["backbones"][backbone]
-    if image_size and recipe != "paper":
-        backbone_options = {**usual_stem(backbone, image_size, backbone_options), **backbone_options}
-    return Cell(technique, backbone, seed, recipe, chosen, technique_options, backbone_options, init)
-
-
-def usual_stem(backbone: str, size: int, others: dict[str, Any]) -> dict[str, Any]:
-    """The option that gives a backbone the stem that suits images of so many pixels; none where that is its own."""
-    stem = stem_for(size)
-    takes = any(option.name == "stem" for option in catalog.entry("backbones", backbone).options)
-    if stem == "stock" or "stem" in others or not takes:
-        return {}
-    if backbone not in catalog.BACKBONES:
-        try:
-            catalog.backbone_builder(backbone, **others, stem=stem)()
-        except BadSetting as reason:
-            say(f"{backbone} keeps its own stem: {reason}")
-            return {}
-    return {"stem": stem}
+    return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbones"][backbone], init)
 
 
 def usual_recipe(data: Data) -> str:

@@ -10,9 +10,6 @@ from lilliput.errors import BadSetting
 
 FEW = {"image_size": 16, "pool_count": 54, "train_count": 36, "test_count": 36}
 
-pytest.importorskip("skimage", reason="the extra `report` is not installed")
-pytest.importorskip("sklearn", reason="the extra `report` is not installed")
-
 
 def test_every_photograph_has_alike_many_crops_and_the_pool_no_labels():
     data = photographs.prepare(**FEW)
@@ -55,7 +52,7 @@ def test_light_and_contrast_are_disturbed_and_values_stay_in_range():
 
 def test_what_is_missing_is_named_with_the_way_to_it(monkeypatch):
     monkeypatch.setattr(photographs, "find_spec", lambda library: None)
-    with pytest.raises(BadSetting, match=r'scikit-image, .*pip install "lilliput\[report\]"'):
+    with pytest.raises(BadSetting, match=r"scikit-image, .*pip install scikit-image"):
         photographs.prepare(**FEW)
 
 

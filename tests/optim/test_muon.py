@@ -33,11 +33,11 @@ def test_five_steps_bring_singular_values_near_one():
     assert values.min() > 0.6 and values.max() < 1.3
 
 
-def test_a_step_is_by_the_orthogonal_matrix_near_nesterovs_momentum():
-    """Dense convolutions as matrices, tall ones scaled; weights shrink by rate times decay."""
+def test_a_step_is_along_the_orthogonal_matrix_near_nesterovs_momentum_and_a_share_of_the_weights_long():
+    """Convolutions as matrices; weights shrink by rate times decay."""
     weights = [
         nn.Parameter(torch.randn(8, 3, 3, 3, generator=rng(1))),
-        nn.Parameter(torch.randn(9, 4, generator=rng(2))),
+        nn.Parameter(torch.randn(9, 4, generator=rng(2)) * 7),
     ]
     expected = [w.detach().clone() for w in weights]
     optimiser = Muon([{"params": weights, "weight_decay": 0.1}], lr=0.05, momentum=0.6, steps=3)
@@ -47,11 +47,19 @@ def test_a_step_is_by_the_orthogonal_matrix_near_nesterovs_momentum():
             weight.grad = torch.randn(weight.shape, generator=rng(10 * step + place))
             velocities[place] = 0.6 * velocities[place] + weight.grad
             update = (weight.grad + 0.6 * velocities[place]).flatten(1)
-            made = plainly(update, 3) if place == 0 else plainly(update.T, 3).T * (9 / 4) ** 0.5
-            expected[place] = expected[place] * (1 - 0.05 * 0.1) - 0.05 * made.view_as(weight)
+            made = plainly(update, 3) if place == 0 else plainly(update.T, 3).T
+            made = made.view_as(weight) * expected[place].norm() / made.norm()
+            expected[place] = expected[place] * (1 - 0.05 * 0.1) - 0.05 * made
         optimiser.step()
     for weight, wanted in zip(weights, expected, strict=True):
         torch.testing.assert_close(weight.detach(), wanted)
+
+
+def test_weights_of_nothing_but_zeros_learn_too():
+    weight = nn.Parameter(torch.zeros(3, 4))
+    weight.grad = torch.randn(3, 4, generator=rng())
+    Muon([weight], lr=0.1).step()
+    assert weight.detach().norm().item() == pytest.approx(0.1, rel=1e-4)
 
 
 class Small(nn.Module):
