@@ -237,10 +237,12 @@ def report(
     data: str | os.PathLike | Data | None = None,
     *,
     data_folder: str | os.PathLike | None = None,
+    workers: int | None = 1,
 ) -> list[Path]:
     """Table, curves and figures of a study, and its report.html (extra `report`); returns the files.
 
-    `data`: the labelled data that judged the study, where it does not lie prepared on this machine any more.
+    `data`: the labelled data that judged the study, where it does not lie prepared on this machine any more. `workers`:
+    so many encoders are inspected at once, in processes; None for what suits the machine.
     """
     from lilliput.reports.material import open_material
     from lilliput.reports.page.page import write_report
@@ -254,7 +256,7 @@ def report(
     judging = None
     if data is not None:
         judging = _labelled(data, read_study(folder)["image_size"], data_folder)
-    return [write_report(material, judging), *paths]
+    return [write_report(material, judging, workers=workers or processes.usual_size(None)), *paths]
 
 
 def _parameters(job: Callable) -> list[str]:

@@ -149,7 +149,7 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     flags = _same(a, "judge", "seeds", "workers", "leave_out", "baselines", *SOURCE, *TRAINING)
     out, failed = api.study(a.data, a.out, plan=_plan(a), **names, **flags, **options)
-    page = _page(out)  # saved first, said last
+    page = _page(out, a.workers)  # saved first, said last
     print((out / "table.md").read_text(encoding="utf-8"))
     print(visible(f"Everything is in {out}: {page}table.md, results.csv, figures, and cells/ with the encoders."))
     for name in failed:
@@ -158,12 +158,13 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 1 if failed else 0
 
 
-def _page(out: Path) -> str:
+def _page(out: Path, workers: int | None) -> str:
     """The study's report.html; what stands in its way is said and costs the study nothing."""
     from lilliput.reports.page.page import write_page
+    from lilliput.studies.engines import processes
 
     try:
-        return f"{write_page(out).name}, "
+        return f"{write_page(out, workers=workers or processes.usual_size(None)).name}, "
     except LilliputError as error:
         print(f"lilliput: no report.html: {visible(str(error))}", file=sys.stderr)
         return ""
@@ -225,7 +226,7 @@ def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
-    for path in api.report(a.study_folder, a.data, data_folder=a.folder):
+    for path in api.report(a.study_folder, a.data, data_folder=a.folder, workers=None):
         print(visible(str(path)))
     return 0
 

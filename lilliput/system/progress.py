@@ -111,14 +111,14 @@ def _bars() -> Progress:
 
 
 class Board:
-    """What several workers are doing: below what `above` draws, a bar each on a terminal; plain lines elsewhere."""
+    """What several workers are doing: a bar each on a terminal, below what `above` draws; plain lines elsewhere."""
 
-    def __init__(self, above: Callable[[], RenderableType]):
+    def __init__(self, above: Callable[[], RenderableType] | None = None):
         self.is_live = CONSOLE.is_terminal
         self.shown: dict[int | None, _Shown] = {}
         if self.is_live:
             self.bars = _bars()
-            drawn = lambda: Group(above(), self.bars)  # noqa: E731
+            drawn = lambda: Group(above(), self.bars) if above else self.bars  # noqa: E731
             self.live = Live(console=CONSOLE, get_renderable=drawn, refresh_per_second=2)
             self.live.start()
 

@@ -29,9 +29,9 @@ MAKERS = (
 )
 
 
-def inspected_sections(study: Study, sample: Sample) -> list[Section]:
-    """In the order of the page; encoders that were not inspected yet are."""
-    rows = inspect(study.folder, study.record["judge"], sample)
+def inspected_sections(study: Study, sample: Sample, *, workers: int = 1) -> list[Section]:
+    """In the order of the page; encoders that were not inspected yet are, so many at once."""
+    rows = inspect(study.folder, study.record["judge"], sample, workers=workers)
     inspection = open_inspection(study, sample, rows)
     return [Section(maker.anchor, maker.title, _body(maker, inspection)) for maker in MAKERS]
 

@@ -8,6 +8,7 @@ import glob
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,13 @@ from lilliput.probes.knn import nearness
 from lilliput.probes.linear import Classifier, fitted
 from lilliput.probes.saliency import METHODS, saliency_maps
 from lilliput.studies import results
+from lilliput.studies.engines import processes
 from lilliput.studies.judge import Judge, judge_run
 from lilliput.studies.record import judging_images, read_study
 from lilliput.system import signals
 from lilliput.system.files import opened, write_whole
 from lilliput.system.plan import nearest, own_threads
-from lilliput.system.progress import say, task
+from lilliput.system.progress import Board, say
 from lilliput.training.cell import cell_name
 from lilliput.training.encoders import load_encoder, saved_encoders
 from lilliput.training.record import read_run
@@ -45,6 +47,7 @@ UNTRAINED = ("saliency",)  # of PROBES, those that judge epoch 0 beside the last
 # what rows of a probe have by its scores of today
 TODAY = {"colour": "colour_pull_specific_pairs", "saliency": "on_object_own_images"}
 NEIGHBOURS = 5
+WORTH_A_WORKER = 4  # encoders
 
 
 class Look(NamedTuple):
@@ -91,26 +94,42 @@ def spread_by_class(store: Images, count: int) -> np.ndarray:
     return np.sort(np.concatenate([own[spaced(len(own), each)] for own in members]))
 
 
-def inspect(folder: Path, judge_name: str, sample: Sample) -> pd.DataFrame:
+def inspect(folder: Path, judge_name: str, sample: Sample, *, workers: int = 1) -> pd.DataFrame:
     """Judge every cell's last encoder by PROBES, its first by UNTRAINED and all by geometry; the rows, those of before
-    too."""
+    too.
+
+    `workers`: so many encoders at once, where there are enough of them to be worth a process.
+    """
     inspected = folder / "inspect"
     results.mend(inspected)
     runs = [run for run in sorted((folder / "cells").glob("*")) if saved_encoders(run)]
-    with own_threads(), task("inspecting", len(runs)) as advance:
-        for run in runs:
-            try:
-                _inspect_run(run, inspected, judge_name, sample)
-            except Exception as error:  # one encoder that cannot be read costs no others their section
-                say(f"{run.name} is left out: {error}")
-            signals.check("stopped while the page was made")
-            advance(1)
+    jobs = [(run.name, partial(_inspect_run, run, inspected, judge_name)) for run in runs]
+    workers, board, ended = min(workers, len(jobs) // WORTH_A_WORKER), Board(), 0
+    if workers > 1:
+        events = processes.side_by_side(jobs, partial(_itself, sample), workers, board)
+    else:
+        events = processes.in_turn(jobs, sample, board)
+    with own_threads():
+        for event in events:
+            board.hear(None, ("inspecting", ended, len(jobs)))
+            if isinstance(event, processes.Finished):
+                ended += 1
+                if event.error:  # one encoder that cannot be read costs no others their section
+                    say(f"{event.name} is left out: {event.error}")
+    signals.check("stopped while the page was made")
     return results.read(inspected)
 
 
-def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) -> None:
+def _itself(sample: Sample) -> Sample:
+    """What every worker inspects by."""
+    return sample
+
+
+def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) -> bool:
+    """Says whether there was anything to do."""
     record, saved = read_run(run), saved_encoders(run)
     done, last = _done(record, inspected, judge_name), max(saved)
+    worked = False
     probes = PROBES if last else {}
     if not has_masks(sample.test):
         probes = {name: options for name, options in probes.items() if name != "saliency"}
@@ -121,6 +140,8 @@ def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) ->
             judge = Judge(judge_name, sample.train, sample.test, asked, plan=plan, data=record["data"])
             for rows in judge_run(run, judge, at=epochs, done=done):
                 judge.keep(inspected, rows)
+                worked = True
+    return worked
 
 
 def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple[int, str]]:

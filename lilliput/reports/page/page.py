@@ -39,28 +39,29 @@ FACTS = {
 }
 
 
-def write_page(folder: Path, judging: tuple[Images, Images] | None = None) -> Path:
+def write_page(folder: Path, judging: tuple[Images, Images] | None = None, *, workers: int = 1) -> Path:
     """Write <study>/report.html, and its pictures below <study>/inspect; returns the page.
 
     `judging`: the labelled stores, train and test, if they do not lie prepared on this machine. BadSetting without the
-    libraries of the extra `report`; without the images the page has no pictures and says so.
+    libraries of the extra `report`; without the images the page has no pictures and says so. `workers`: so many
+    encoders are inspected at once.
     """
-    return write_report(open_material(folder), judging)
+    return write_report(open_material(folder), judging, workers=workers)
 
 
 @own_style()
-def write_report(material: Material, judging: tuple[Images, Images] | None = None) -> Path:
+def write_report(material: Material, judging: tuple[Images, Images] | None = None, *, workers: int = 1) -> Path:
     """As `write_page`, of a folder that was read already."""
     for library in LIBRARIES:
         wanted(library, extra="report")
     study = open_study(material)
-    sections = [*measured_sections(study), *_with_images(study, judging), protocol_section(study)]
+    sections = [*measured_sections(study), *_with_images(study, judging, workers), protocol_section(study)]
     path = study.folder / "report.html"
     write_whole(path, _composed(study, sections).encode())
     return path
 
 
-def _with_images(study: Study, judging: tuple[Images, Images] | None) -> list[Section]:
+def _with_images(study: Study, judging: tuple[Images, Images] | None, workers: int) -> list[Section]:
     """Where the images are not to be had and none were given, a section that says so."""
     try:
         sample = sample_of(study.record, judging)
@@ -68,7 +69,7 @@ def _with_images(study: Study, judging: tuple[Images, Images] | None) -> list[Se
         if judging:
             raise
         return [Section("pictures", "Pictures", f"<p>There are none: {html.text(error)}.</p>")]
-    return inspected_sections(study, sample)
+    return inspected_sections(study, sample, workers=workers)
 
 
 def protocol_section(study: Study) -> Section:
