@@ -15,6 +15,7 @@ from lilliput import api
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.system import machine
+from lilliput.system.progress import Board
 from tests.conftest import SMALL
 
 
@@ -69,7 +70,7 @@ def leave_after(shop):
 
 def test_a_worker_that_dies_between_two_jobs_costs_no_others(tmp_path):
     jobs = [("last", leave_after), ("slow", partial(time_passes, 1.5)), ("c", partial(leave_a_file, "c"))]
-    events = processes.side_by_side(jobs, partial(shop, tmp_path), 1)
+    events = processes.side_by_side(jobs, partial(shop, tmp_path), 1, Board())
     finished = {}
     for event in events:
         if isinstance(event, processes.Finished):
@@ -83,9 +84,9 @@ def test_a_job_that_fails_or_dies_costs_itself_alone(workers, tmp_path):
     jobs = [("fails", fail), *((name, partial(leave_a_file, name)) for name in "abcd"), ("threads", tell_threads)]
     if workers:
         jobs.insert(1, ("dies", die))
-        events = list(processes.side_by_side(jobs, partial(shop, tmp_path), workers))
+        events = list(processes.side_by_side(jobs, partial(shop, tmp_path), workers, Board()))
     else:
-        events = list(processes.in_turn(jobs, shop(tmp_path)))
+        events = list(processes.in_turn(jobs, shop(tmp_path), Board()))
     started = [event.name for event in events if isinstance(event, processes.Started)]
     finished = {event.name: event for event in events if isinstance(event, processes.Finished)}
     assert list(dict.fromkeys(started)) == [name for name, _ in jobs] and set(finished) == set(started)
