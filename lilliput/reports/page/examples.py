@@ -13,7 +13,7 @@ from lilliput.reports.page.section import Cells, Inspection, inspected_source, l
 from lilliput.reports.words import ABSENT, share, signed, title
 
 CLASSES_SHOWN = 10
-MAP_POINTS = 400
+MAP_POINTS, MAP_STEPS = 400, 500
 PAIRS_SHOWN = 10
 RETRIEVAL = {
     "precision_at_1": "precision at 1",
@@ -260,4 +260,4 @@ def _embedded(features: np.ndarray) -> np.ndarray:
     centred = features - features.mean(0)
     directions = centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-12)
     perplexity = min(30, len(features) / 4)
-    return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(directions)
+    return TSNE(perplexity=perplexity, init="pca", random_state=0, max_iter=MAP_STEPS).fit_transform(directions)

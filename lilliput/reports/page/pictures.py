@@ -14,9 +14,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
 from lilliput.data.store import Images
-from lilliput.reports.figures import SMALL, WIDTH, colour_of, dress, label_of, literally, marker_of
+from lilliput.reports.figures import DPI, SMALL, WIDTH, colour_of, dress, label_of, literally, marker_of
 from lilliput.reports.page.looks import Look, Sample
 from lilliput.reports.words import share, signed
 
@@ -41,26 +42,37 @@ class Case(NamedTuple):
 
 
 class Sheet:
-    """A figure in inches from its upper left corner, with square images on it: an axes for each is slow to draw."""
+    """A figure in inches from its upper left corner, with square images on it.
+
+    All of them are pixels of one image as large as the figure: matplotlib takes its time for each that it is given.
+    """
 
     def __init__(self, width: float, height: float, *, side: float):
         self.figure, self.side = Figure(figsize=(width, height)), side
         self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         self.axes.set_axis_off()
+        self.pixels = np.zeros((round(height * DPI), round(width * DPI), 4), np.uint8)  # clear
 
     def image(self, x: float, y: float, images: Images, row: int, *, frame: str | None = None) -> None:
-        self._show(x, y, images.batch(np.array([row]))[0].permute(1, 2, 0).numpy(), interpolation="nearest")
+        self._put(x, y, enlarged(images.batch(np.array([row]))[0].permute(1, 2, 0).numpy(), self._pixels_a_side))
         if frame:
             self.axes.add_patch(Rectangle((x, y), self.side, self.side, fill=False, edgecolor=frame, linewidth=1.5))
 
     def overlay(self, x: float, y: float, images: Images, row: int, saliency_map: np.ndarray) -> None:
         """The image in grey, and over it the map, up to its highest hundredth."""
-        grey = images.batch(np.array([row]))[0].float().mean(0).numpy()
-        self._show(x, y, grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        grey = enlarged(images.batch(np.array([row]))[0].float().mean(0).numpy(), self._pixels_a_side)[..., None]
         top = np.quantile(saliency_map, 0.99) or 1.0
-        strength = np.clip(saliency_map / top, 0, 1)
-        alpha = 0.15 + 0.75 * strength
-        self._show(x, y, strength, cmap="inferno", vmin=0, vmax=1, alpha=alpha, interpolation="bilinear")
+        strength = Image.fromarray(np.clip(saliency_map / top, 0, 1).astype(np.float32))
+        strong = np.asarray(strength.resize(grey.shape[:2], Image.Resampling.BILINEAR))
+        alpha = 0.15 + 0.75 * strong[..., None]
+        self._put(x, y, grey * (1 - alpha) + matplotlib.colormaps["inferno"](strong)[..., :3] * 255 * alpha)
+
+    def finished(self) -> Figure:
+        """The figure, when all is on it."""
+        height, width = self.pixels.shape[:2]
+        extent = (0, width / DPI, height / DPI, 0)
+        self.axes.imshow(self.pixels, extent=extent, aspect="auto", interpolation="none", zorder=0)
+        return self.figure
 
     def title(self, x: float, y: float, text: str, *, width: float, size: float) -> None:
         """Above what is at this place, over the middle of so many inches."""
@@ -70,8 +82,20 @@ class Sheet:
         """Left of the image at this place."""
         self.axes.text(x - 0.08, y + self.side / 2, name, ha="right", va="center", fontsize=SMALL, parse_math=False)
 
-    def _show(self, x: float, y: float, pixels: np.ndarray, **look: Any) -> None:
-        self.axes.imshow(pixels, extent=(x, x + self.side, y + self.side, y), aspect="auto", **look)
+    @property
+    def _pixels_a_side(self) -> int:
+        return round(self.side * DPI)
+
+    def _put(self, x: float, y: float, pixels: np.ndarray) -> None:
+        down, across, side = round(y * DPI), round(x * DPI), self._pixels_a_side
+        place = self.pixels[down : down + side, across : across + side]
+        place[..., :3], place[..., 3] = pixels[: place.shape[0], : place.shape[1]].round(), 255
+
+
+def enlarged(pixels: np.ndarray, side: int) -> np.ndarray:
+    """[h, w, ...] -> [side, side, ...]: each place shows the pixel that it lies in."""
+    rows, columns = (np.arange(side) * length // side for length in pixels.shape[:2])
+    return pixels[rows[:, None], columns]
 
 
 def neighbours(looks: Sequence[Look], names: Sequence[str], sample: Sample) -> Figure:
@@ -91,7 +115,7 @@ def neighbours(looks: Sequence[Look], names: Sequence[str], sample: Sample) -> F
     sheet.title(left, top, "query", width=step, size=SMALL + 0.5)
     for first, name in zip(firsts, names, strict=True):
         sheet.title(first, top, name, width=step * each, size=SMALL + 0.5)
-    return sheet.figure
+    return sheet.finished()
 
 
 def saliency(cases: Sequence[Case], look: Look, sample: Sample) -> Figure:
@@ -109,7 +133,7 @@ def saliency(cases: Sequence[Case], look: Look, sample: Sample) -> Figure:
             sheet.overlay(x, top + step * down, sample.test, case.row, case.maps[method])
     for down, name in enumerate(["image", *(METHODS[method] for method in methods)]):
         sheet.row_name(left, top + step * down, name)
-    return sheet.figure
+    return sheet.finished()
 
 
 def mistakes(look: Look, sample: Sample, rows: Sequence[int]) -> Figure:
@@ -125,7 +149,7 @@ def mistakes(look: Look, sample: Sample, rows: Sequence[int]) -> Figure:
         guess = look.scores[row].argmax()
         text = f"{classes[truth[row]]}\nas {classes[guess]} {look.scores[row, guess]:.2f}"
         sheet.title(x, y, text, width=sheet.side, size=SMALL - 1)
-    return sheet.figure
+    return sheet.finished()
 
 
 def surest_mistakes(look: Look, truth: np.ndarray) -> list[int]:
