@@ -34,17 +34,19 @@ if TYPE_CHECKING:
 
 # name -> settings of the technique, the backbone and the recipe; `size` multiplies the given one
 WAS = {"stem": "stock", "optimiser": "sgd"}  # the recipe before
+MUON = {"stem": "stock", "optimiser": "muon", "muon_rate": 0.33}
 LEVERS: dict[str, dict[str, Any]] = {
     "as it was": WAS,
     "half": {**WAS, "stem": "half"},
     "1.6 times the size": {**WAS, "size": 1.6},
-    "muon": {**WAS, "optimiser": "muon"},
-    "half, muon": {"stem": "half", "optimiser": "muon"},
-    "quarter, muon": {"stem": "quarter", "optimiser": "muon"},
-    "1.6 times the size, muon": {"size": 1.6, "stem": "stock", "optimiser": "muon"},
-    "half, muon, batch 64": {"stem": "half", "optimiser": "muon", "batch": 64},
-    "half, muon, 2 small views": {"stem": "half", "optimiser": "muon", "small_views": 2},
-    "half, muon, milder crops": {"stem": "half", "optimiser": "muon", "area": 0.3},
+    "muon .03": {**MUON, "muon_rate": 1.0},
+    "muon": MUON,
+    "half, muon": {**MUON, "stem": "half"},
+    "quarter, muon": {**MUON, "stem": "quarter"},
+    "1.6 times the size, muon": {**MUON, "size": 1.6},
+    "half, muon, batch 64": {**MUON, "stem": "half", "batch": 64},
+    "half, muon, 2 small views": {**MUON, "stem": "half", "small_views": 2},
+    "half, muon, milder crops": {**MUON, "stem": "half", "area": 0.3},
 }
 OF_BARE = {"squeezenet"}  # without norms: the recipe's own optimiser and rate stay
 PARTS = 8  # of a training, after any of which it can be judged

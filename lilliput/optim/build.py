@@ -45,7 +45,8 @@ def _by_muon(groups: list[dict[str, Any]], recipe: Recipe) -> Iterator[dict[str,
         others = [p for p in group["params"] if id(p) not in known]
         yield {**group, "params": others, "adapt": False, "momentum": recipe.sgd_momentum}
         if dense:
-            yield {**group, "params": dense, "adapt": True, "momentum": recipe.muon_momentum}
+            share = group["share"] * recipe.muon_rate
+            yield {**group, "params": dense, "adapt": True, "momentum": recipe.muon_momentum, "share": share}
 
 
 def _optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:

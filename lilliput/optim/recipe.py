@@ -15,7 +15,7 @@ from torch import nn
 from lilliput.errors import BadSetting
 
 KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb", "muon"), "schedule": ("cosine", "steps", "constant")}
-SMALLEST = {"lr": 0, "vector_rate": 0, "weight_decay": 0, "warmup": 0, "batch": 2, "epochs": 1}
+SMALLEST = {"lr": 0, "vector_rate": 0, "muon_rate": 0, "weight_decay": 0, "warmup": 0, "batch": 2, "epochs": 1}
 SHARES = ("sgd_momentum", "muon_momentum", "beta2")  # 0 <= share < 1
 STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares of training, and what they do to the rate
 
@@ -32,6 +32,7 @@ class Recipe:
     lr_per_256: bool = True
     sgd_momentum: Annotated[float, ">= 0, < 1"] = 0.9
     muon_momentum: Annotated[float, ">= 0, < 1"] = 0.6  # of convolutions, where all else has that of SGD
+    muon_rate: Annotated[float, ">= 0"] = 1.0  # learning rate of what Muon steps, as a share of that of all else
     nesterov: bool = False
     trust: Annotated[float, "> 0"] = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
     beta2: Annotated[float, ">= 0, < 1"] = 0.95  # of AdamW and LAMB

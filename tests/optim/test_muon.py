@@ -94,3 +94,9 @@ def test_a_network_of_one_shape_many_times_is_stepped_as_each_alone():
     for layer, copy in zip(layers, alone, strict=True):
         Muon([copy], lr=0.1).step()
         torch.testing.assert_close(layer, copy)
+
+
+def test_what_muon_steps_has_its_share_of_the_rate():
+    recipe = Recipe("muon", lr=0.06, lr_per_256=False, batch=8, epochs=1, weight_decay=0.0, muon_rate=0.5)
+    optimiser = make_optimiser(recipe, Small())
+    assert {(group["adapt"], group["lr"]) for group in optimiser.param_groups} == {(False, 0.06), (True, 0.03)}
