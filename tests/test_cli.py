@@ -148,7 +148,7 @@ def test_a_studys_page_is_written_before_a_word_is_said(tmp_path, monkeypatch):
     (tmp_path / "table.md").write_text("", encoding="utf-8")
     pages = []
     monkeypatch.setattr(api, "study", lambda *_, **__: (tmp_path, []))
-    monkeypatch.setattr(cli, "_page", lambda out: pages.append(out) or "")
+    monkeypatch.setattr(cli, "_page", lambda out, workers: pages.append(out) or "")
     monkeypatch.setattr(sys, "stdout", Full())
     monkeypatch.setattr(cli.streams, "print_no_more", lambda: None)
     assert cli.main(["study", "--techniques", "simclr"]) == 1

@@ -520,7 +520,7 @@ class Words(Kind):
         self.patch.setattr(api, "report", lambda *words, **__: list(map(Path, filter(None, words))))
         self.patch.setattr(datasets, "open_data", _no_data)
         self.patch.setattr(run, "summary", str)
-        self.patch.setattr(cli, "_page", lambda _: "")
+        self.patch.setattr(cli, "_page", lambda _, workers: "")
 
     def inputs(self):
         # what a system can pass: no zero bytes, and of half characters those that stand for bytes
