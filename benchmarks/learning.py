@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from lilliput.system.plan import Plan
     from lilliput.training.loop import Learner
 
-# name -> settings of the technique, the backbone and the recipe; `size` multiplies the given one
 WAS = {"stem": "stock", "optimiser": "sgd"}  # the recipe before
 MUON = {"stem": "stock", "optimiser": "muon", "muon_rate": 0.33}
+# name -> settings of the technique, the backbone and the recipe; `size` multiplies the given one
 LEVERS: dict[str, dict[str, Any]] = {
     "as it was": WAS,
     "half": {**WAS, "stem": "half"},
@@ -100,7 +100,7 @@ def main() -> None:
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="a folder with train/<class>/, test/<class>/ and unlabeled/")
-    parser.add_argument("--levers", nargs="+", default=["half, muon"], choices=list(LEVERS))
+    parser.add_argument("--levers", nargs="+", default=["muon"], choices=list(LEVERS))
     parser.add_argument("--techniques", nargs="+", default=["simclr", "byol", "rotnet"])
     parser.add_argument("--backbones", nargs="+", default=["shufflenet_v2", "mobilenet_v2", "resnet18"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])

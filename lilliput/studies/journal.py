@@ -25,7 +25,10 @@ Kind = tuple[str, str]  # technique or baseline, backbone: what a job's seconds 
 
 
 class Journal:
-    """Of one call; errors are left in their cells' folders."""
+    """Of one call; errors are left in their cells' folders.
+
+    The board draws `table` from a thread of its own: what changes meanwhile is copied before it is gone through.
+    """
 
     def __init__(self, out: Path, grid: Grid, jobs: Sequence[Job], workers: int):
         self.out, self.grid, self.workers = out, grid, workers
@@ -38,13 +41,14 @@ class Journal:
         self.ended, self.began = 0, time.perf_counter()
         self.values: dict[Kind, float] = {}
         self.board = Board(self.table)
-        self._read()
 
     def note(self, event: Event) -> None:
         if isinstance(event, Started):
             self.queued.pop(event.name, None)  # a second time after its worker died
             self.running[event.name] = time.perf_counter()
-            if not self.board.is_live:
+            if self.board.is_live and not self.values:
+                self._read()  # what was there already
+            elif not self.board.is_live:
                 number = len(self.jobs) - len(self.queued)
                 say(f"[{number}/{len(self.jobs)}] {event.name.replace('-', ' ')}{self._told_left()}")
             return
@@ -106,22 +110,22 @@ class Journal:
         self.values = last.groupby(["technique", "backbone"])["value"].mean().to_dict()
 
     def _told_left(self) -> str:
-        if sum(map(len, self.took.values())) < KNOWN_FROM:
+        if sum(map(len, list(self.took.values()))) < KNOWN_FROM:
             return ""
         return f", about {duration(self.left())} left, then the report"
 
     def left(self) -> float:
         """Seconds until the last job ends, by what jobs of its technique and of its backbone took."""
         expected, now = pace(self.took), time.perf_counter()
-        running = [(expected(self.jobs[name].kind), now - began) for name, began in self.running.items()]
+        running = [(expected(self.jobs[name].kind), now - began) for name, began in list(self.running.items())]
         ends = [max(seconds - age, 0.0) for seconds, age in running]
-        return until_all_end(ends, [expected(job.kind) for job in self.queued.values()], self.workers)
+        return until_all_end(ends, [expected(job.kind) for job in list(self.queued.values())], self.workers)
 
 
 def pace(took: Mapping[Kind, Sequence[float]]) -> Callable[[Kind], float]:
     """The seconds of a job of some kind: a factor of its technique times one of its backbone, fitted to those that were
     seen; of what was not seen yet, the mean of the others."""
-    seen = [(kind, math.log(max(seconds, 1e-3))) for kind, all_of_it in took.items() for seconds in all_of_it]
+    seen = [(kind, math.log(max(seconds, 1e-3))) for kind, all_of_it in list(took.items()) for seconds in all_of_it]
     mean = sum(seconds for _, seconds in seen) / len(seen)
     factors: list[dict[str, float]] = [{}, {}]
     for _ in range(20):  # by turns, each to what the other leaves

@@ -115,3 +115,20 @@ def test_lines_say_how_much_is_left_once_it_is_known(tmp_path, clock, capsys):
         book.note(Finished(job.name, True, 10.0))
     lines = capsys.readouterr().err.splitlines()
     assert "left" not in lines[2] and "[4/15]" in lines[3] and "1 min 00 s left" in lines[3]
+
+
+def test_the_table_may_be_drawn_while_jobs_begin_and_end(tmp_path, clock):
+    book = written(tmp_path, jobs())
+    book.took = {("simclr", "resnet18"): [1.0] * journal.KNOWN_FROM}
+    book.running = dict.fromkeys(list(book.jobs)[:4], 0.0)
+
+    class Ends(dict):
+        """Another thread's change, in the midst of the estimate."""
+
+        def __getitem__(self, name):
+            book.running.pop(name, None)
+            book.queued.pop(name, None)
+            return super().__getitem__(name)
+
+    book.jobs = Ends(book.jobs)
+    assert book.left() > 0

@@ -111,11 +111,10 @@ def inspect(folder: Path, judge_name: str, sample: Sample, *, workers: int = 1) 
         events = processes.in_turn(jobs, sample, board)
     with own_threads():
         for event in events:
-            board.hear(None, ("inspecting", ended, len(jobs)))
-            if isinstance(event, processes.Finished):
-                ended += 1
-                if event.error:  # one encoder that cannot be read costs no others their section
-                    say(f"{event.name} is left out: {event.error}")
+            ended += isinstance(event, processes.Finished)
+            board.hear(0, ("inspecting", ended, len(jobs)))  # no process has that number
+            if isinstance(event, processes.Finished) and event.error:  # it costs no others their section
+                say(f"{event.name} is left out: {event.error}")
     signals.check("stopped while the page was made")
     return results.read(inspected)
 

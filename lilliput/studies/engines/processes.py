@@ -26,7 +26,7 @@ from lilliput.system.machine import cores
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
-Job = Callable[[Any], bool]  # of the workshop that its worker keeps; says whether there was anything to do
+Work = Callable[[Any], bool]  # of the workshop that its worker keeps; says whether there was anything to do
 BYTES_PER_WORKER = 3 * 2**30  # what a run of usual size takes at most, with its libraries
 DEATHS = 4  # of workers on one job, and it is given up
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -64,7 +64,7 @@ def usual_size(device: str | None) -> int:
     return max(1, min(cores(), room))
 
 
-def in_turn(jobs: Sequence[tuple[str, Job]], shop: Any, board: progress.Board) -> Iterator[Event]:
+def in_turn(jobs: Sequence[tuple[str, Work]], shop: Any, board: progress.Board) -> Iterator[Event]:
     """One job after the other, in this process, until a signal asks to stop."""
     hear = partial(board.hear, None)
     try:
@@ -81,7 +81,7 @@ def in_turn(jobs: Sequence[tuple[str, Job]], shop: Any, board: progress.Board) -
 
 
 def side_by_side(
-    jobs: Sequence[tuple[str, Job]], make_shop: Callable[[], Any], workers: int, board: progress.Board
+    jobs: Sequence[tuple[str, Work]], make_shop: Callable[[], Any], workers: int, board: progress.Board
 ) -> Iterator[Event]:
     """The jobs, in order, by so many processes; each makes its own workshop once. Events come as they happen.
 
@@ -140,9 +140,9 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.name, self.began, self.is_dead = "", 0.0, False
-        self.job: Job
+        self.job: Work
 
-    def give(self, name: str, job: Job) -> Started:
+    def give(self, name: str, job: Work) -> Started:
         self.name, self.job, self.began = name, job, time.perf_counter()
         with suppress(OSError):  # it has died since its last word: that is heard next
             self.connection.send((name, job))
@@ -226,7 +226,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _done(name: str, job: Job, shop: Any) -> Finished:
+def _done(name: str, job: Work, shop: Any) -> Finished:
     """Do the job; what it raises is told, and must not cost the others."""
     began = time.perf_counter()
     worked, line, details = True, None, ""

@@ -39,10 +39,12 @@ def test_inspected_side_by_side_encoders_have_the_rows_of_one_after_another(stud
     folder, *_ = study
     monkeypatch.setenv("LILLIPUT_HOME", str(folder.parent / "home"))
     monkeypatch.setattr(looks, "WORTH_A_WORKER", 1)
+    crews, side_by_side = [], looks.processes.side_by_side
+    monkeypatch.setattr(looks.processes, "side_by_side", lambda *words: crews.append(words[2]) or side_by_side(*words))
     found = []
     for workers in (1, 2):
         out = shutil.copytree(folder, tmp_path / str(workers), ignore=shutil.ignore_patterns("inspect"))
         rows = looks.inspect(out, read_study(out)["judge"], open_sample(out), workers=workers)
         found.append(rows.sort_values(results.KEY)[[*results.KEY, "value"]].reset_index(drop=True))
     assert len(found[0].groupby(["technique", "backbone"])) == 2
-    assert found[0].equals(found[1])
+    assert crews == [2] and found[0].equals(found[1])
