@@ -21,7 +21,7 @@ def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
     Parts of it that the recipe names in `rates` learn at that multiple of the learning rate.
     """
     optimiser = _optimiser(recipe, _groups(recipe, module))
-    set_rate(optimiser, recipe.peak_rate)
+    set_rate(optimiser, recipe.peak_rate, muon=recipe.muon_rate)
     return optimiser
 
 
@@ -45,8 +45,7 @@ def _by_muon(groups: list[dict[str, Any]], recipe: Recipe) -> Iterator[dict[str,
         others = [p for p in group["params"] if id(p) not in known]
         yield {**group, "params": others, "adapt": False, "momentum": recipe.sgd_momentum}
         if dense:
-            share = group["share"] * recipe.muon_rate
-            yield {**group, "params": dense, "adapt": True, "momentum": recipe.muon_momentum, "share": share}
+            yield {**group, "params": dense, "adapt": True, "momentum": recipe.muon_momentum, "muon": True}
 
 
 def _optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
@@ -64,10 +63,10 @@ def _optimiser(recipe: Recipe, groups: list[dict[str, Any]]) -> Optimizer:
     return SGD(groups, lr=0.0, momentum=recipe.sgd_momentum, nesterov=recipe.nesterov, fused=True)
 
 
-def set_rate(optimiser: Optimizer, rate: float) -> None:
-    """The learning rate of the next step; every group takes its share of it."""
+def set_rate(optimiser: Optimizer, rate: float, *, muon: float = 1.0) -> None:
+    """The learning rate of the next step; every group takes its share of it, and Muon's the share `muon` of that."""
     for group in optimiser.param_groups:
-        group["lr"] = rate * group["share"]
+        group["lr"] = rate * group["share"] * (muon if group.get("muon") else 1.0)
 
 
 def _part(name: str, parts: Iterable[str]) -> str:

@@ -15,7 +15,8 @@ from torch import nn
 from lilliput.errors import BadSetting
 
 KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb", "muon"), "schedule": ("cosine", "steps", "constant")}
-SMALLEST = {"lr": 0, "vector_rate": 0, "muon_rate": 0, "weight_decay": 0, "warmup": 0, "batch": 2, "epochs": 1}
+SMALLEST = {"lr": 0, "vector_rate": 0, "muon_rate": 0, "muon_steps": 0, "weight_decay": 0, "warmup": 0}
+SMALLEST |= {"batch": 2, "epochs": 1}
 SHARES = ("sgd_momentum", "muon_momentum", "beta2")  # 0 <= share < 1
 STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares of training, and what they do to the rate
 
@@ -33,6 +34,7 @@ class Recipe:
     sgd_momentum: Annotated[float, ">= 0, < 1"] = 0.9
     muon_momentum: Annotated[float, ">= 0, < 1"] = 0.6  # of convolutions, where all else has that of SGD
     muon_rate: Annotated[float, ">= 0"] = 1.0  # learning rate of what Muon steps, as a share of that of all else
+    muon_steps: Annotated[int, ">= 0"] = 0  # of training, from which on that share falls by its root; 0: never
     nesterov: bool = False
     trust: Annotated[float, "> 0"] = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
     beta2: Annotated[float, ">= 0, < 1"] = 0.95  # of AdamW and LAMB
@@ -94,6 +96,11 @@ class Recipe:
     def peak_rate(self) -> float:
         """The learning rate at its highest, for this batch."""
         return self.lr * self.batch / 256 if self.lr_per_256 else self.lr
+
+    def muon_share(self, steps: int) -> float:
+        """Of the learning rate, what Muon's weights take in a training of so many steps."""
+        longer = steps / self.muon_steps if self.muon_steps else 1.0
+        return self.muon_rate / math.sqrt(max(longer, 1.0))
 
     def rate(self, progress: float) -> float:
         """The learning rate when a share `progress` (0..1) of the steps is done."""

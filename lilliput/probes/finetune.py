@@ -51,7 +51,7 @@ def learn(exam: LabelledExam, recipe: Recipe, *, images_seen: int, rows: np.ndar
     batches = _batches(exam, rows, batch)
     with task(exam.titled("labels"), steps) as advance:
         for step in range(steps):
-            set_rate(optimiser, recipe.rate((step + 0.5) / steps))
+            set_rate(optimiser, recipe.rate((step + 0.5) / steps), muon=recipe.muon_share(steps))
             images, labels = next(batches)
             with exam.plan.autocast():
                 loss = F.cross_entropy(model(images).float(), labels)

@@ -96,6 +96,7 @@ def train(
     where an epoch has another number of batches, LilliputError where the loss or the gradient is not finite.
     """
     technique, recipe, plan = learner.technique, learner.recipe, learner.plan
+    whole, muon = recipe.epochs * steps, recipe.muon_share(recipe.epochs * steps)
     for number in range(start + 1, recipe.epochs + 1):
         rng, tally, first = plan.generator(epoch_seed(seed, number)), _Tally(), midway.step if midway else 0
         images = batches(number, rng, first)
@@ -109,10 +110,10 @@ def train(
             for step, batch in enumerate(images, first):
                 if stop():
                     raise Pause(step, {"rng": rng.get_state(), **tally.tensors()})
-                progress = ((number - 1) * steps + step) / (recipe.epochs * steps)
+                progress = ((number - 1) * steps + step) / whole
                 # towards a whole step: the first step of a warm-up from zero would otherwise be lost
-                rate = recipe.rate(progress + 0.5 / (recipe.epochs * steps))
-                set_rate(learner.optimiser, rate)
+                rate = recipe.rate(progress + 0.5 / whole)
+                set_rate(learner.optimiser, rate, muon=muon)
                 tally.add(learner.step(batch, rng))
                 technique.after_step(progress)
                 advance(1)

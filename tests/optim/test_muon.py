@@ -7,7 +7,8 @@ from torch import nn
 from lilliput.optim.build import make_optimiser
 from lilliput.optim.muon import Muon, orthogonal
 from lilliput.optim.recipe import Recipe
-from tests.conftest import rng
+from lilliput.training.loop import Learner, train
+from tests.conftest import CPU, rng
 
 
 def plainly(matrix, steps):
@@ -67,6 +68,16 @@ class Small(nn.Module):
         super().__init__()
         self.dense, self.depthwise = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, groups=6)
         self.norm, self.head = nn.BatchNorm2d(6), nn.Linear(6, 4)
+        self.measures = {}
+
+    def views(self, images, generator):
+        return (images,)
+
+    def forward(self, images):
+        return self.head(self.norm(self.depthwise(self.dense(images))).flatten(1)).square().mean()
+
+    def after_step(self, progress):
+        pass
 
 
 def test_in_a_recipe_all_but_dense_convolutions_is_stepped_as_by_sgd():
@@ -100,3 +111,20 @@ def test_what_muon_steps_has_its_share_of_the_rate():
     recipe = Recipe("muon", lr=0.06, lr_per_256=False, batch=8, epochs=1, weight_decay=0.0, muon_rate=0.5)
     optimiser = make_optimiser(recipe, Small())
     assert {(group["adapt"], group["lr"]) for group in optimiser.param_groups} == {(False, 0.06), (True, 0.03)}
+
+
+@pytest.mark.parametrize(("steps", "share"), [(1, 0.5), (100, 0.5), (400, 0.25), (10_000, 0.05)])
+def test_the_share_falls_by_the_root_of_how_much_longer_than_so_many_steps_training_is(steps, share):
+    recipe = Recipe("muon", lr=0.06, lr_per_256=False, batch=8, epochs=1, weight_decay=0.0, muon_rate=0.5)
+    assert recipe.muon_share(steps) == 0.5
+    assert recipe.replace(muon_steps=100).muon_share(steps) == pytest.approx(share)
+
+
+def test_training_steps_by_the_share_of_its_own_length(monkeypatch):
+    recipe = Recipe("muon", 0.1, lr_per_256=False, batch=2, epochs=4, weight_decay=0.0, muon_steps=2, schedule="constant")
+    learner = Learner(Small(), recipe, CPU)
+    batches = lambda number, generator, first: iter([torch.rand(2, 3, 5, 5)] * 2)  # noqa: E731
+    rates = []
+    for _ in train(learner, batches, 2, seed=0):
+        rates.append({bool(group.get("muon")): group["lr"] for group in learner.optimiser.param_groups})
+    assert rates == [{False: 0.1, True: pytest.approx(0.05)}] * 4  # 8 steps, four times as many as 2
