@@ -32,23 +32,26 @@ if TYPE_CHECKING:
     from lilliput.system.plan import Plan
     from lilliput.training.loop import Learner
 
-WAS = {"stem": "stock", "optimiser": "sgd"}  # the recipe before
-MUON = {"stem": "stock", "optimiser": "muon", "muon_rate": 0.33}
-# name -> settings of the technique, the backbone and the recipe; `size` multiplies the given one
+# name -> what differs from the small recipe of a technique and the stock network; `size` multiplies the given one
 LEVERS: dict[str, dict[str, Any]] = {
-    "as it was": WAS,
-    "half": {**WAS, "stem": "half"},
-    "1.6 times the size": {**WAS, "size": 1.6},
-    "muon .03": {**MUON, "muon_rate": 1.0},
-    "muon": MUON,
-    "half, muon": {**MUON, "stem": "half"},
-    "quarter, muon": {**MUON, "stem": "quarter"},
-    "1.6 times the size, muon": {**MUON, "size": 1.6},
-    "half, muon, batch 64": {**MUON, "stem": "half", "batch": 64},
-    "half, muon, 2 small views": {**MUON, "stem": "half", "small_views": 2},
-    "half, muon, milder crops": {**MUON, "stem": "half", "area": 0.3},
+    "as it is": {},
+    "as it was": {"optimiser": "sgd", "zero_residuals": False},
+    "without zero residuals": {"zero_residuals": False},
+    "sgd": {"optimiser": "sgd"},
+    "muon": {"optimiser": "muon", "muon_steps": 150},
+    "muon .01": {"optimiser": "muon", "muon_rate": 0.33, "muon_steps": 0, "zero_residuals": False},
+    "muon .03": {"optimiser": "muon", "muon_rate": 1.0, "muon_steps": 0, "zero_residuals": False},
+    "half": {"stem": "half"},
+    "quarter": {"stem": "quarter"},
+    "1.6 times the size": {"size": 1.6},
+    "half, batch 64": {"stem": "half", "batch": 64},
+    "half, 2 small views": {"stem": "half", "small_views": 2},
+    "half, milder crops": {"stem": "half", "area": 0.3},
 }
+OF_RECIPE = ("optimiser", "zero_residuals", "muon_rate", "muon_steps")  # what a row tells of the recipe, whatever it is
+UNTIMED = ("zero_residuals", "muon_rate", "muon_steps")  # of which no step takes longer
 OF_BARE = {"squeezenet"}  # without norms: the recipe's own optimiser and rate stay
+WITHOUT_RESIDUALS = {"squeezenet", "shufflenet_v2"}
 PARTS = 8  # of a training, after any of which it can be judged
 FOLDS = 5
 
@@ -72,7 +75,8 @@ class Trial:
     @property
     def paced_by(self) -> str:
         """What its images a second depend on, as a name."""
-        return json.dumps([self.technique, self.backbone, self.size, self.settings], sort_keys=True)
+        timed = {name: value for name, value in self.settings.items() if name not in UNTIMED}
+        return json.dumps([self.technique, self.backbone, self.size, timed], sort_keys=True)
 
 
 def main() -> None:
@@ -100,7 +104,7 @@ def main() -> None:
 def _parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="a folder with train/<class>/, test/<class>/ and unlabeled/")
-    parser.add_argument("--levers", nargs="+", default=["muon"], choices=list(LEVERS))
+    parser.add_argument("--levers", nargs="+", default=["as it is"], choices=list(LEVERS))
     parser.add_argument("--techniques", nargs="+", default=["simclr", "byol", "rotnet"])
     parser.add_argument("--backbones", nargs="+", default=["shufflenet_v2", "mobilenet_v2", "resnet18"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -121,13 +125,25 @@ def _trials(lever: str, options: argparse.Namespace) -> Iterator[Trial]:
     for seed in options.seeds:
         for backbone in options.backbones:
             for technique in options.techniques:
-                own = {name: value for name, value in settings.items() if _takes(technique, backbone, name)}
+                own = _told_in_full(technique, settings)
+                own = {name: value for name, value in own.items() if _takes(technique, backbone, name)}
                 yield Trial(str(options.data), technique, backbone, seed, size, options.seconds, own)
+
+
+def _told_in_full(technique: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """With what the stock network and the technique's small recipe say where the lever says nothing."""
+    from lilliput.training.cell import recipe_of
+
+    recipe = recipe_of(technique, "small")
+    told = {"stem": "stock", **{name: getattr(recipe, name) for name in OF_RECIPE}, **settings}
+    return {name: value for name, value in told.items() if told["optimiser"] == "muon" or "muon" not in name}
 
 
 def _takes(technique: str, backbone: str, name: str) -> bool:
     from lilliput import catalog
 
+    if name == "zero_residuals":
+        return backbone not in WITHOUT_RESIDUALS
     if name == "batch" or name in catalog.recipe_options():
         return backbone not in OF_BARE or name == "batch"
     return any(

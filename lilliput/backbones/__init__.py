@@ -2,12 +2,14 @@
 
 from lilliput.backbones._backbone import Backbone, check_image_size
 from lilliput.backbones._library import library_backbone
+from lilliput.backbones._residual import begin_residuals_at_zero
 from lilliput.backbones._stock import read_weights, stock_file, take_weights
 from lilliput.backbones._surgery import BATCH_NORMS, split_batch_norm
 
 __all__ = [
     "BATCH_NORMS",
     "Backbone",
+    "begin_residuals_at_zero",
     "check_image_size",
     "library_backbone",
     "read_weights",

@@ -41,6 +41,7 @@ class Recipe:
     vector_rate: Annotated[float, ">= 0"] = 1.0  # learning rate of biases and norms, as a share of that of weights
     schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
     warmup: Annotated[float, ">= 0"] = 0.0  # epochs
+    zero_residuals: bool = False  # whether residual blocks begin as what they are given, in weights drawn at random
     options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
     rates: dict[str, float] = field(default_factory=dict)  # part of the technique -> multiple of the learning rate
     bare: dict[str, Any] = field(default_factory=dict)  # other settings for an encoder without any normalisation
@@ -125,6 +126,7 @@ SMALL = Recipe(
     epochs=50,
     weight_decay=5e-4,
     warmup=5,
+    zero_residuals=True,
     bare={"optimiser": "lamb", "lr": 7.5e-4, "weight_decay": 0.01, "vector_rate": 0.1},
 )
 

@@ -22,6 +22,7 @@ from lilliput.system.locks import alone, locked
 from lilliput.system.plan import Plan, choose
 from lilliput.system.progress import say
 from lilliput.system.records import read_json, write_json
+from lilliput.system.seeds import seeded
 from lilliput.training.cell import Cell, plan_for
 from lilliput.training.encoders import saved_encoders
 from lilliput.training.initial import IMAGENET, init_from
@@ -198,7 +199,8 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
         return False
     plan = shop.plan(cell)
     judge = shop.judge(plan)
-    encoder = cell.build_backbone()
+    with seeded(cell.seed):
+        encoder = replace(cell, recipe=SMALL, init=None).starting_builder()
     sizes = cost.sizes(encoder, grid.data.pool.image_size)
     exam = LabelledExam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
     seen = epochs * len(grid.data.pool)

@@ -13,7 +13,7 @@ from lilliput.system.plan import Plan, choose
 from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
 from lilliput.techniques import BackboneBuilder, Technique
-from lilliput.training.initial import Init, started_from
+from lilliput.training.initial import Init, started_from, with_residuals_at_zero
 
 RECIPES = ("small", "large", "paper")
 LARGE_POOL, LARGE_SIZE = 50_000, 64  # images and pixels from which the large recipe is the usual one
@@ -43,7 +43,9 @@ class Cell:
     @property
     def starting_builder(self) -> BackboneBuilder:
         """As `backbone_builder`, with the weights that pretraining starts from."""
-        return started_from(self.backbone_builder, self.init) if self.init else self.backbone_builder
+        if self.init:
+            return started_from(self.backbone_builder, self.init)
+        return with_residuals_at_zero(self.backbone_builder) if self.recipe.zero_residuals else self.backbone_builder
 
     def build_backbone(self) -> Any:
         """The untrained backbone alone, initialised by the seed."""

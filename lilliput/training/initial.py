@@ -1,4 +1,4 @@
-"""Weights that a pretraining starts from instead of random ones."""
+"""Weights that pretraining starts from: a file's, or random ones, their residual blocks as what they are given."""
 
 import functools
 import hashlib
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lilliput.backbones import read_weights, take_weights
+from lilliput.backbones import begin_residuals_at_zero, read_weights, take_weights
 from lilliput.errors import BadData
 from lilliput.system.files import read_whole
 
@@ -41,6 +41,17 @@ def started_from(build: Callable[..., Any], init: Init) -> Callable[..., Any]:
     def started(**settings: Any) -> Any:
         backbone = build(**settings)
         take_weights(backbone, _weights(init), str(init.file))
+        return backbone
+
+    return started
+
+
+def with_residuals_at_zero(build: Callable[..., Any]) -> Callable[..., Any]:
+    """A builder whose backbones' residual blocks begin as what they are given."""
+
+    def started(**settings: Any) -> Any:
+        backbone = build(**settings)
+        begin_residuals_at_zero(backbone)
         return backbone
 
     return started

@@ -120,8 +120,9 @@ def test_the_share_falls_by_the_root_of_how_much_longer_than_so_many_steps_train
     assert recipe.replace(muon_steps=100).muon_share(steps) == pytest.approx(share)
 
 
-def test_training_steps_by_the_share_of_its_own_length(monkeypatch):
-    recipe = Recipe("muon", 0.1, lr_per_256=False, batch=2, epochs=4, weight_decay=0.0, muon_steps=2, schedule="constant")
+def test_training_steps_by_the_share_of_its_own_length():
+    settings = {"lr_per_256": False, "batch": 2, "epochs": 4, "weight_decay": 0.0, "schedule": "constant"}
+    recipe = Recipe("muon", 0.1, **settings, muon_steps=2)
     learner = Learner(Small(), recipe, CPU)
     batches = lambda number, generator, first: iter([torch.rand(2, 3, 5, 5)] * 2)  # noqa: E731
     rates = []

@@ -88,3 +88,32 @@ def test_a_study_has_the_baselines_that_it_is_asked_for(weights, scenes, tmp_pat
     api.study(scenes, out, **grid, baselines=["pixels"])
     assert set(results.read(out).technique) == {"rotnet", "imagenet", "pixels"}
     assert read_json(out / "study.json")["baselines"] == ["imagenet", "pixels"]
+
+
+def zero_norms(model):
+    return [name for name, p in model.named_parameters() if p.ndim == 1 and name.endswith("weight") and not p.any()]
+
+
+def test_residual_blocks_begin_at_zero_in_a_small_recipe_alone_and_in_the_slow_copy_too():
+    model = make_cell("byol", "resnet18").build()
+    found = zero_norms(model)
+    assert len(found) == 2 * 5 and {name.partition(".")[0] for name in found} == {"encoder", "target"}
+    assert zero_norms(make_cell("byol", "resnet18", options={"zero_residuals": False}).build()) == []
+    assert zero_norms(make_cell("byol", "resnet18", recipe="paper").build()) == []
+
+
+def test_but_for_those_blocks_the_start_is_the_same():
+    zero = make_cell("simclr", "resnet18").build().state_dict()
+    drawn = make_cell("simclr", "resnet18", options={"zero_residuals": False}).build().state_dict()
+    differ = {name for name, values in zero.items() if not torch.equal(values, drawn[name])}
+    assert len(differ) == 5 and all(name.endswith("bn2.weight") for name in differ)
+
+
+def test_given_weights_stay_as_they_are(tmp_path):
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    model = make_cell("simclr", "resnet18", init=init_of("imagenet", "resnet18", tmp_path)).build()
+    assert zero_norms(model) == []
+
+
+def test_the_untrained_network_of_a_cell_is_its_librarys():
+    assert zero_norms(make_cell("simclr", "resnet18").build_backbone()) == []
