@@ -25,7 +25,7 @@ from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
 # What a study of images that come with the package takes when nothing is said: the whole grid in minutes on a laptop.
-EMBEDDED, BRIEF = ("scenes", "photographs"), (32, 448, 10, 32)  # image size, limit, epochs, batch
+EMBEDDED, BRIEF = ("scenes", "photographs"), (32, 256, 10, 32)  # image size, limit, epochs, batch
 
 
 @door
@@ -71,7 +71,7 @@ def pretrain(
     start = init_of(init, backbone, imagenet_weights) if init else None
     resources = Resources(device, plan or {}, country).checked()
     opened = Source(data, pool, folder, image_size, limit, test_share, labels).open()
-    cell = wanted(recipe=recipe or usual_recipe(opened), init=start)
+    cell = wanted(recipe=recipe or usual_recipe(opened), init=start, data=opened)
     stopping = stopping_rule(opened, until_converged, score)
     out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
@@ -174,7 +174,7 @@ def study(
     resources = Resources(device, plan or {}, country).checked()
     source = Source(data, pool, folder, image_size, limit, test_share, labels)
     opened, judged = without_leaks(*_opened(source, judge), leave_out)
-    cells = wanted(recipe=recipe or usual_recipe(opened))
+    cells = wanted(recipe=recipe or usual_recipe(opened), data=opened)
     stop = stopping_rule(opened, until_converged, score)
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out = Path(out or Path("runs") / f"study-{opened.name}")
@@ -274,6 +274,7 @@ def make_cells(
     options: dict[str, Any],
     init: str | os.PathLike | None = None,
     weights: str | os.PathLike | None = None,
+    data: Data | None = None,
 ) -> list[Cell]:
     """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
     techniques = [catalog.take("techniques", name) for name in techniques]
@@ -295,6 +296,7 @@ def make_cells(
             batch=batch,
             options={**dealt["recipe"], **dealt["techniques"][technique], **dealt["backbones"][backbone]},
             init=inits.get(backbone),
+            data=data,
         )
         for seed in seeds
         for backbone in backbones

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lilliput.backbones._depthwise import quicken_depthwise
+from lilliput.backbones._one_place import quicken_one_place
 from lilliput.backbones._parted import in_parts
 from lilliput.backbones._surgery import narrow, replace_input, set_stem, silence_dropout
 from lilliput.backbones._trial import Geometry, Split, TrialFailed, measure, run_stages
@@ -55,6 +56,7 @@ class Backbone(nn.Module):
         if channels != 3:
             replace_input(net, channels)
         quicken_depthwise(net)
+        quicken_one_place(net)
         rgb = channels == 3
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if rgb else ((OTHER_MEAN,) * channels, (OTHER_STD,) * channels)
         # not persistent: the state dict holds nothing but the library's weights

@@ -14,7 +14,7 @@ from lilliput.catalog.provenance import changed_files, check_known, own_files
 
 # a study's own, in the order of the paper's table
 TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
-USUAL_DATA = "scenes"
+USUAL_DATA = "photographs"
 USUAL_BASELINES = ("pixels", "random_init", "supervised")
 CHOICES_OF_BASELINES = (*USUAL_BASELINES, "imagenet")  # random_init comes with batch norm as it was and measured
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet18", "shufflenet_v2", "squeezenet")

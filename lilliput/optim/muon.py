@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from lilliput.optim import foreach
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # the article's: they bring singular values near 1 in the fewest steps
+STEPS = 3  # of Newton and Schulz
 SHORTEST = 1e-7  # that a length is divided by
 
 
@@ -23,7 +24,7 @@ class Muon(Optimizer):
     Groups with `adapt=False` are stepped as by SGD with momentum.
     """
 
-    def __init__(self, params, *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0, steps: int = 3):
+    def __init__(self, params, *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0, steps: int = STEPS):
         super().__init__(
             params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps, "adapt": True}
         )
@@ -64,6 +65,12 @@ def orthogonal_all(updates: list[Tensor], steps: int) -> list[Tensor]:
         for place, matrix in zip(places, stack, strict=True):
             made[place] = matrix.view_as(updates[place])
     return made
+
+
+def operations(weight: Tensor, steps: int = STEPS) -> int:
+    """Additions and multiplications that `orthogonal` needs for it."""
+    short, long = sorted((len(weight), weight[0].numel()))
+    return 4 * short**2 * long + (8 * steps - 6) * short**3
 
 
 def as_long_as(weights: list[Tensor], updates: list[Tensor]) -> list[Tensor]:

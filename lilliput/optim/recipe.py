@@ -119,8 +119,9 @@ class Recipe:
 # What thousands of images and batches of tens call for, whatever the technique. Without batch norm nothing bounds what
 # a step of plain SGD does, so LAMB takes its place there: it moves every layer by the same share of its size.
 SMALL = Recipe(
-    "sgd",
+    "muon",
     lr=0.03,
+    muon_steps=150,
     lr_per_256=False,
     batch=32,
     epochs=50,

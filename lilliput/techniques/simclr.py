@@ -24,8 +24,6 @@ class SimCLR(Technique):
     contrastive = "yes"
     paper = Recipe("lars", lr=0.3, batch=4096, epochs=100, weight_decay=1e-6, warmup=10)
     small = SMALL.replace(
-        optimiser="muon",
-        muon_steps=150,
         options={"temperature": 0.2, "strength": 0.5, "decoupled": True, "area": 0.2, "blur": 0.0},
     )
     large = LARGE.replace(options={"temperature": 0.2, "decoupled": True})

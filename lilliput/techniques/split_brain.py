@@ -53,7 +53,7 @@ class SplitBrain(Technique):
 
     contrastive = "no"
     paper = Recipe("sgd", lr=0.1, batch=256, epochs=100, weight_decay=1e-4, schedule="steps")
-    small = SMALL.replace(lr=0.1)
+    small = SMALL.replace(optimiser="sgd", lr=0.1)
     large = LARGE.replace(lr=0.1)
 
     def __init__(

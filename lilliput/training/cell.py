@@ -1,5 +1,6 @@
 """A cell: the settings that determine a run's weights, and the technique that they build."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from lilliput.training.initial import Init, started_from, with_residuals_at_zero
 
 RECIPES = ("small", "large", "paper")
 LARGE_POOL, LARGE_SIZE = 50_000, 64  # images and pixels from which the large recipe is the usual one
+SMALL_IMAGES, MANY_STEPS = 48, 200  # up to which size, and from how many steps on, the usual stem is "half"
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,12 @@ def make_cell(
     batch: int | None = None,
     options: dict[str, Any] | None = None,
     init: Init | None = None,
+    data: Data | None = None,
 ) -> Cell:
-    """A cell from names and overriding options; UnknownName or BadSetting before any work."""
+    """A cell from names and overriding options; UnknownName or BadSetting before any work.
+
+    The backbone's stem suits the `data`, unless it is among the options or the recipe is the paper's.
+    """
     catalog.check("techniques", technique)
     catalog.check("backbones", backbone)
     if seed < 0:
@@ -86,7 +92,32 @@ def make_cell(
     except TypeError as error:
         raise BadSetting(f"a recipe's setting has the wrong type: {error}") from None
     technique_options = {**chosen.options, **dealt["techniques"][technique]}
-    return Cell(technique, backbone, seed, recipe, chosen, technique_options, dealt["backbones"][backbone], init)
+    backbone_options = dealt["backbones"][backbone]
+    if data is not None and recipe != "paper":
+        steps = chosen.epochs * (len(data.pool) // chosen.batch)
+        backbone_options = usual_stem(backbone, data.pool.image_size, steps, backbone_options)
+    return Cell(technique, backbone, seed, recipe, chosen, technique_options, backbone_options, init)
+
+
+def usual_stem(backbone: str, image_size: int, steps: int, options: dict[str, Any]) -> dict[str, Any]:
+    """A backbone's options, with the stem that suits the images and the training's length, where they say none.
+
+    Small images leave the stock network's last maps no room; but a halving less costs time that few steps do not repay.
+    """
+    given = "stem" in options or all(option.name != "stem" for option in catalog.entry("backbones", backbone).options)
+    if given or image_size > SMALL_IMAGES or steps < MANY_STEPS:
+        return options
+    return {**options, "stem": "half"} if _can_be_halved(backbone, tuple(sorted(options.items()))) else options
+
+
+@functools.cache
+def _can_be_halved(backbone: str, options: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether the network's first layers are such that a halving of the resolution can be left out."""
+    try:
+        catalog.backbone_builder(backbone, **dict(options), stem="half")()
+    except BadSetting:
+        return False
+    return True
 
 
 def usual_recipe(data: Data) -> str:

@@ -1,14 +1,15 @@
 """A cell: names, options and sizes that cannot work are refused before anything is written."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
-from lilliput import api
+from lilliput import api, catalog
 from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting, UnknownName
-from lilliput.training.cell import usual_recipe
+from lilliput.training.cell import make_cell, usual_recipe
 from tests.conftest import NARROW, SMALL
 
 
@@ -67,3 +68,44 @@ def test_an_unusable_value_is_refused_before_anything_is_written(wrong, message,
 def test_many_images_of_some_size_are_trained_by_the_large_recipe(images, size, name):
     pool = type("Pool", (), {"__len__": lambda _: images, "image_size": size})()
     assert usual_recipe(SimpleNamespace(pool=pool)) == name
+
+
+class Pool(NamedTuple):
+    count: int
+    image_size: int
+
+    def __len__(self):
+        return self.count
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "changes", "stem"),
+    [
+        (48, 640, {}, "half"),  # 640 images in batches of 32, ten times: 200 steps
+        (49, 640, {}, None),
+        (48, 639, {}, None),
+        (32, 640, {"epochs": 9}, None),
+        (32, 640, {"recipe": "paper"}, None),
+        (32, 640, {"options": {"stem": "stock"}}, "stock"),
+        (64, 640, {"options": {"stem": "quarter"}}, "quarter"),
+    ],
+)
+def test_small_images_have_a_stem_that_halves_once_less_where_training_is_not_short(size, count, changes, stem):
+    data = SimpleNamespace(pool=Pool(count, size))
+    cell = make_cell("simclr", "shufflenet_v2", **{"epochs": 10, "batch": 32, **changes}, data=data)
+    assert cell.backbone_options.get("stem") == stem
+
+
+def test_networks_whose_stem_cannot_be_changed_keep_it():
+    data = SimpleNamespace(pool=Pool(6400, 32))
+    assert make_cell("simclr", "timm/convnext_atto", data=data).backbone_options == {}  # a patch of four, at once
+
+
+def test_a_backbone_of_ones_own_without_the_option_stays_as_it_is(tmp_path):
+    (tmp_path / "own_net.py").write_text(
+        "from lilliput.backbones.resnet18 import resnet18\n"
+        "def own_net(*, channels=3, width=1.0): return resnet18(channels=channels, width=width)\n"
+    )
+    data = SimpleNamespace(pool=Pool(6400, 32))
+    name = catalog.take("backbones", str(tmp_path / "own_net.py"))
+    assert make_cell("simclr", name, data=data).backbone_options == {}

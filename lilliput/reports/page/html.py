@@ -59,7 +59,7 @@ def picture(drawn: bytes, alt: str) -> str:
     image = image.resize((round(SHOWN * image.width), round(SHOWN * image.height)))
     image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)  # a third of the bytes
     small = io.BytesIO()
-    image.save(small, format="png", optimize=True)
+    image.save(small, format="png")
     size = f"width={image.width} height={image.height}"
     return f'<figure><img alt="{text(alt)}" {size} src="data:image/png;base64,{_base64(small)}"></figure>'
 

@@ -34,7 +34,7 @@ from lilliput.training.cell import cell_name
 from lilliput.training.encoders import load_encoder, saved_encoders
 from lilliput.training.record import read_run
 
-TRAIN, TEST = 800, 600  # images of the sample
+TRAIN, TEST = 540, 360  # images of the sample
 PROBES: dict[str, dict[str, Any]] = {
     "retrieval": {},
     "colour": {},
