@@ -25,7 +25,7 @@ from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 
 # What a study of images that come with the package takes when nothing is said: the whole grid in minutes on a laptop.
-EMBEDDED, BRIEF = ("scenes", "photographs"), (32, 256, 10, 32)  # image size, limit, epochs, batch
+EMBEDDED, BRIEF = ("scenes", "photographs"), (32, 320, 10, 32)  # image size, limit, epochs, batch
 
 
 @door

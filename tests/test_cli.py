@@ -207,7 +207,7 @@ def test_help_says_what_is_taken_where_nothing_is_said():
         for action in verb._actions:
             if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
                 assert "default" in (action.help or ""), f"{name} {action.option_strings[0]}"
-    assert "default: scenes" in " ".join(lilliput("pretrain", "--help").stdout.split())
+    assert "default: photographs" in " ".join(lilliput("pretrain", "--help").stdout.split())
 
 
 def test_a_folder_that_is_called_like_a_data_set_is_told_how_to_be_named(tmp_path, monkeypatch):

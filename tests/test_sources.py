@@ -91,4 +91,4 @@ def test_a_pool_without_data_takes_all_its_images_and_says_who_judges(tmp_path, 
     monkeypatch.setattr("lilliput.studies.grid.Grid", Grid)
     with pytest.raises(BadData, match="seen enough"):
         api.study(pool=photos, techniques=["rotnet"], backbones=["shufflenet_v2"], image_size=16)
-    assert len(seen["pool"]) == 500 and "the embedded scenes judge what is learned from" in capsys.readouterr().err
+    assert len(seen["pool"]) == 500 and "the embedded photographs judge what is learned from" in capsys.readouterr().err

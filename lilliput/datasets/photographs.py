@@ -57,15 +57,15 @@ def prepare(
     image_size: int | None = None,
     limit: int | None = None,
     pool_count: int = 3600,
-    train_count: int = 1080,
+    train_count: int = 720,
     test_count: int = 1080,
     seed: int = 0,
 ) -> Data:
-    """Balanced crops; the pool has no labels. BadSetting where a library lacks one."""
+    """Balanced crops; the pool has no labels. BadSetting where a library lacks a photograph, or labels lack a class."""
     size = chosen_size(image_size, USUAL_SIZE)
     counts = {"pool": pool_count if limit is None else min(pool_count, limit), "train": train_count, "test": test_count}
     for split, count in counts.items():
-        if count < len(PHOTOGRAPHS):
+        if count < (len(PHOTOGRAPHS) if split != "pool" else 1):
             raise BadSetting(
                 f"{count} images of {split} are not one of each photograph; give {len(PHOTOGRAPHS)} or more"
             )

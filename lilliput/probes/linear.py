@@ -15,6 +15,7 @@ from lilliput.probes import Flag, LabelledExam, Taken, score
 from lilliput.system.progress import say
 
 DECAYS = (3e-4, 2e-3, 1e-2, 5e-2)
+ROUNDING = 1e-12  # of the largest variance: what single precision leaves of none
 
 
 class Classifier(NamedTuple):
@@ -154,15 +155,18 @@ def descend(
 
 
 def principal(features: Tensor) -> tuple[Tensor, Tensor]:
-    """[N, D] centred -> variances [R] along the principal axes and the axes [D, R], R the smaller of N and D.
+    """[N, D] centred -> variances [R] along the principal axes and the axes [D, R], R at most the smaller of both.
 
     In double precision: where many features are dead, LAPACK's single one now and then does not converge.
     """
     images, width = features.shape
     device = "cpu" if features.device.type == "mps" else features.device  # mps has no doubles
     if images < width:  # no image lies outside of their span, and then neither do the weights
-        _, lengths, across = torch.linalg.svd(features.to(device, torch.float64), full_matrices=False)
-        variances, axes = lengths**2 / images, across.T
+        exact = features.to(device, torch.float64)
+        squares, along = torch.linalg.eigh(exact @ exact.T)
+        real = squares > ROUNDING * squares[-1]  # the others are no axes of the images, but of what was rounded
+        squares, along = squares[real], along[:, real]
+        variances, axes = squares / images, exact.T @ along / squares.sqrt()
     else:
         variances, axes = torch.linalg.eigh((features.T @ features / images).to(device, torch.float64))
     return variances.to(features), axes.to(features)

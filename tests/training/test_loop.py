@@ -38,7 +38,7 @@ def test_a_run_stopped_within_an_epoch_ends_with_the_same_bits(technique, scenes
 def test_every_step_takes_the_rate_of_its_middle(scenes, tmp_path, monkeypatch):
     """A warm-up from zero does not lose its first step, a cosine to zero not its last."""
     rates = []
-    monkeypatch.setattr(loop, "set_rate", lambda optimiser, rate: rates.append(rate) or set_rate(optimiser, rate))
+    monkeypatch.setattr(loop, "set_rate", lambda optimiser, rate, **_: rates.append(rate) or set_rate(optimiser, rate))
     run = api.pretrain("rotnet", "shufflenet_v2", scenes, tmp_path, lr=0.5, warmup=1, **NARROW)
     warm = [0.5 * (step + 0.5) / 3 for step in range(3)]  # of three epochs of three steps
     falling = [0.5 * (1 + math.cos(math.pi * (step + 0.5) / 6)) / 2 for step in range(6)]
