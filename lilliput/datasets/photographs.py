@@ -64,11 +64,13 @@ def prepare(
     """Balanced crops; the pool has no labels. BadSetting where a library lacks a photograph, or labels lack a class."""
     size = chosen_size(image_size, USUAL_SIZE)
     counts = {"pool": pool_count if limit is None else min(pool_count, limit), "train": train_count, "test": test_count}
-    for split, count in counts.items():
-        if count < (len(PHOTOGRAPHS) if split != "pool" else 1):
-            raise BadSetting(
-                f"{count} images of {split} are not one of each photograph; give {len(PHOTOGRAPHS)} or more"
-            )
+    for split, fewest in {
+        "pool": 1,
+        "train": len(PHOTOGRAPHS),
+        "test": len(PHOTOGRAPHS),
+    }.items():  # labels: one of each
+        if counts[split] < fewest:
+            raise BadSetting(f"{counts[split]} images of {split} are too few; give {fewest} or more")
     if seed < 0:
         raise BadSetting(f"seed {seed} is negative; give 0 or more")
     return Data("photographs", *(_store(split, counts[split], size, seed) for split in SPLITS))

@@ -7,9 +7,8 @@ from timm.optim import Lamb
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from lilliput.optim import muon
 from lilliput.optim.lars import LARS
-from lilliput.optim.muon import Muon
+from lilliput.optim.muon import Muon, operations
 from lilliput.optim.recipe import Recipe
 
 SMALL_TENSORS = 2**17  # numbers in a tensor, on average, below which LAMB steps all tensors of a group by one call
@@ -41,7 +40,7 @@ def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
 def _by_muon(groups: list[dict[str, Any]], recipe: Recipe) -> Iterator[dict[str, Any]]:
     """The convolutions over several channels apart, but for the largest: all else is stepped as by SGD."""
     for group in groups:
-        dense = [p for p in group["params"] if p.ndim == 4 and p.shape[1] > 1 and muon.operations(p) <= MUON_UP_TO]
+        dense = [p for p in group["params"] if p.ndim == 4 and p.shape[1] > 1 and operations(p) <= MUON_UP_TO]
         known = {id(p) for p in dense}
         others = [p for p in group["params"] if id(p) not in known]
         yield {**group, "params": others, "adapt": False, "momentum": recipe.sgd_momentum}

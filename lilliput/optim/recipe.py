@@ -15,8 +15,11 @@ from torch import nn
 from lilliput.errors import BadSetting
 
 KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb", "muon"), "schedule": ("cosine", "steps", "constant")}
-SMALLEST = {"lr": 0, "vector_rate": 0, "muon_rate": 0, "muon_steps": 0, "weight_decay": 0, "warmup": 0}
-SMALLEST |= {"batch": 2, "epochs": 1}
+SMALLEST = {
+    **dict.fromkeys(("lr", "vector_rate", "muon_rate", "muon_steps", "weight_decay", "warmup"), 0),
+    "batch": 2,
+    "epochs": 1,
+}
 SHARES = ("sgd_momentum", "muon_momentum", "beta2")  # 0 <= share < 1
 STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares of training, and what they do to the rate
 

@@ -1,6 +1,7 @@
 """A cell: the settings that determine a run's weights, and the technique that they build."""
 
 import functools
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,14 +108,15 @@ def usual_stem(backbone: str, image_size: int, steps: int, options: dict[str, An
     given = "stem" in options or all(option.name != "stem" for option in catalog.entry("backbones", backbone).options)
     if given or image_size > SMALL_IMAGES or steps < MANY_STEPS:
         return options
-    return {**options, "stem": "half"} if _can_be_halved(backbone, tuple(sorted(options.items()))) else options
+    return {**options, "stem": "half"} if _can_be_halved(backbone, json.dumps(options, sort_keys=True)) else options
 
 
 @functools.cache
-def _can_be_halved(backbone: str, options: tuple[tuple[str, Any], ...]) -> bool:
-    """Whether the network's first layers are such that a halving of the resolution can be left out."""
+def _can_be_halved(backbone: str, options: str) -> bool:
+    """Whether the network's first layers are such that a halving of the resolution can be left out; options in JSON."""
     try:
-        catalog.backbone_builder(backbone, **dict(options), stem="half")()
+        with seeded(0):  # to build it draws numbers, and none of the caller's may be
+            catalog.backbone_builder(backbone, **json.loads(options), stem="half")()
     except BadSetting:
         return False
     return True

@@ -56,7 +56,10 @@ def test_what_is_missing_is_named_with_the_way_to_it(monkeypatch):
         photographs.prepare(**FEW)
 
 
-@pytest.mark.parametrize(("wrong", "named"), [({"train_count": 17}, "17 images of train"), ({"seed": -1}, "seed -1")])
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [({"train_count": 17}, "17 images of train"), ({"limit": 0}, "0 images of pool"), ({"seed": -1}, "seed -1")],
+)
 def test_too_few_crops_and_a_negative_seed_are_refused(wrong, named):
     with pytest.raises(BadSetting, match=named):
         photographs.prepare(**{**FEW, **wrong})

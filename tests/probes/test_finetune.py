@@ -38,7 +38,8 @@ def test_the_whole_network_learns_for_any_number_of_steps(images_seen, exam):
     assert all(torch.equal(p, q) for p, q in zip(exam.encoder.parameters(), before[0].parameters(), strict=True))
 
 
-def test_a_few_images_are_learned(exam):
+@pytest.mark.parametrize(("optimiser", "steps"), [("sgd", 40), ("muon", 80)])
+def test_a_few_images_are_learned(exam, optimiser, steps):
     rows = exam.fit[:32]
     labels = exam.train_labels[torch.as_tensor(rows)]
 
@@ -46,7 +47,8 @@ def test_a_few_images_are_learned(exam):
         with torch.no_grad():
             return F.cross_entropy(model(exam.train.load(rows, "cpu")), labels).item()
 
-    model = finetune.learn(exam, SMALL.replace(batch=32), images_seen=80 * 32, rows=rows)
+    recipe = SMALL.replace(batch=32, optimiser=optimiser)
+    model = finetune.learn(exam, recipe, images_seen=steps * 32, rows=rows)
     assert loss(model) < 0.5 * loss(unlearned(exam))
 
 

@@ -98,3 +98,15 @@ def test_the_test_figure_is_of_all_labelled_images_and_the_held_out_one_of_nine_
     assert rows["held_out_accuracy"] == pytest.approx(held_out[best].item(), abs=0.03)
     on_test = (of_all[best](exam.test_features).argmax(1) == exam.test_labels).float().mean().item()
     assert rows["accuracy"] == pytest.approx(on_test, abs=0.011)
+
+
+@pytest.mark.parametrize("rank", [9, 4, 0])
+def test_the_principal_axes_of_few_images_are_those_of_their_singular_values(rank):
+    """Of 10 images in 30 dimensions, centred, so that they span 9 at most."""
+    features = torch.randn(10, rank, generator=rng(1)) @ torch.randn(rank, 30, generator=rng(2))
+    features -= features.mean(0)
+    variances, axes = principal(features)
+    lengths = torch.linalg.svdvals(features.double())[:rank]
+    torch.testing.assert_close(variances.flip(0), (lengths**2 / 10).float())
+    torch.testing.assert_close(axes.T @ axes, torch.eye(rank))
+    torch.testing.assert_close(features @ axes @ axes.T, features)

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
+import torch
 from PIL import Image
 
 from lilliput import api, catalog
@@ -94,6 +95,12 @@ def test_small_images_have_a_stem_that_halves_once_less_where_training_is_not_sh
     data = SimpleNamespace(pool=Pool(count, size))
     cell = make_cell("simclr", "shufflenet_v2", **{"epochs": 10, "batch": 32, **changes}, data=data)
     assert cell.backbone_options.get("stem") == stem
+
+
+def test_to_choose_a_stem_draws_none_of_the_callers_numbers():
+    before = torch.random.get_rng_state()
+    make_cell("simclr", "timm/resnet10t", data=SimpleNamespace(pool=Pool(6400, 32)))
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_networks_whose_stem_cannot_be_changed_keep_it():
