@@ -66,6 +66,11 @@ class Exam:
         """What a judge's images lack for an exam of this kind and the way out, or None."""
         return None
 
+    @cached_property
+    def features(self) -> Tensor:
+        """Of the images, [N, dim], on the plan's device."""
+        return extract(self.encoder, self.images, plan=self.plan, label=self.titled("features"))
+
     def once(self, function: Callable[..., T], **options: Any) -> T:
         """function(self, **options), computed once for all that ask for it with equal options, all hashable.
 
@@ -129,10 +134,10 @@ class LabelledExam(Exam):
         """int64 [M], on the plan's device."""
         return torch.as_tensor(self.test.labels, device=self.plan.device)
 
-    @cached_property
+    @property
     def train_features(self) -> Tensor:
         """[N, dim], on the plan's device."""
-        return extract(self.encoder, self.train, plan=self.plan, label=self.titled("features, train"))
+        return self.features
 
     @cached_property
     def test_features(self) -> Tensor:

@@ -28,8 +28,9 @@ def geometry(exam: Exam):
     def crop(pixels: Tensor) -> Tensor:
         return augment.resized_crop(pixels, rng, area=(0.2, 1.0))
 
-    features, first, second = (
-        extract(exam.encoder, images, plan=exam.plan, label="geometry", change=change) for change in (None, crop, crop)
+    features = exam.features if len(images) == len(exam.images) else extract(exam.encoder, images, plan=exam.plan)
+    first, second = (
+        extract(exam.encoder, images, plan=exam.plan, label="geometry", change=change) for change in (crop, crop)
     )
     yield "effective_rank", effective_rank(features)
     yield "alignment", (F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(1).mean().item()

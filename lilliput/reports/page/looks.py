@@ -6,7 +6,7 @@ there is not done again. The sample is the same for all cells.
 
 import glob
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -103,12 +103,13 @@ def inspect(folder: Path, judge_name: str, sample: Sample, *, workers: int = 1) 
     inspected = folder / "inspect"
     results.mend(inspected)
     runs = [run for run in sorted((folder / "cells").glob("*")) if saved_encoders(run)]
-    jobs = [(run.name, partial(_inspect_run, run, inspected, judge_name)) for run in runs]
+    jobs = [(run.name, partial(_inspect_run, run, inspected)) for run in runs]
+    make_desk = partial(Desk, judge_name, sample)
     workers, board, ended = min(workers, len(jobs) // WORTH_A_WORKER), Board(), 0
     if workers > 1:
-        events = processes.side_by_side(jobs, partial(_itself, sample), workers, board)
+        events = processes.side_by_side(jobs, make_desk, workers, board)
     else:
-        events = processes.in_turn(jobs, sample, board)
+        events = processes.in_turn(jobs, make_desk(), board)
     with own_threads():
         for event in events:
             ended += isinstance(event, processes.Finished)
@@ -119,28 +120,46 @@ def inspect(folder: Path, judge_name: str, sample: Sample, *, workers: int = 1) 
     return results.read(inspected)
 
 
-def _itself(sample: Sample) -> Sample:
-    """What every worker inspects by."""
-    return sample
+class Desk:
+    """What a worker inspects at: the sample, and judges that remember an encoder which they have seen.
+
+    Untrained encoders of a backbone are the same for most techniques.
+    """
+
+    def __init__(self, judge_name: str, sample: Sample):
+        self.name, self.sample = judge_name, sample
+        self.probes = {**AT_ALL_EPOCHS, **PROBES}
+        if not has_masks(sample.test):
+            del self.probes["saliency"]
+        self._judges: dict[str, Judge] = {}
+
+    def judge(self, record: dict[str, Any]) -> Judge:
+        """Of a run, by its run.json."""
+        plan, data = nearest(record["plan"]), record["data"]
+        key = f"{plan} {data}"
+        if key not in self._judges:
+            self._judges[key] = Judge(self.name, *self.sample[:2], self.probes, plan=plan, data=data)
+        return self._judges[key]
+
+    def asked(self, epoch: int, saved: Collection[int]) -> set[str]:
+        """The probes for the encoder of an epoch, among those saved."""
+        asked = set(AT_ALL_EPOCHS)
+        if max(saved):
+            asked |= set(PROBES) if epoch == max(saved) else set(UNTRAINED) if epoch == min(saved) else set()
+        return asked & set(self.probes)
 
 
-def _inspect_run(run: Path, inspected: Path, judge_name: str, sample: Sample) -> bool:
+def _inspect_run(run: Path, inspected: Path, desk: Desk) -> bool:
     """Says whether there was anything to do."""
     record, saved = read_run(run), saved_encoders(run)
-    done, last = _done(record, inspected, judge_name), max(saved)
-    worked = False
-    probes = PROBES if last else {}
-    if not has_masks(sample.test):
-        probes = {name: options for name, options in probes.items() if name != "saliency"}
-    plan = nearest(record["plan"])
-    untrained = {name: options for name, options in probes.items() if name in UNTRAINED}
-    for asked, epochs in ((AT_ALL_EPOCHS, list(saved)), (probes, [last]), (untrained, sorted(saved)[:1])):
-        if asked and any((epoch, name) not in done for epoch in epochs for name in asked):
-            judge = Judge(judge_name, sample.train, sample.test, asked, plan=plan, data=record["data"])
-            for rows in judge_run(run, judge, at=epochs, done=done):
-                judge.keep(inspected, rows)
-                worked = True
-    return worked
+    done = _done(record, inspected, desk.name)
+    done |= {(epoch, name) for epoch in saved for name in set(desk.probes) - desk.asked(epoch, saved)}
+    if all((epoch, name) in done for epoch in saved for name in desk.probes):
+        return False
+    judge = desk.judge(record)
+    for rows in judge_run(run, judge, at=list(saved), done=done):
+        judge.keep(inspected, rows)
+    return True
 
 
 def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple[int, str]]:
