@@ -122,6 +122,35 @@ def resized_crop(
     return torch.cat([resample(*block) for block in zip(*blocks, strict=True)])
 
 
+def tiles(images: Tensor, top: Tensor, left: Tensor, side: int, size: int) -> Tensor:
+    """[B, 3, H, W] -> squares of `side` pixels from row `top` and column `left`, [B, N] each, resized: [B, N, 3, size,
+    size]."""
+    count = top.shape[1]
+    length = torch.full((len(images) * count,), float(side), device=images.device)
+    rows = taps(top.flatten().float(), length, images.shape[2], size)
+    columns = taps(left.flatten().float(), length, images.shape[3], size)
+    cut = resample(images.repeat_interleave(count, 0), *rows, *columns)
+    return cut.view(len(images), count, *cut.shape[1:])
+
+
+def drop_colours_(images: Tensor, rng: Generator, *, p: float) -> Tensor:
+    """With probability p, two of the three channels of an image become noise, a hundredth as strong as the third.
+
+    Doersch, Gupta, Efros, ICCV 2015, section 3.2: else a lens's colour fringes tell where in a photograph one is.
+    """
+    picked = chosen(len(images), p, rng)
+    kept = torch.randint(3, (len(images),), device=rng.device, generator=rng)
+    noise = torch.randn(images.shape, device=rng.device, generator=rng)
+
+    def dropped(some: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
+        stay = torch.nn.functional.one_hot(kept, 3)[:, :, None, None].bool()
+        own = some.gather(1, kept[:, None, None, None].expand(-1, 1, *some.shape[2:]))
+        strength = own.std((1, 2, 3), keepdim=True) / 100
+        return torch.where(stay, some, own.mean((2, 3), keepdim=True) + strength * noise)
+
+    return to_some_(picked, dropped, images, kept, noise)
+
+
 def small_views(
     count: int, view: Callable[..., Tensor], images: Tensor, rng: Generator, area: float
 ) -> tuple[Tensor, ...]:

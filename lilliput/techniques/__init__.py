@@ -1,6 +1,6 @@
 """Pretext techniques, one file each; a file that defines a Technique is one."""
 
-from lilliput.techniques._parts import frozen_copy, full_precision, mlp, move_towards, own_places
+from lilliput.techniques._parts import frozen_copy, full_precision, mlp, move_towards, own_places, spread
 from lilliput.techniques._technique import BackboneBuilder, Technique
 
-__all__ = ["BackboneBuilder", "Technique", "frozen_copy", "full_precision", "mlp", "move_towards", "own_places"]
+__all__ = ["BackboneBuilder", "Technique", "frozen_copy", "full_precision", "mlp", "move_towards", "own_places", "spread"]

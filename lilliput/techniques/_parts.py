@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput.optim import foreach
@@ -44,6 +45,16 @@ def mlp(*widths: int, norm: bool = True, norm_last: bool = False, bias_last: boo
 def own_places(small: Tensor, whole: Tensor) -> Tensor:
     """[S B]: which of B images each of S small views apiece is of, image after image, and then the next of each."""
     return torch.arange(len(whole), device=whole.device).repeat(len(small) // len(whole))
+
+
+@torch.no_grad()
+def spread(projections: Tensor) -> Tensor:
+    """[B, D] -> how far the normalised projections lie apart: 1 in all directions, 0 all in one.
+
+    Chen, He, SimSiam, CVPR 2021, figure 2, times the square root of D.
+    """
+    unit = F.normalize(projections.float(), dim=1)
+    return unit.std(0).mean() * unit.shape[1] ** 0.5
 
 
 def frozen_copy(module: M) -> M:

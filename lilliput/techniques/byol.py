@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
-from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards, own_places
+from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards, own_places, spread
 
 
 class BYOL(Technique):
@@ -103,16 +103,6 @@ class BYOL(Technique):
 def target_rate(progress: float, base: float) -> float:
     """tau of the paper's equation in section 3.3: from `base` to 1 by a cosine as `progress` goes from 0 to 1."""
     return 1 - (1 - base) * (math.cos(math.pi * progress) + 1) / 2
-
-
-@torch.no_grad()
-def spread(projections: Tensor) -> Tensor:
-    """[B, D] -> how far the normalised projections lie apart: 1 in all directions, 0 all in one.
-
-    Chen, He, SimSiam, CVPR 2021, figure 2, times the square root of D.
-    """
-    unit = F.normalize(projections.float(), dim=1)
-    return unit.std(0).mean() * unit.shape[1] ** 0.5
 
 
 @full_precision
