@@ -3,4 +3,13 @@
 from lilliput.techniques._parts import frozen_copy, full_precision, mlp, move_towards, own_places, spread
 from lilliput.techniques._technique import BackboneBuilder, Technique
 
-__all__ = ["BackboneBuilder", "Technique", "frozen_copy", "full_precision", "mlp", "move_towards", "own_places", "spread"]
+__all__ = [
+    "BackboneBuilder",
+    "Technique",
+    "frozen_copy",
+    "full_precision",
+    "mlp",
+    "move_towards",
+    "own_places",
+    "spread",
+]
