@@ -120,14 +120,21 @@ def definition_of(
     """The class of a technique, if it is the only one; of other kinds the function of a certain name."""
     if kind == "techniques":
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-        meant = [node for node in classes if (node.name == symbol if symbol else _is_technique(node))]
+        meant = [node for node in classes if (node.name == symbol if symbol else _is_technique(node, tree))]
         return meant[0] if len(meant) == 1 else None
     wanted = symbol or ("prepare" if kind == "datasets" else name)
     return next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == wanted), None)
 
 
-def _is_technique(node: ast.ClassDef) -> bool:
-    return any(ast.unparse(base).rpartition(".")[2] == "Technique" for base in node.bases)
+def _is_technique(node: ast.ClassDef, tree: ast.Module) -> bool:
+    """Whether a class extends Technique, or one that the file has from another technique's file."""
+    imports = (line for line in tree.body if isinstance(line, ast.ImportFrom))
+    names = [alias.asname or alias.name for line in imports if _of_techniques(line) for alias in line.names]
+    return any(ast.unparse(base).rpartition(".")[2] in ("Technique", *names) for base in node.bases)
+
+
+def _of_techniques(line: ast.ImportFrom) -> bool:
+    return (line.module or "").startswith("lilliput.techniques.")
 
 
 def _options(meant: ast.ClassDef | ast.FunctionDef | None) -> tuple[Option, ...]:

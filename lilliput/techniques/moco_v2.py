@@ -39,6 +39,7 @@ class MoCoV2(Technique):
         output: Annotated[int, ">= 1"] = 128,
         groups: Annotated[int, ">= 1"] = 8,
         norm: bool = False,
+        linear: bool = False,
         area: Annotated[float, "> 0, <= 1"] = 0.2,
         grey: Annotated[float, ">= 0, <= 1"] = 0.2,
         blur: Annotated[float, ">= 0, <= 1"] = 0.5,
@@ -50,7 +51,7 @@ class MoCoV2(Technique):
         if queue < 1:
             raise BadSetting(f"queue {queue} must hold at least one key")
         self.encoder = self.build_encoder(make_backbone)
-        self.head = mlp(self.encoder.dim, self.encoder.dim, output, norm=norm)
+        self.head = mlp(*[self.encoder.dim] * (1 if linear else 2), output, norm=norm)
         # Batch norm tells which keys belong to which queries. The authors shuffle keys between devices; on one
         # device batch norm ignores order, so its statistics are split instead, and the keys' groups are shuffled.
         split_batch_norm(self.encoder, groups)

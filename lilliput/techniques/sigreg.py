@@ -17,7 +17,7 @@ REACH = 3.0  # up to which the characteristic functions are compared
 
 
 class SIGReg(Technique):
-    """One weight between the two demands; no negatives, no copy of the network, no predictor, nothing without gradient."""
+    """One weight between the two demands; no negatives, no copy of the network, no predictor, no stop."""
 
     contrastive = "joint-embedding"
     paper = Recipe("adamw", lr=5e-4, lr_per_256=False, batch=256, epochs=100, weight_decay=0.05, beta2=0.999)

@@ -5,6 +5,7 @@ Bardes, Ponce, LeCun, ICLR 2022, https://arxiv.org/abs/2105.04906, section 4 and
 
 from typing import Annotated
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -62,9 +63,12 @@ class VICReg(Technique):
 
 @full_precision
 def terms(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, D] each -> their mean squared distance, equation 5; how far features vary less than 1, equation 1, as the mean
-    of both views; and the squares of their covariances over D, equation 4, as the sum of both."""
-    spread = sum((1 - (view.var(0) + EPSILON).sqrt()).relu().mean() for view in (one, two)) / 2
+    """[B, D] each -> invariance, variance, covariance.
+
+    Their mean squared distance, equation 5; how far features vary less than 1, equation 1, as the mean of both views;
+    the squares of their covariances over D, equation 4, as the sum of both.
+    """
+    spread = torch.stack([(1 - (view.var(0) + EPSILON).sqrt()).relu().mean() for view in (one, two)]).mean()
     return F.mse_loss(one, two), spread, covariances(one) + covariances(two)
 
 

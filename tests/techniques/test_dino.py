@@ -17,9 +17,8 @@ def plainly(said, wanted, temperature):
     total = 0.0
     for row, probabilities in zip(said, wanted, strict=True):
         top = sum(math.exp(value / temperature) for value in row.tolist())
-        total -= sum(
-            p * math.log(math.exp(v / temperature) / top) for v, p in zip(row.tolist(), probabilities.tolist())
-        )
+        pairs = zip(row.tolist(), probabilities.tolist(), strict=True)
+        total -= sum(p * math.log(math.exp(v / temperature) / top) for v, p in pairs)
     return total / len(said)
 
 

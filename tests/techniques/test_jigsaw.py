@@ -29,7 +29,7 @@ def test_orders_are_chosen_as_the_papers_algorithm_does():
 def test_every_order_of_the_first_hundred_differs_much():
     orders = jigsaw.far_apart(100)
     distances = (orders[:, None] != orders[None]).sum(2)[np.triu_indices(100, 1)]
-    assert distances.mean() > 7.9 and distances.min() >= 3
+    assert distances.mean() > 8.05  # 8 is what orders drawn at random have
 
 
 def test_tiles_lie_within_their_cells_and_everywhere_there():
@@ -57,7 +57,7 @@ def test_a_tile_says_nothing_by_its_brightness_and_contrast():
     tiles = torch.rand(2, 9, 3, 8, 8, generator=rng())
     torch.testing.assert_close(jigsaw.normalised(0.3 * tiles + 0.2), jigsaw.normalised(tiles))
     flat = jigsaw.normalised(torch.full((1, 1, 3, 4, 4), 0.7))
-    assert torch.equal(flat, torch.full((1, 1, 3, 4, 4), 0.5))
+    torch.testing.assert_close(flat, torch.full((1, 1, 3, 4, 4), 0.5), rtol=0, atol=1e-3)
 
 
 def test_a_number_of_orders_out_of_range_is_refused():

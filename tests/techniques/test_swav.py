@@ -13,10 +13,10 @@ SMALL = {"hidden": 16, "output": 8, "prototypes": 6, "small_views": 0}
 
 
 def test_codes_deal_every_image_out_and_every_prototype_alike():
-    similar = torch.randn(64, 4, generator=rng()).mul(0.1)
+    similar = torch.randn(64, 4, generator=rng()).mul(0.1) + torch.tensor([0.0, 0.0, 0.05, 0.1])
     codes = swav.dealt_evenly(similar, evenness=0.05)
     torch.testing.assert_close(codes.sum(1), torch.ones(64))
-    torch.testing.assert_close(codes.sum(0), torch.full((4,), 16.0), rtol=0.1, atol=0)
+    torch.testing.assert_close(codes.sum(0), torch.full((4,), 16.0), rtol=0.2, atol=0)
     plain = (similar / 0.05).softmax(1)
     assert (plain.sum(0) - 16).abs().max() > 3 * (codes.sum(0) - 16).abs().max()
 

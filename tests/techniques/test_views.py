@@ -53,12 +53,34 @@ VIEWS = {  # technique, recipe -> for each view its transforms in order
     ],
     ("rotnet", "paper"): [[("padded_crop", {"padding": 1 / 8, "flip": 0.5})]],
     ("split_brain", "paper"): [[crop(0.3)]],
+    ("moco_v1", "paper"): [[crop(0.2), MODERATE, grey(), blur(0.0)]] * 2,
+    ("barlow_twins", "paper"): [
+        [crop(0.08), OWN, grey(), blur(1.0), solarise(0.0)],
+        [crop(0.08), OWN, grey(), blur(0.1), solarise(0.2)],
+    ],
+    ("vicreg", "paper"): [[crop(0.08), OWN, grey(), blur(0.5), solarise(0.1)]] * 2,
+    ("simsiam", "paper"): [[crop(0.2), MODERATE, grey(), blur(0.5)]] * 2,
+    ("fastsiam", "paper"): [[crop(0.2), MODERATE, grey(), blur(0.5)]] * 4,
+    ("sigreg", "paper"): [[crop(0.08), STRONG, grey(), blur(0.5), solarise(0.2)]] * 4,
+    ("colourisation", "paper"): [[crop(0.3)]],
+    ("inpainting", "paper"): [[crop(0.3)]],
+    ("counting", "paper"): [[crop(0.3), grey(0.5)]],
 }
 SMALL_VIEW = ("resized_crop", {**crop(0.08)[1], "size": 16, "area": (0.05, 0.3)})
 SMALL_VIEWS = {  # technique -> the transforms of one small view of images of 32 pixels, by its paper's recipe
     "simclr": [SMALL_VIEW, STRONG, grey(), blur(0.5)],
     "moco_v2": [SMALL_VIEW, MODERATE, grey(), blur(0.5)],
     "byol": [SMALL_VIEW, OWN, grey(), blur(0.0), solarise(0.0)],
+}
+MANY_VIEWS = {  # technique -> its two whole views and one of its six small ones, by its paper's recipe
+    "swav": ([[crop(0.14), STRONG, grey(), blur(0.5)]] * 2, [STRONG, grey(), blur(0.5)]),
+    "dino": (
+        [
+            [crop(0.14), OWN, grey(), blur(1.0), solarise(0.0)],
+            [crop(0.14), OWN, grey(), blur(0.1), solarise(0.2)],
+        ],
+        [OWN, grey(), blur(0.5), solarise(0.0)],
+    ),
 }
 
 
@@ -71,6 +93,13 @@ def test_views_are_made_by_the_papers_transforms(technique, recipe, monkeypatch)
 def test_small_views_are_changed_as_the_whole_ones_are_but_for_byols_blur(technique, monkeypatch):
     done = made(technique, "paper", monkeypatch, small_views=2)
     same_transforms(done, [*VIEWS[technique, "paper"], *[SMALL_VIEWS[technique]] * 2])
+
+
+@pytest.mark.parametrize("technique", MANY_VIEWS)
+def test_two_whole_views_and_six_small_ones(technique, monkeypatch):
+    whole, small = MANY_VIEWS[technique]
+    cut = ("resized_crop", {**crop(0.08)[1], "size": 16, "area": (0.05, 0.14)})
+    same_transforms(made(technique, "paper", monkeypatch), [*whole, *[[cut, *small]] * 6])
 
 
 def made(technique, recipe, monkeypatch, **options):
