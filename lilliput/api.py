@@ -23,6 +23,7 @@ from lilliput.training.cell import Cell, make_cell, recipe_of, usual_recipe
 from lilliput.training.encoders import init_of
 from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
+from lilliput.training.teacher import teacher_of
 
 # What a study of images that come with the package takes when nothing is said: the whole grid in minutes on a laptop.
 EMBEDDED, BRIEF = ("scenes", "photographs"), (32, 320, 10, 32)  # image size, limit, epochs, batch
@@ -52,6 +53,7 @@ def pretrain(
     until_converged: int | None = None,
     score: str | None = None,
     init: str | os.PathLike | None = None,
+    teacher: str | os.PathLike | None = None,
     imagenet_weights: str | os.PathLike | None = None,
     **options: Any,
 ) -> Path:
@@ -61,12 +63,14 @@ def pretrain(
     `options`: any of the technique, the backbone or the recipe, by name. `plan`: what is fixed by hand of precision,
     channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
     reads them. `init`: what to start from instead of random weights: a file of them, a run's folder, or "imagenet"
-    (from the folder `imagenet_weights`, the library's cache, or fetched). Raises LilliputError (UnknownName,
-    BadSetting, BadData) before any work.
+    (from the folder `imagenet_weights`, the library's cache, or fetched). `teacher`: what `distil` learns from: a saved
+    encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. Raises LilliputError
+    (UnknownName, BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
     wanted = partial(make_cell, technique, backbone, seed=seed, epochs=epochs, batch=batch, options=options)
+    wanted = partial(wanted, teacher=teacher_of(teacher, imagenet_weights) if teacher else None)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     start = init_of(init, backbone, imagenet_weights) if init else None
     resources = Resources(device, plan or {}, country).checked()
@@ -149,6 +153,7 @@ def study(
     leave_out: str | None = None,
     baselines: Sequence[str] = catalog.USUAL_BASELINES,
     init: str | os.PathLike | None = None,
+    teacher: str | os.PathLike | None = None,
     imagenet_weights: str | os.PathLike | None = None,
     **options: Any,
 ) -> tuple[Path, list[str]]:
@@ -160,7 +165,7 @@ def study(
     embedded data, what is not given is chosen so that the whole grid takes minutes. `workers`: so many cells at once,
     in processes; None for what suits the machine. Test images that are learned from too are counted and named;
     `leave_out` ("exact", "near") goes without them. `baselines`: of pixels, random_init, supervised and imagenet;
-    `init` and `imagenet_weights` as in `pretrain`. Returns the study's folder and the names of the cells that failed.
+    `init`, `teacher` and `imagenet_weights` as in `pretrain`. Returns the study's folder and the names of the cells that failed.
     """
     from lilliput.reports.tables import report
     from lilliput.studies.grid import Grid
@@ -169,7 +174,7 @@ def study(
     image_size, limit, epochs, batch = _usual(data, pool, image_size, limit, epochs, batch)
     judges: dict[str, dict] = {catalog.take("probes", name): {} for name in probes}
     wanted = partial(make_cells, techniques, backbones, seeds, epochs=epochs, batch=batch, options=options)
-    wanted = partial(wanted, init=init, weights=imagenet_weights)
+    wanted = partial(wanted, init=init, teacher=teacher, weights=imagenet_weights)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country).checked()
     source = Source(data, pool, folder, image_size, limit, test_share, labels)
@@ -273,6 +278,7 @@ def make_cells(
     batch: int | None,
     options: dict[str, Any],
     init: str | os.PathLike | None = None,
+    teacher: str | os.PathLike | None = None,
     weights: str | os.PathLike | None = None,
     data: Data | None = None,
 ) -> list[Cell]:
@@ -282,6 +288,7 @@ def make_cells(
     if not techniques:
         return []
     inits = {name: init_of(init, name, weights) for name in backbones} if init else {}
+    taught_by = teacher_of(teacher, weights) if teacher else None
     dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones, others=_parameters(study))
     if recipe != "paper":  # one budget whatever the techniques' own recipes say; the paper's settings come whole
         shared = recipe_of(techniques[0], recipe)
@@ -296,6 +303,7 @@ def make_cells(
             batch=batch,
             options={**dealt["recipe"], **dealt["techniques"][technique], **dealt["backbones"][backbone]},
             init=inits.get(backbone),
+            teacher=taught_by,
             data=data,
         )
         for seed in seeds

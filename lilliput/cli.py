@@ -19,7 +19,7 @@ Command = Callable[[argparse.Namespace, dict[str, Any]], int]
 
 # Flags that a function of the same parameters gets as they are:
 SOURCE = ("pool", "folder", "image_size", "limit", "test_share", "labels")
-START = ("init", "imagenet_weights")
+START = ("init", "teacher", "imagenet_weights")
 TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device", *START)
 GRID = ("techniques", "backbones", "probes")
 TUNABLES = ":".join(

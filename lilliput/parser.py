@@ -208,6 +208,11 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
         help="start from weights instead of random ones: a file, the folder of a run, or imagenet",
     )
     parser.add_argument(
+        "--teacher",
+        metavar="FROM",
+        help="what distil learns from: an encoder's file, the folder of a run, or a backbone with weights of ImageNet",
+    )
+    parser.add_argument(
         "--imagenet-weights",
         metavar="DIR",
         help="a folder with the libraries' files of ImageNet's weights (default: their cache, else fetched)",

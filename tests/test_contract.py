@@ -4,6 +4,7 @@ import copy
 import inspect
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from lilliput.errors import BadSetting
 from lilliput.probes import exams_for, sorted_out
 from lilliput.training.cell import make_cell
 from lilliput.training.encoders import load_encoder
+from lilliput.training.initial import Init, Teacher
 from tests.conftest import CPU, PLAN, rng
 
 TECHNIQUES, BACKBONES = catalog.names("techniques"), catalog.names("backbones")
+TEACHER = Teacher(Init("narrow", Path(), ""), lambda: catalog.backbone_builder("resnet18", width=0.25)())
 STEMS = {"stock": 1, "half": 2, "quarter": 4}
 FIRST = [(technique, backbone) for technique in TECHNIQUES for backbone in ("resnet18", "shufflenet_v2")]
 FIRST += [(technique, backbone) for technique in ("simclr", "split_brain") for backbone in BACKBONES]
@@ -32,6 +35,8 @@ def build(technique, backbone="resnet18", make_backbone=None, **options):
     torch.manual_seed(0)
     kind = catalog.technique(technique)
     make_backbone = make_backbone or catalog.backbone_builder(backbone, width=width)
+    if kind.taught:
+        options["teacher"] = TEACHER.network()
     return kind(make_backbone, **{**kind.small.options, **options})
 
 
@@ -185,7 +190,7 @@ def test_networks_with_an_after_step_of_their_own_hear_of_every_step_once(name):
 @every_technique
 def test_all_techniques_start_from_the_same_encoder(name):
     """So that random init is one baseline for all, but those whose encoder is another network."""
-    cell = make_cell(name, "shufflenet_v2", seed=3)
+    cell = make_cell(name, "shufflenet_v2", seed=3, teacher=TEACHER)
     ours, plain = cell.build().encoder.state_dict(), make_cell("simclr", "shufflenet_v2", seed=3).build_encoder()
     if name not in ("split_brain", "colourisation"):
         assert all(torch.equal(ours[key], value) for key, value in plain.state_dict().items())

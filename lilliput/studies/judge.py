@@ -183,10 +183,12 @@ def judges_all(probe: str) -> bool:
 
 
 def costs(record: dict, row: dict | None) -> Row:
-    """The cost columns of a run at an epoch; zero before the first."""
+    """The cost columns of a run at an epoch, that of its teacher included; zero before the first."""
     sizes = {key: record[key] for key in ("parameters", "multiply_adds", "multiply_adds_224")}
     if row is None:
         return {**sizes, "seconds": 0.0, "kwh": 0.0, "grams_co2": 0.0, "grams_co2_ml_impact": 0.0}
+    taught = record.get("teacher_spent", {})
+    row = {**row, **{name: whole_seconds(row)[name] + spent for name, spent in taught.items()}}
     return {
         **sizes,
         "seconds": round(row["total_seconds"], 3),

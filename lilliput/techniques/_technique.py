@@ -18,6 +18,7 @@ class Technique(nn.Module, ABC):
     small: ClassVar[Recipe]  # for thousands of images, batches of tens, one machine
     large: ClassVar[Recipe] = LARGE  # for about 100,000 images at 96 px, batches of hundreds
     contrastive: ClassVar[str]  # "yes", "no" or "joint-embedding", for the table
+    taught: ClassVar[bool] = False  # whether it is built with a `teacher`, a frozen network, beside the backbone
     encoder: Any  # images [B, 3, H, W] in 0..1 -> features [B, dim]: what is saved and judged
 
     def __init__(self) -> None:

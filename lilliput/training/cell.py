@@ -15,7 +15,7 @@ from lilliput.system.plan import Plan, choose
 from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
 from lilliput.techniques import BackboneBuilder, Technique
-from lilliput.training.initial import Init, started_from, with_residuals_at_zero
+from lilliput.training.initial import Init, Teacher, started_from, with_residuals_at_zero
 
 RECIPES = ("small", "large", "paper")
 LARGE_POOL, LARGE_SIZE = 50_000, 64  # images and pixels from which the large recipe is the usual one
@@ -34,6 +34,7 @@ class Cell:
     technique_options: dict[str, Any]
     backbone_options: dict[str, Any]
     init: Init | None = None  # weights to start from; random ones without
+    teacher: Teacher | None = None  # what the technique learns from, if it has one
 
     @property
     def name(self) -> str:
@@ -62,8 +63,9 @@ class Cell:
 
     def build(self) -> Technique:
         """The technique, initialised by the seed: its encoder's numbers are drawn first, the same for all."""
+        options = {**self.technique_options, **({"teacher": self.teacher.network()} if self.teacher else {})}
         with seeded(self.seed):
-            return catalog.technique(self.technique)(self.starting_builder, **self.technique_options)
+            return catalog.technique(self.technique)(self.starting_builder, **options)
 
 
 def make_cell(
@@ -76,11 +78,13 @@ def make_cell(
     batch: int | None = None,
     options: dict[str, Any] | None = None,
     init: Init | None = None,
+    teacher: Teacher | None = None,
     data: Data | None = None,
 ) -> Cell:
     """A cell from names and overriding options; UnknownName or BadSetting before any work.
 
-    The backbone's stem suits the `data`, unless it is among the options or the recipe is the paper's.
+    The backbone's stem suits the `data`, unless it is among the options or the recipe is the paper's. The `teacher` is
+    for techniques that are taught.
     """
     catalog.check("techniques", technique)
     catalog.check("backbones", backbone)
@@ -97,7 +101,16 @@ def make_cell(
     if data is not None and recipe != "paper":
         steps = chosen.epochs * (len(data.pool) // chosen.batch)
         backbone_options = usual_stem(backbone, data.pool.image_size, steps, backbone_options)
-    return Cell(technique, backbone, seed, recipe, chosen, technique_options, backbone_options, init)
+    if not catalog.technique(technique).taught:
+        teacher = None
+    elif teacher is None:
+        raise BadSetting(
+            f"{technique} learns from a teacher: give --teacher with a run's folder, an encoder's file, or the name of "
+            f"a backbone that has weights of ImageNet"
+        )
+    else:
+        technique_options["teacher"] = teacher.as_option
+    return Cell(technique, backbone, seed, recipe, chosen, technique_options, backbone_options, init, teacher)
 
 
 def usual_stem(backbone: str, image_size: int, steps: int, options: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,20 @@ class Init:
     name: str  # as people may see it
     file: Path
     sha256: str
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that another learns from."""
+
+    weights: Init
+    network: Callable[[], Any] = field(compare=False)  # images [B, 3, H, W] in 0..1 -> features [B, dim]
+    spent: dict[str, float] = field(default_factory=dict, compare=False)  # by its own training, where that is known
+
+    @property
+    def as_option(self) -> dict[str, str]:
+        """For a record."""
+        return {"name": self.weights.name, "sha256": self.weights.sha256}
 
 
 def as_settings(init: Init | None) -> dict[str, str | None]:

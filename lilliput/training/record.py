@@ -138,6 +138,7 @@ def circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:
         "format": FORMAT,
         **cost.sizes(encoder, size),
         "dim": encoder.dim,
+        **({"teacher_spent": cell.teacher.spent} if cell.teacher else {}),
         "country": country,
         "versions": versions(),
         "machine": this_machine(),
