@@ -11,7 +11,7 @@ from typing import Any
 from lilliput import catalog
 from lilliput.data.store import Data, Images
 from lilliput.datasets import Source, without_leaks
-from lilliput.errors import BadData
+from lilliput.errors import BadData, BadSetting
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
@@ -26,6 +26,7 @@ from lilliput.training.stopping import stopping_rule
 from lilliput.training.teacher import teacher_of
 
 # What a study of images that come with the package takes when nothing is said: the whole grid in minutes on a laptop.
+SECOND = "distil"  # the technique of a study's second round
 EMBEDDED, BRIEF = ("scenes", "photographs"), (32, 320, 10, 32)  # image size, limit, epochs, batch
 
 
@@ -155,37 +156,61 @@ def study(
     init: str | os.PathLike | None = None,
     teacher: str | os.PathLike | None = None,
     imagenet_weights: str | os.PathLike | None = None,
+    distil_from: str | None = None,
     **options: Any,
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
     Names may be paths of files of your own (docs/own.md). Epochs, batch, image size and data are the same for all cells
     (under the recipe `paper` each technique keeps its authors' epochs and batch unless they are given); an option goes
-    to all that take it. The recipe is `small`, or `large` from 50,000 images of 64 px on, unless it is given. On the
-    embedded data, what is not given is chosen so that the whole grid takes minutes. `workers`: so many cells at once,
-    in processes; None for what suits the machine. Test images that are learned from too are counted and named;
-    `leave_out` ("exact", "near") goes without them. `baselines`: of pixels, random_init, supervised and imagenet;
-    `init`, `teacher` and `imagenet_weights` as in `pretrain`. Returns the study's folder and the names of the cells that failed.
+    to all that take it. The usual recipe is `small`, or `large` from 50,000 images of 64 px on. On the embedded data,
+    what is not given is chosen so that the whole grid takes minutes. `workers`: so many cells at once, in processes;
+    None for what suits the machine. `leave_out` ("exact", "near"): without test images that are learned from too.
+    `baselines`: of pixels, random_init, supervised, imagenet. `init`, `teacher` and `imagenet_weights` as in `pretrain`.
+    `distil_from`: a second round, by `distil` from a cell of the first: its name, or "best" by held-out labels. Returns
+    the folder and the names of the cells that failed.
     """
-    from lilliput.reports.tables import report
     from lilliput.studies.grid import Grid
-    from lilliput.studies.study import study as run_grid
 
     image_size, limit, epochs, batch = _usual(data, pool, image_size, limit, epochs, batch)
-    judges: dict[str, dict] = {catalog.take("probes", name): {} for name in probes}
-    wanted = partial(make_cells, techniques, backbones, seeds, epochs=epochs, batch=batch, options=options)
-    wanted = partial(wanted, init=init, teacher=teacher, weights=imagenet_weights)
-    wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
+    judges = _judges(probes, distil_from)
+    wanted = partial(make_cells, backbones=backbones, seeds=seeds, epochs=epochs, batch=batch, options=options)
+    wanted = partial(wanted, init=init, weights=imagenet_weights, second=[SECOND] if distil_from else [])
+    first = partial(wanted, techniques, teacher=teacher)
+    first(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country).checked()
     source = Source(data, pool, folder, image_size, limit, test_share, labels)
     opened, judged = without_leaks(*_opened(source, judge), leave_out)
-    cells = wanted(recipe=recipe or usual_recipe(opened), data=opened)
-    stop = stopping_rule(opened, until_converged, score)
+    recipe = recipe or usual_recipe(opened)
+    stop, cells = stopping_rule(opened, until_converged, score), first(recipe=recipe, data=opened)
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out = Path(out or Path("runs") / f"study-{opened.name}")
-    failed = run_grid(grid, out, workers=workers or processes.usual_size(device))
+    second = partial(wanted, [SECOND], recipe=recipe, data=opened)
+    return out, _run_rounds(grid, out, workers or processes.usual_size(device), second, distil_from)
+
+
+def _run_rounds(
+    grid: Any, out: Path, workers: int, second: Callable[..., list[Cell]], distil_from: str | None
+) -> list[str]:
+    """The grid's cells, then those of a second round by the teacher among them, and the report; which cells failed."""
+    from lilliput.reports.tables import report
+    from lilliput.studies.results import teacher_among
+    from lilliput.studies.study import study as run_grid
+
+    failed = run_grid(grid, out, workers=workers)
+    if distil_from:
+        taught = dataclasses.replace(grid, cells=second(teacher=teacher_among(out, distil_from)))
+        failed += run_grid(taught, out, workers=workers)
     report(out)
-    return out, failed
+    return failed
+
+
+def _judges(probes: Sequence[str], distil_from: str | None) -> dict[str, dict[str, Any]]:
+    """Probe -> its options; BadSetting where none can choose a teacher."""
+    judges: dict[str, dict[str, Any]] = {catalog.take("probes", name): {} for name in probes}
+    if distil_from and "linear" not in judges:
+        raise BadSetting(f"--distil-from {distil_from} chooses by the linear probe: add linear to --probes")
+    return judges
 
 
 def _usual(data: Any, pool: Any, *given: int | None) -> Sequence[int | None]:
@@ -281,15 +306,20 @@ def make_cells(
     teacher: str | os.PathLike | None = None,
     weights: str | os.PathLike | None = None,
     data: Data | None = None,
+    second: Sequence[str] = (),
 ) -> list[Cell]:
-    """The grid's cells, seed by seed and backbone by backbone; each option goes to those that take it."""
+    """The grid's cells, seed by seed and backbone by backbone.
+
+    Each option goes to those that take it; those of the techniques of a `second` round are known too.
+    """
     techniques = [catalog.take("techniques", name) for name in techniques]
     backbones = [catalog.take("backbones", name) for name in backbones]
     if not techniques:
         return []
     inits = {name: init_of(init, name, weights) for name in backbones} if init else {}
     taught_by = teacher_of(teacher, weights) if teacher else None
-    dealt = catalog.sort_options(options, techniques=techniques, backbones=backbones, others=_parameters(study))
+    takers = list(dict.fromkeys([*techniques, *second]))
+    dealt = catalog.sort_options(options, techniques=takers, backbones=backbones, others=_parameters(study))
     if recipe != "paper":  # one budget whatever the techniques' own recipes say; the paper's settings come whole
         shared = recipe_of(techniques[0], recipe)
         epochs, batch = epochs or shared.epochs, batch or shared.batch

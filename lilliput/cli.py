@@ -143,11 +143,11 @@ def _dealt(a: argparse.Namespace, options: dict[str, Any], techniques: list[str]
 
 def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
     names: dict[str, Any] = {kind: [catalog.take(kind, name) for name in getattr(a, kind)] for kind in GRID}
-    _dealt(a, options, names["techniques"], names["backbones"])
+    _dealt(a, options, [*names["techniques"], *(["distil"] if a.distil_from else [])], names["backbones"])
 
     from lilliput import api
 
-    flags = _same(a, "judge", "seeds", "workers", "leave_out", "baselines", *SOURCE, *TRAINING)
+    flags = _same(a, "judge", "seeds", "workers", "leave_out", "baselines", "distil_from", *SOURCE, *TRAINING)
     out, failed = api.study(a.data, a.out, plan=_plan(a), **names, **flags, **options)
     page = _page(out, a.workers)  # saved first, said last
     print((out / "table.md").read_text(encoding="utf-8"))

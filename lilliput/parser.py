@@ -54,6 +54,11 @@ def _add_study(verbs) -> None:
         help="what to compare with (default: pixels random_init supervised)",
     )
     study.add_argument(
+        "--distil-from",
+        metavar="CELL",
+        help="a second round: every backbone learns from that cell's encoder (best: by held-out labels)",
+    )
+    study.add_argument(
         "--leave-out",
         choices=["exact", "near"],
         help="train and fit without images that are in the test set too: the same pixels, or nearly the same as well",

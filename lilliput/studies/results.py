@@ -18,6 +18,8 @@ from lilliput.system.files import append_whole, free_name, read_whole, write_who
 from lilliput.system.locks import locked, unwritten
 from lilliput.system.progress import say
 from lilliput.system.visible import visible
+from lilliput.training.cell import cell_name
+from lilliput.training.encoders import encoder_path
 
 _NAMES = ("technique", "backbone", "probe", "metric", "recipe", "data", "judge")
 _TEXT = (*_NAMES, "commit", "flagged", "trace", "mistakes", "init")
@@ -57,6 +59,20 @@ def damaged_lines(path: Path) -> list[int]:
     """The numbers of the lines of a results.csv that are not what was written; BadData where none is whole."""
     with unwritten(path.parent):
         return _read(path)[1]
+
+
+def teacher_among(folder: Path, wanted: str) -> Path:
+    """The encoder of a study that is to teach: that of a cell by its name, or the "best" of all; of a cell the one that
+    its linear probe finds best by held-out labels. BadData where there is none."""
+    rows = read(folder)
+    rows = rows[(rows.probe == "linear") & (rows.metric == "held_out_accuracy") & (rows.epoch > 0)]
+    rows = rows[rows.technique != "distil"].sort_values("value", ascending=False, kind="stable")
+    for technique, backbone, seed, epoch in rows[[*CELL, "epoch"]].itertuples(index=False):
+        name = cell_name(technique, backbone, seed)
+        file = encoder_path(folder / "cells" / name, epoch)
+        if wanted in (name, "best") and file.exists():
+            return file
+    raise BadData(f"{folder} has no judged cell to distil from by the name {wanted!r}; see its cells/, or say best")
 
 
 def done(rows: pd.DataFrame) -> set[tuple[int, str]]:
