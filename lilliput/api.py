@@ -166,9 +166,9 @@ def study(
     to all that take it. The usual recipe is `small`, or `large` from 50,000 images of 64 px on. On the embedded data,
     what is not given is chosen so that the whole grid takes minutes. `workers`: so many cells at once, in processes;
     None for what suits the machine. `leave_out` ("exact", "near"): without test images that are learned from too.
-    `baselines`: of pixels, random_init, supervised, imagenet. `init`, `teacher` and `imagenet_weights` as in `pretrain`.
-    `distil_from`: a second round, by `distil` from a cell of the first: its name, or "best" by held-out labels. Returns
-    the folder and the names of the cells that failed.
+    `baselines`: of pixels, random_init, supervised, imagenet. `init`, `teacher`, `imagenet_weights`: see `pretrain`.
+    `distil_from`: a second round, by `distil` from a cell of the first: its name, or "best" by held-out labels.
+    Returns the folder and the names of the cells that failed.
     """
     from lilliput.studies.grid import Grid
 
@@ -184,8 +184,7 @@ def study(
     recipe = recipe or usual_recipe(opened)
     stop, cells = stopping_rule(opened, until_converged, score), first(recipe=recipe, data=opened)
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
-    out = Path(out or Path("runs") / f"study-{opened.name}")
-    second = partial(wanted, [SECOND], recipe=recipe, data=opened)
+    out, second = Path(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
     return out, _run_rounds(grid, out, workers or processes.usual_size(device), second, distil_from)
 
 
