@@ -163,6 +163,11 @@ class MaskedExam(LabelledExam):
             raise BadData(f"this exam needs {self.lacking(self.train, self.test)}")
         return masks
 
+    @cached_property
+    def train_masks(self) -> np.ndarray | None:
+        """As `masks`, of the images to learn from; None where none are known of any."""
+        return masks_of(self.train)
+
 
 def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows to fit on and rows held out: within every class, each tenth image in the store's order.

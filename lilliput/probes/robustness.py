@@ -36,7 +36,7 @@ def robustness(exam: LabelledExam, *, most: int = 2000):
             label, change = exam.titled(f"robustness, {kind} {severity}"), corrupting(kind, severity, rows)
             features = extract(exam.encoder, images, plan=exam.plan, label=label, change=change)
             of_kind.append((probe.classify(features).argmax(1) == truth).float())
-            yield f"accuracy_{kind}_{severity}", of_kind[-1].mean().item()
+            yield f"accuracy_{kind}/{severity}", of_kind[-1].mean().item()
         right.append(torch.stack(of_kind).mean(0))
         yield f"accuracy_{kind}", right[-1].mean().item()
     corrupted = torch.stack(right).mean(0)

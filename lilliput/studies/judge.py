@@ -206,7 +206,11 @@ class Pixels(nn.Module):
     dim = 3 * 8 * 8
 
     def forward(self, images):
-        return F.interpolate(images, (8, 8), mode="area").flatten(1)
+        return self.stages(images)[0].flatten(1)
+
+    def stages(self, images):
+        """The thumbnail, with its places."""
+        return [F.interpolate(images, (8, 8), mode="area")]
 
 
 def _digest(module: nn.Module) -> str:

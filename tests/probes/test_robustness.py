@@ -38,11 +38,11 @@ class Blind(nn.Module):
 def test_the_figures_are_means_of_accuracies_and_what_they_lose(scenes):
     exam = LabelledExam(Pixels(), scenes.train, scenes.test, plan=CPU)
     rows = dict(robustness(exam))
-    by_severity = [rows[f"accuracy_{kind}_{severity}"] for kind in KINDS for severity in (1, 2, 3)]
+    by_severity = [rows[f"accuracy_{kind}/{severity}"] for kind in KINDS for severity in (1, 2, 3)]
     assert len(by_severity) == 24 and all(0 <= value <= 1 for value in by_severity)
     assert rows["accuracy_corrupted"] == pytest.approx(np.mean(by_severity))
     assert rows["accuracy_haze"] == pytest.approx(
-        np.mean([rows[f"accuracy_haze_{severity}"] for severity in (1, 2, 3)])
+        np.mean([rows[f"accuracy_haze/{severity}"] for severity in (1, 2, 3)])
     )
     clean = (exam.once(fitted).classify(exam.test_features).argmax(1) == exam.test_labels).float().mean().item()
     assert rows["accuracy_clean"] == pytest.approx(clean)
@@ -52,19 +52,19 @@ def test_the_figures_are_means_of_accuracies_and_what_they_lose(scenes):
         corrupt(exam.test.load([row], "cpu"), "shot_noise", 3, [np.random.default_rng(row)]) for row in range(100)
     ]
     guess = exam.once(fitted).classify(Pixels()(torch.cat(by_hand))).argmax(1)
-    assert rows["accuracy_shot_noise_3"] == pytest.approx((guess == exam.test_labels).float().mean().item())
+    assert rows["accuracy_shot_noise/3"] == pytest.approx((guess == exam.test_labels).float().mean().item())
 
 
 def test_a_network_that_sees_no_contrast_loses_nothing_by_it(scenes):
     rows = dict(robustness(LabelledExam(Blind(), scenes.train, scenes.test, plan=CPU)))
-    assert rows["accuracy_clean"] > 0.15 and abs(rows["accuracy_clean"] - rows["accuracy_contrast_3"]) < 0.021
+    assert rows["accuracy_clean"] > 0.15 and abs(rows["accuracy_clean"] - rows["accuracy_contrast/3"]) < 0.021
 
 
 def test_classes_told_by_their_light_are_lost_where_it_changes_and_kept_where_its_mean_stays(tmp_path):
     data = open_data(labelled_folder(tmp_path), image_size=32)
     rows = dict(robustness(LabelledExam(Pixels(), data.train, data.test, plan=CPU)))
-    assert rows["accuracy_clean"] == rows["accuracy_contrast_3"] == rows["accuracy_defocus_blur_3"] == 1
-    assert rows["accuracy_brightness_3"] == 0.5  # the dark ones, of .25, are taken for light
+    assert rows["accuracy_clean"] == rows["accuracy_contrast/3"] == rows["accuracy_defocus_blur/3"] == 1
+    assert rows["accuracy_brightness/3"] == 0.5  # the dark ones, of .25, are taken for light
 
 
 def test_an_image_is_spoilt_alike_whatever_the_batch_the_seed_and_the_other_images(scenes):
