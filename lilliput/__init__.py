@@ -6,16 +6,28 @@ from lilliput._version import version as __version__
 from lilliput.catalog import use
 
 if TYPE_CHECKING:
-    from lilliput.api import pretrain, probe, report, study, verify
+    from lilliput.api import pretrain, probe, report, study, transfer, verify
     from lilliput.datasets import open_data
     from lilliput.training.encoders import load_encoder
 
-__all__ = ["__version__", "load_encoder", "open_data", "pretrain", "probe", "report", "study", "use", "verify"]
+JOBS = ("pretrain", "probe", "report", "study", "transfer", "verify")  # of api
+__all__ = [  # all of JOBS too
+    "__version__",
+    "load_encoder",
+    "open_data",
+    "pretrain",
+    "probe",
+    "report",
+    "study",
+    "transfer",
+    "use",
+    "verify",
+]
 
 
 def __getattr__(name: str):
     """Import what is asked for only when it is: torch takes seconds."""
-    if name in ("pretrain", "probe", "report", "study", "verify"):
+    if name in JOBS:
         from lilliput import api
 
         return getattr(api, name)

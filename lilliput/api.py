@@ -1,4 +1,4 @@
-"""The main jobs as functions, for the command line and for Python alike: pretrain, probe, study, report, verify."""
+"""The main jobs as functions, for the command line and for Python alike."""
 
 import dataclasses
 import inspect
@@ -16,6 +16,7 @@ from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
 from lilliput.system.door import door
+from lilliput.system.plan import Plan, choose
 from lilliput.system.progress import say
 from lilliput.system.resources import Resources
 from lilliput.training import run
@@ -101,16 +102,10 @@ def probe(
     images can. Returns a pandas DataFrame.
     """
     from lilliput.studies.judge import Judge, judge_run, told_apart
-    from lilliput.system.plan import choose
 
     folder = Path(folder)
-    if not (folder / "run.json").exists():
-        raise BadData(f"{folder} is not the folder of a run: it has no run.json")
     probes = [catalog.take("probes", name) for name in probes]
-    record = read_run(folder)
-    catalog.check_known(record)
-    begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
-    chosen = choose(device or record["plan"]["device"], {**begun, **(plan or {})})
+    record, chosen = _opened_run(folder, device, plan)
     size = record["image_size"]
     source = Source(data, folder=data_folder, image_size=size, limit=2, test_share=test_share, labels=labels)
     judging = source.open(judging=True)
@@ -123,6 +118,47 @@ def probe(
     for rows in judge_run(folder, judge, at=list(at) if at else None):
         judge.keep(folder, rows)
     return results.read(folder)
+
+
+def _opened_run(folder: Path, device: str | None, plan: Mapping[str, Any] | None) -> tuple[dict[str, Any], Plan]:
+    """A run's run.json, and the plan to judge its encoders by."""
+    if not (folder / "run.json").exists():
+        raise BadData(f"{folder} is not the folder of a run: it has no run.json")
+    record = read_run(folder)
+    catalog.check_known(record)
+    begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
+    return record, choose(device or record["plan"]["device"], {**begun, **(plan or {})})
+
+
+@door
+def transfer(
+    folder: str | os.PathLike,
+    to: str | os.PathLike | Data | Sequence[str | os.PathLike | Data],
+    *,
+    device: str | None = None,
+    plan: Mapping[str, Any] | None = None,
+):
+    """A run's last encoder before several labelled data sets or folders, by the linear probe, at the run's image size.
+
+    Returns a pandas DataFrame: for each data set the mean of its classes' accuracies (0..1) by the encoder, by what it
+    started from, and by raw pixels. All rows are kept in the run's transfer/results.csv.
+    """
+    from lilliput.studies.judge import Judge, told_apart
+    from lilliput.studies.transfer import transferred
+
+    folder = Path(folder)
+    names = [to] if isinstance(to, str | os.PathLike | Data) else list(to)
+    if not names:
+        raise BadSetting("to is empty; give one or more labelled data sets or folders")
+    record, chosen = _opened_run(folder, device, plan)
+    judges = []
+    for name in names:
+        source = Source(name if isinstance(name, Data) else os.path.expanduser(name), image_size=record["image_size"])
+        opened = dataclasses.replace(source, limit=2).open(judging=True)
+        train, test = opened.judging
+        known = told_apart(folder / "transfer", opened.name, [train.digest, test.digest])
+        judges.append(Judge(known, train, test, {"linear": {}}, plan=chosen, data=record["data"]))
+    return transferred(folder, judges)
 
 
 @door

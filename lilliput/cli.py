@@ -1,4 +1,4 @@
-"""The command line: study, pretrain, probe, report, verify, compare, prepare, list."""
+"""The command line: study, pretrain, probe, transfer, report, verify, compare, prepare, list."""
 
 import argparse
 import os
@@ -223,6 +223,16 @@ def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 0
 
 
+def _transfer(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+
+    table = api.transfer(a.run_folder, a.to, device=a.device, plan=_plan(a))
+    print("Mean accuracy of the classes, by the linear probe:")
+    print(visible(table.to_string(float_format="%.3f", na_rep="")))
+    print(visible(f"All rows, by class: {os.path.join(a.run_folder, 'transfer', 'results.csv')}"))
+    return 0
+
+
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
@@ -268,6 +278,7 @@ COMMANDS: dict[str, Command] = {
     "study": _study,
     "pretrain": _pretrain,
     "probe": _probe,
+    "transfer": _transfer,
     "report": _report,
     "verify": _verify,
     "compare": _compare,

@@ -18,7 +18,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lilliput {version}")
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    for add in (_add_study, _add_pretrain, _add_probe, _add_report, _add_verify, _add_compare, _add_prepare, _add_list):
+    judging = (_add_probe, _add_transfer, _add_report, _add_verify, _add_compare)
+    for add in (_add_study, _add_pretrain, *judging, _add_prepare, _add_list):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
     return parser
@@ -95,6 +96,14 @@ def _add_probe(verbs) -> None:
     _probes_flag(probe)
     probe.add_argument("--at", nargs="+", type=int, metavar="EPOCH", help="only the checkpoints of these epochs")
     _machine_flags(probe)
+
+
+def _add_transfer(verbs) -> None:
+    text = "judge the encoder of a run on several labelled data sets, its start and raw pixels beside it"
+    transfer = _verb(verbs, "transfer", text, computes=True)
+    transfer.add_argument("run_folder", metavar="RUN")
+    transfer.add_argument("--to", nargs="+", required=True, metavar="DATA", help="labelled data sets or folders")
+    _machine_flags(transfer)
 
 
 def _add_report(verbs) -> None:
