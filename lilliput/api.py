@@ -19,6 +19,7 @@ from lilliput.system.door import door
 from lilliput.system.plan import Plan, choose
 from lilliput.system.progress import say
 from lilliput.system.resources import Resources
+from lilliput.system.visible import visible
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell, recipe_of, usual_recipe
 from lilliput.training.encoders import init_of
@@ -156,7 +157,7 @@ def transfer(
         source = Source(name if isinstance(name, Data) else os.path.expanduser(name), image_size=record["image_size"])
         opened = dataclasses.replace(source, limit=2).open(judging=True)
         train, test = opened.judging
-        known = told_apart(folder / "transfer", opened.name, [train.digest, test.digest])
+        known = visible(told_apart(folder / "transfer", opened.name, [train.digest, test.digest]))  # as rows have it
         judges.append(Judge(known, train, test, {"linear": {}}, plan=chosen, data=record["data"]))
     return transferred(folder, judges)
 

@@ -228,7 +228,7 @@ def _transfer(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     table = api.transfer(a.run_folder, a.to, device=a.device, plan=_plan(a))
     print("Mean accuracy of the classes, by the linear probe:")
-    print(visible(table.to_string(float_format="%.3f", na_rep="")))
+    print(*map(visible, table.to_string(float_format="%.3f", na_rep="").splitlines()), sep="\n")
     print(visible(f"All rows, by class: {os.path.join(a.run_folder, 'transfer', 'results.csv')}"))
     return 0
 

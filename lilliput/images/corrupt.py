@@ -1,6 +1,6 @@
 """Corruptions: what spoils a photograph, in eight kinds and three severities; images [B, 3, H, W] in 0..1 stay that.
 
-The kinds are those of Hendrycks, Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261, section 3, by formulas of our
+The kinds are those of Hendrycks, Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261, section 4, by formulas of our
 own. Lengths are shares of the image's shorter side, so that one severity means the same at any size. What is random is
 drawn for each image from a generator of its own, on the CPU: an image is spoilt alike in any batch, on any device.
 """

@@ -1,6 +1,6 @@
 """Robustness: what is left of the linear probe's accuracy when the test images are spoilt, and nothing else.
 
-After Hendrycks, Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261, sections 3 and 4, with our own corruptions
+After Hendrycks, Dietterich, ICLR 2019, https://arxiv.org/abs/1903.12261, section 4, with our own corruptions
 (lilliput/images/corrupt.py) and the loss of accuracy itself in place of its ratio to AlexNet's.
 """
 

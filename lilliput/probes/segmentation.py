@@ -1,6 +1,6 @@
 """Segmentation: whether a place's features say that it is of the object, by nearest neighbours and by a linear layer.
 
-The stages' maps brought to one grid and joined: Hariharan et al. (hypercolumns), CVPR 2015, section 2. Frozen features
+The stages' maps brought to one grid and joined: Hariharan et al. (hypercolumns), CVPR 2015, section 3. Frozen features
 and places as neighbours: Balažević et al. (Hummingbird), NeurIPS 2023, https://arxiv.org/abs/2306.01667, section 3.
 """
 

@@ -11,6 +11,7 @@ from lilliput.catalog import BASELINES
 from lilliput.reports import figures, paper
 from lilliput.reports.flags import flag_lines
 from lilliput.reports.page import html
+from lilliput.reports.page.asked import asked_sections
 from lilliput.reports.page.section import Section, Study, source, still
 from lilliput.reports.verdict import standings, verdict
 from lilliput.reports.words import ABSENT, count, share, shortest, title
@@ -72,7 +73,8 @@ ORDERS = {"technique": paper.TECHNIQUES, "backbone": paper.BACKBONES}
 def measured_sections(study: Study) -> list[Section]:
     """In the order of the page."""
     cells = _cells(study)
-    return [verdict_section(study), table_section(study, cells), *_curve_sections(study), _cost_section(study, cells)]
+    first = [verdict_section(study), table_section(study, cells), *_curve_sections(study)]
+    return [*first, _cost_section(study, cells), *asked_sections(study)]
 
 
 def verdict_section(study: Study) -> Section:

@@ -107,7 +107,7 @@ def matrix(study: Study, rows: pd.DataFrame, metrics: dict[str, str], *baselines
     wide = rows[rows.metric.isin(metrics)].groupby(["technique", "backbone", "metric"]).value.mean().unstack()
     lines = []
     for technique in [*study.techniques, *baselines]:
-        for backbone in study.backbones:
+        for backbone in [*study.backbones, ""]:  # pixels have none
             if (technique, backbone) in wide.index:
                 values = wide.loc[(technique, backbone)]
                 lines.append([title(technique), backbone, *(metric_value(values.get(metric)) for metric in metrics)])

@@ -4,7 +4,11 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from lilliput.reports.page import examples, looks, probed
+from lilliput import catalog
+from lilliput.probes import exams_for
+from lilliput.reports.page import asked, examples, looks, probed
+from lilliput.studies.judge import Pixels
+from tests.conftest import CPU
 
 CELL = {"technique": "byol", "backbone": "resnet18", "seed": 0, "judge": "j", "rows": 2}
 
@@ -56,3 +60,20 @@ def test_what_an_older_lilliput_inspected_is_inspected_anew(monkeypatch, tmp_pat
     for known, done in ((rows, {(9, "layers")}), (rows.assign(rows=float("nan")), set())):
         monkeypatch.setattr(looks.results, "read", lambda folder, rows=known: rows)
         assert looks._done(CELL, tmp_path, "j") == done
+
+
+def test_a_probe_that_was_asked_for_is_shown_at_the_last_checkpoint_with_its_baselines():
+    early, late = ((epoch, "ece", value) for epoch, value in ((5, 0.11), (9, 0.22)))
+    pixels = table("calibration", (0, "ece", 0.33)).assign(technique="pixels", backbone="")
+    rows = pd.concat([table("calibration", early, late), pixels])
+    study = SimpleNamespace(rows=rows, techniques=["byol"], backbones=["resnet18"], folder=SimpleNamespace(name="s"))
+    (section,) = asked.asked_sections(study)
+    assert section.anchor == "calibration" and "0.220" in section.body and "0.330" in section.body
+    assert "0.110" not in section.body
+
+
+def test_the_columns_of_probes_that_are_asked_for_are_metrics_that_they_yield(scenes):
+    for name, section in asked.SECTIONS.items():
+        probe = catalog.probe(name)
+        (exam,) = exams_for({name: probe}, Pixels(), scenes.train, scenes.test, plan=CPU).values()
+        assert set(section.columns) <= dict(probe(exam)).keys()
