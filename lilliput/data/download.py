@@ -1,5 +1,5 @@
-"""Download a file whose size and MD5 are known: resumed where it broke off, never longer than it should be, and never
-taken for whole before its digest is right."""
+"""Download a file whose MD5 is known: resumed where it broke off, never longer than it should be, and never taken for
+whole before its digest is right."""
 
 import hashlib
 import http.client
@@ -50,13 +50,17 @@ def downloads() -> Iterator[Path]:
         yield folder
 
 
-def fetch(url: str, path: Path, *, size: int, md5: str, attempts: int = 3) -> Path:
-    """The file of `url` at `path`, of so many bytes and this MD5.
+def fetch(
+    url: str, path: Path, *, md5: str, size: int | None = None, most_bytes: int | None = None, attempts: int = 3
+) -> Path:
+    """The file of `url` at `path`, of this MD5 and so many bytes; else as many as its server says, up to `most_bytes`.
 
     LilliputError after so many attempts in a row that brought nothing new; BadData where it is another file.
     """
-    if _size(path) == size and md5_of(path) == md5:
+    if path.exists() and size in (None, _size(path)) and md5_of(path) == md5:
         return path
+    if size is None:
+        size = _offered(url, most_bytes, attempts)
     part = path.with_name(path.name + ".part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +84,26 @@ def md5_of(path: Path) -> str:
             digest.update(chunk)
             advance(1)
     return digest.hexdigest()
+
+
+def _offered(url: str, most_bytes: int | None, attempts: int) -> int:
+    """How many bytes the server says that the file has; LilliputError where it does not say, or says too many."""
+    for attempts_left in reversed(range(attempts)):
+        try:
+            response = _response(url, 0)
+            break
+        except Broken as error:
+            if not attempts_left:
+                raise LilliputError(f"cannot download {url}: {error}") from error
+            time.sleep(PAUSE_SECONDS)
+    assert response is not None  # only a range can be refused
+    with response:
+        said = response.headers.get("Content-Length", "")
+    if not said.isdecimal():
+        raise LilliputError(f"cannot download {url}: the server does not say how long it is")
+    if most_bytes is not None and int(said) > most_bytes:
+        raise LilliputError(f"cannot download {url}: the server offers {said} bytes, more than {most_bytes}")
+    return int(said)
 
 
 def _downloaded(url: str, part: Path, size: int, attempts: int) -> str:

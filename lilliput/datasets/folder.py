@@ -6,23 +6,17 @@ files, other files, thumbnails of file servers, folders that cannot be read, Lil
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from lilliput.data.filling import fill_from_files
-from lilliput.data.split import SHARE, split
-from lilliput.data.store import DEFAULT_SIZE, Data, Images, Store, chosen_size, spaced
-from lilliput.data.tree import Part, Parts, existing_folder, images_below, key_of, layout_of, parts_of, refuse_classes
+from lilliput.data.split import SHARE
+from lilliput.data.store import Data
+from lilliput.data.tree import Part, Parts, existing_folder, images_below, layout_of, parts_of
 from lilliput.data.walk import Walk
-from lilliput.data.writing import prepared
+from lilliput.datasets import _files
 from lilliput.errors import BadData, BadSetting
-from lilliput.images.decode import short_sides
 from lilliput.system.progress import say
 from lilliput.system.visible import visible
 
-HEADERS_READ = 1000
 LONGEST_NAME = 50  # with technique and backbone it must still be a folder's name
 
 
@@ -48,18 +42,10 @@ def prepare(
     walk.tell(root, len(set(parts.pool.files).union(*(part.files for part in parts[1:] if part is not None))))
     if pool is not None:
         parts = parts._replace(pool=_other_pool(root, parts, pool))
-    taken = parts.pool.limited(limit)
-    size = chosen_size(image_size, _own_size([taken, *parts[1:]]) if image_size is None else DEFAULT_SIZE)
     name = f"folder-{visible(root.name)[:LONGEST_NAME]}"
-    if parts.train is None:
-        return Data(name, _store(name, "pool", taken, size), None, None)
-    if parts.test is None:
-        return _divided(name, parts, size, limit, share or SHARE, table, pool is None)
-    train = _complete(_store(name, "train", parts.train, size))
-    test = _complete(_store(name, "test", parts.test, size))
-    if pool is None and len(taken.files) == len(parts.train.files):
-        return Data(name, train, train, test)
-    return Data(name, _store(name, "pool", taken, size), train, test)
+    return _files.data_of(
+        name, parts, image_size=image_size, limit=limit, share=share or SHARE, table=table, own=pool is None
+    )
 
 
 def _share_of(root: Path, wanted: float | None, table: Path | None, judging: bool) -> float | None:
@@ -88,67 +74,3 @@ def _other_pool(root: Path, parts: Parts, pool: str | os.PathLike) -> Part:
     whole = Part(unlabelled, images_below(unlabelled, walk))
     walk.tell(unlabelled, len(whole.files))
     return whole
-
-
-def _divided(
-    name: str, parts: Parts, size: int, limit: int | None, share: float, table: Path | None, own: bool
-) -> Data:
-    """Labelled images split here; of a pool of their `own` folder those that judge are no part."""
-    assert parts.train is not None
-    whole = _complete(_store(name, "labelled", parts.train, size, table))
-    train, test = split(whole, share)
-    counts = f"{len(train)} to learn from and {len(test)} to judge by ({share:.0%} of each class)"
-    say(f"{parts.train.root}: {len(whole)} images in {len(whole.classes)} classes, {counts}")
-    if own and len(parts.pool.files) == len(parts.train.files):
-        return Data(name, _spaced(train, limit), train, test)
-    if own:
-        skipped = {entry["file"] for entry in whole.manifest["skipped"]}
-        kept = [file for file in parts.train.files if file.name not in skipped]
-        judges = {kept[row] for row in test.rows}
-        parts = parts._replace(
-            pool=parts.pool._replace(files=[file for file in parts.pool.files if file not in judges])
-        )
-    return Data(name, _store(name, "pool", parts.pool.limited(limit), size), train, test)
-
-
-def _spaced(images: Images, limit: int | None) -> Images:
-    return images if limit is None or limit >= len(images) else images.take(spaced(len(images), limit))
-
-
-def _store(name: str, kind: str, part: Part, size: int, table: Path | None = None) -> Store:
-    names = [file.name for file in part.files]
-    return prepared(
-        name=name,
-        split=kind,
-        key=key_of(part, size),
-        source=str(part.root),
-        image_size=size,
-        count=len(names),
-        fill=fill_from_files([part.root / name for name in names], names, f"decoding {part.root}"),
-        labels=part.labels,
-        classes=None if part.classes is None else _shown(part.classes),
-        labels_from=None if table is None else str(table),
-    )
-
-
-def _shown(classes: list[str]) -> list[str]:
-    """The names without what a table or a terminal would take for orders."""
-    shown = [visible(name) for name in classes]
-    if duplicates := {name for name in shown if shown.count(name) > 1}:
-        raise BadData(f"two class folders would both be called {min(duplicates)!r}; rename one")
-    return shown
-
-
-def _complete(store: Store) -> Store:
-    """The store; BadData where all images of a class turned out to be unreadable."""
-    readable = {store.classes[label] for label in np.unique(store.labels)}
-    refuse_classes(set(store.classes) - readable, f"without a readable image in {store.manifest['source']}")
-    return store
-
-
-def _own_size(parts: Sequence[Part | None]) -> int:
-    """The side that nineteen of twenty images reach, by the headers of some: one icon among photographs must not
-    make them all small."""
-    paths = [part.root / file.name for part in parts if part is not None for file in part.files]
-    sides = short_sides(paths[row] for row in spaced(len(paths), HEADERS_READ))
-    return int(np.quantile(sides, 0.05, method="lower")) if sides else DEFAULT_SIZE

@@ -109,6 +109,25 @@ def test_a_file_is_fetched_once(server, tmp_path):
     assert only_file(path.parent) == path
 
 
+def test_of_a_file_of_unknown_length_the_server_says_it_and_no_more_is_taken(server, tmp_path):
+    path = tmp_path / "file.bin"
+    assert fetch(server.url, path, md5=md5, most_bytes=len(content)).read_bytes() == content
+    fetch(server.url, path, md5=md5)
+    assert server.log == [None, None]  # asked, and fetched; then it is there
+    (tmp_path / "cut.part").write_bytes(content[:1_000_000])
+    assert fetch(server.url, tmp_path / "cut", md5=md5).read_bytes() == content
+    assert server.log[2:] == [None, "bytes=1000000-"]
+    with pytest.raises(LilliputError, match=f"offers 3000000 bytes, more than {len(content) - 1}"):
+        fetch(server.url, tmp_path / "other", md5=md5, most_bytes=len(content) - 1)
+    server.length = lambda true: None
+    with pytest.raises(LilliputError, match="does not say how long it is"):
+        fetch(server.url, tmp_path / "other", md5=md5)
+    server.status = 503
+    with pytest.raises(LilliputError, match=r"cannot download .* 503"):
+        fetch(server.url, tmp_path / "other", md5=md5)
+    assert {path.name for path in tmp_path.iterdir()} == {"file.bin", "cut"}
+
+
 def test_a_cut_connection_is_taken_up_where_it_broke(server, tmp_path):
     server.cuts = [1_000_000, 500_000]
     assert download_from(server, tmp_path / "f").read_bytes() == content
