@@ -21,6 +21,8 @@ def listed(kind: str | None = None) -> Iterator[str]:
         yield ""
     if kind in (None, "backbones"):
         yield "backbones beyond these: timm/NAME and torchvision/NAME, any classification network of theirs"
+    if kind in (None, "datasets"):
+        yield "data sets beyond these: hf/NAME[:IMAGE[:LABEL]], of Hugging Face's hub or (hf/./FOLDER) in its form here"
     if kind in (None, "techniques"):
         settings = [f"{_flag(name)}{_bounds(option)}" for name, option in recipe_options().items()]
         yield f"recipe (small or paper, per technique; each can be overridden): {', '.join(settings)}"

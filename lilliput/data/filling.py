@@ -15,20 +15,21 @@ from lilliput.system.progress import task
 ROWS_PER_JOB = 32
 
 
-def fill_from_files(paths: Sequence[Path], names: Sequence[str], what: str) -> Fill:
-    """A `fill` for `write_store` that decodes `paths`; those that cannot be read are given up under their `names`."""
+def fill_from_files(files: Sequence[Path | bytes], names: Sequence[str], what: str) -> Fill:
+    """A `fill` for `write_store` that decodes `files`, paths or what is in them; those that cannot be read are given
+    up under their `names`."""
 
     def fill(images: np.ndarray, _masks: np.ndarray | None) -> Skipped:
         skipped: Skipped = {}
 
         def decode_row(row: int) -> None:
             try:
-                images[row] = decode(paths[row], images.shape[-1])
+                images[row] = decode(files[row], images.shape[-1])
             except Exception as error:  # what a damaged file makes Pillow raise is not documented
                 skipped[row] = {"file": names[row], "reason": _reason(error)}
 
         with quietly():
-            in_parallel(decode_row, len(paths), what)
+            in_parallel(decode_row, len(files), what)
         return skipped
 
     return fill

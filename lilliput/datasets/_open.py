@@ -9,6 +9,7 @@ from typing import Any
 from lilliput import catalog
 from lilliput.data import leaks
 from lilliput.data.store import Data, Images
+from lilliput.datasets import _hub
 from lilliput.errors import BadSetting, UnknownName
 from lilliput.system.door import door
 from lilliput.system.progress import say
@@ -46,7 +47,8 @@ def open_data(
     labels: str | os.PathLike | None = None,
     judging: bool = False,
 ) -> Data:
-    """A named data set (or the file of one) or a folder of images, prepared once: pool, labelled train and test.
+    """A named data set (or the file of one), one of Hugging Face's hub (hf/NAME) or a folder of images, prepared once:
+    pool, labelled train and test.
 
     `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
     named data set's own files are. Of a folder of images without a split: `test_share` of each class judges; `labels`
@@ -54,6 +56,8 @@ def open_data(
     """
     options: dict[str, Any] = {"image_size": image_size, "limit": limit}
     name = os.fspath(data)
+    if name.startswith(_hub.PREFIX):
+        return _of_hub(name, test_share, {"--pool": pool, "--folder": folder, "--labels": labels}, options)
     if catalog.is_path(name) and not Path(name).is_dir():
         name = catalog.take("datasets", name)
     if name in catalog.names("datasets") and name != "folder":
@@ -84,6 +88,14 @@ def open_data(
         )
     of_folder = {"test_share": test_share, "labels": labels, "judging": judging}
     return catalog.dataset("folder")(path=name, pool=pool, **options, **of_folder)
+
+
+def _of_hub(name: str, test_share: float | None, others: dict[str, Any], options: dict[str, Any]) -> Data:
+    if said := [flag for flag, value in others.items() if value is not None]:
+        raise BadSetting(f"{name} takes no {said[0]}")
+    if test_share is not None and not 0 < test_share < 1:
+        raise BadSetting(f"test_share {test_share} is not between 0 and 1")
+    return _hub.prepare(name, share=test_share, **options)
 
 
 def without_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data, Data]:

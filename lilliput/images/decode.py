@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -67,10 +68,11 @@ def is_image(path: str | os.PathLike) -> bool:
     return False
 
 
-def decode(path: str | os.PathLike, size: int) -> np.ndarray:
-    """The image in a file as uint8 [3, size, size]; any exception means that it cannot be read."""
-    with opened(path) as file:
-        length = os.fstat(file.fileno()).st_size
+def decode(source: str | os.PathLike | bytes, size: int) -> np.ndarray:
+    """The image in a file, or in what was in one, as uint8 [3, size, size]; any exception: it cannot be read."""
+    with _opened(source) as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(0)
         if length > MOST_BYTES:
             raise ValueError(f"{length >> 20} MiB, more than {MOST_BYTES >> 20}")
         with _one_at_a_time(length > LARGE_BYTES):
@@ -106,12 +108,16 @@ def square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def short_sides(paths: Iterable[str | os.PathLike]) -> list[int]:
+def _opened(source: str | os.PathLike | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else opened(source)
+
+
+def short_sides(sources: Iterable[str | os.PathLike | bytes]) -> list[int]:
     """The shorter side of each image in pixels, from its header; without those that have no readable one."""
     sides = []
     with quietly():
-        for path in paths:
-            with suppress(Exception), opened(path) as file, Image.open(file, formats=formats()) as image:
+        for source in sources:
+            with suppress(Exception), _opened(source) as file, Image.open(file, formats=formats()) as image:
                 sides.append(min(image.size))
     return sides
 
