@@ -45,6 +45,7 @@ def pretrain(
     limit: int | None = None,
     test_share: float | None = None,
     labels: str | os.PathLike | None = None,
+    balance: str | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
@@ -67,8 +68,8 @@ def pretrain(
     channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
     reads them. `init`: what to start from instead of random weights: a file of them, a run's folder, or "imagenet"
     (from the folder `imagenet_weights`, the library's cache, or fetched). `teacher`: what `distil` learns from: a saved
-    encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. Raises LilliputError
-    (UnknownName, BadSetting, BadData) before any work.
+    encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. `balance`: images of each
+    class, as in `open_data`. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
@@ -77,7 +78,7 @@ def pretrain(
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     start = init_of(init, backbone, imagenet_weights) if init else None
     resources = Resources(device, plan or {}, country).checked()
-    opened = Source(data, pool, folder, image_size, limit, test_share, labels).open()
+    opened = Source(data, pool, folder, image_size, limit, test_share, labels, balance).open()
     cell = wanted(recipe=recipe or usual_recipe(opened), init=start, data=opened)
     stopping = stopping_rule(opened, until_converged, score)
     out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
@@ -169,7 +170,7 @@ def study(
     *,
     pool: str | os.PathLike | None = None,
     folder: str | os.PathLike | None = None,
-    judge: str | os.PathLike | None = None,
+    judge: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     techniques: Sequence[str] = catalog.TECHNIQUES,
     backbones: Sequence[str] = catalog.BACKBONES,
     seeds: Sequence[int] = (0,),
@@ -178,6 +179,7 @@ def study(
     limit: int | None = None,
     test_share: float | None = None,
     labels: str | os.PathLike | None = None,
+    balance: str | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
@@ -198,14 +200,11 @@ def study(
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
-    Names may be paths of files of your own (docs/own.md). Epochs, batch, image size and data are the same for all cells
-    (under the recipe `paper` each technique keeps its authors' epochs and batch unless they are given); an option goes
-    to all that take it. The usual recipe is `small`, or `large` from 50,000 images of 64 px on. On the embedded data,
-    what is not given is chosen so that the whole grid takes minutes. `workers`: so many cells at once, in processes;
-    None for what suits the machine. `leave_out` ("exact", "near"): without test images that are learned from too.
-    `baselines`: of pixels, random_init, supervised, imagenet. `init`, `teacher`, `imagenet_weights`: see `pretrain`.
-    `distil_from`: a second round, by `distil` from a cell of the first: its name, or "best" by held-out labels.
-    Returns the folder and the names of the cells that failed.
+    Epochs, batch, image size and data are the same for all cells (but under the recipe `paper`); an option goes to all
+    that take it. On embedded data, what is not given is chosen so that the whole takes minutes. `workers`: cells at
+    once; None for what suits the machine. `judge`: of several, the first is the study's own. `leave_out` ("exact",
+    "near"): without test images that are learned from. `distil_from`: the cell that teaches a second round, or "best".
+    The others are those of `pretrain`. Returns the study's folder and the names of the cells that failed.
     """
     from lilliput.studies.grid import Grid
 
@@ -216,27 +215,28 @@ def study(
     first = partial(wanted, techniques, teacher=teacher)
     first(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     resources = Resources(device, plan or {}, country).checked()
-    source = Source(data, pool, folder, image_size, limit, test_share, labels)
-    opened, judged = without_leaks(*_opened(source, judge), leave_out)
+    source = Source(data, pool, folder, image_size, limit, test_share, labels, balance)
+    opened, judged, *others = _opened(source, judge, leave_out)
     recipe = recipe or usual_recipe(opened)
     stop, cells = stopping_rule(opened, until_converged, score), first(recipe=recipe, data=opened)
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out, second = Path(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
-    return out, _run_rounds(grid, out, workers or processes.usual_size(device), second, distil_from)
+    crew = {"workers": workers or processes.usual_size(device), "further": others}
+    return out, _run_rounds(grid, out, crew, second, distil_from)
 
 
 def _run_rounds(
-    grid: Any, out: Path, workers: int, second: Callable[..., list[Cell]], distil_from: str | None
+    grid: Any, out: Path, crew: dict[str, Any], second: Callable[..., list[Cell]], distil_from: str | None
 ) -> list[str]:
     """The grid's cells, then those of a second round by the teacher among them, and the report; which cells failed."""
     from lilliput.reports.tables import report
     from lilliput.studies.results import teacher_among
     from lilliput.studies.study import study as run_grid
 
-    failed = run_grid(grid, out, workers=workers)
+    failed = run_grid(grid, out, **crew)
     if distil_from:
         taught = dataclasses.replace(grid, cells=second(teacher=teacher_among(out, distil_from)))
-        failed += run_grid(taught, out, workers=workers)
+        failed += run_grid(taught, out, **crew)
     report(out)
     return failed
 
@@ -259,15 +259,20 @@ def _usual(data: Any, pool: Any, *given: int | None) -> Sequence[int | None]:
     return given
 
 
-def _opened(source: Source, judge: str | os.PathLike | None) -> tuple[Data, Data]:
-    """What a study learns from and what judges it: the same, or of two sources; then the labels are the judge's."""
+def _opened(
+    source: Source, judge: str | os.PathLike | Sequence[str | os.PathLike] | None, leave_out: str | None
+) -> list[Data]:
+    """What a study learns from, what judges it (the same, or of another source, which then has the labels), and what
+    else does; what leaks from these is told, or left out of what the first judges."""
     if not judge:
         opened = source.open(judging=True)
-        return opened, opened
+        return list(without_leaks(opened, opened, leave_out))
+    names = [judge] if isinstance(judge, str | os.PathLike) else judge
     opened = dataclasses.replace(source, test_share=None, labels=None).open()
-    size = opened.pool.image_size
-    judges = Source(judge, image_size=size, limit=2, test_share=source.test_share, labels=source.labels)
-    return opened, judges.open(judging=True)
+    first, *others = [Source(name, image_size=opened.pool.image_size, limit=2) for name in names]
+    first = dataclasses.replace(first, test_share=source.test_share, labels=source.labels)
+    opened, judged = without_leaks(opened, first.open(judging=True), leave_out)
+    return [opened, judged, *(without_leaks(opened, other.open(judging=True), None)[1] for other in others)]
 
 
 @door

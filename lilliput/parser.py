@@ -30,7 +30,12 @@ def _add_study(verbs) -> None:
     study = _verb(verbs, "study", text, computes=True, takes_options=True)
     _data_flags(study)
     _training_flags(study)
-    study.add_argument("--judge", metavar="DATA", help="labelled data to judge by, if not --data")
+    study.add_argument(
+        "--judge",
+        nargs="+",
+        metavar="DATA",
+        help="labelled data to judge by, if not --data; of several the first is the study's own, the table compares",
+    )
     study.add_argument(
         "--techniques",
         nargs="+",
@@ -182,6 +187,11 @@ def _source_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-size", type=positive, metavar="PX", help="default: the data's own")
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="use at most so many unlabelled images (default: all)"
+    )
+    parser.add_argument(
+        "--balance",
+        metavar="HOW",
+        help="images of each class to learn from: long-tail:RATIO, equal or per-class:N (default: all)",
     )
     _label_flags(parser)
 

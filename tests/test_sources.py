@@ -10,6 +10,8 @@ from lilliput import api
 from lilliput.data.store import Data
 from lilliput.datasets import without_leaks
 from lilliput.errors import BadData, BadSetting
+from lilliput.reports import tables
+from lilliput.studies import results
 from lilliput.system import records
 from tests.conftest import SMALL, labelled_folder
 
@@ -92,3 +94,32 @@ def test_a_pool_without_data_takes_all_its_images_and_says_who_judges(tmp_path, 
     with pytest.raises(BadData, match="seen enough"):
         api.study(pool=photos, techniques=["rotnet"], backbones=["shufflenet_v2"], image_size=16)
     assert len(seen["pool"]) == 500 and "the embedded photographs judge what is learned from" in capsys.readouterr().err
+
+
+def test_several_judges_each_have_their_rows_and_are_compared(tmp_path):
+    """The first is the study's own; a study that goes on judges by no image twice."""
+    folder, grid = labelled_folder(tmp_path), {**ROTNET, "techniques": ["rotnet", "simclr"], "probes": ["linear"]}
+    grid |= {"baselines": ["pixels"]}
+    (tmp_path / "others").mkdir()
+    other = labelled_folder(tmp_path / "others")
+    for path in other.rglob("*/light/*.png"):  # blue, so that the images are others
+        Image.new("RGB", (32, 32), (0, 0, 200)).save(path)
+    shutil.copytree(other, tmp_path / "blue")
+    judges = [folder, tmp_path / "blue"]
+    out, failed = api.study(folder, tmp_path / "s", judge=judges, **grid)
+    rows = results.read(out)
+    own, further = (set(rows.technique[rows.judge == f"folder-{name}"]) for name in ("labelled", "blue"))
+    assert not failed and own == further == {"pixels", "rotnet", "simclr"}
+    record = records.read_json(out / "study.json")
+    assert record["judge"] == "folder-labelled" and api.verify(out, sample=4)
+    table = (out / "table.md").read_text().split("# Techniques by data set")[1]
+    ranks = [tables.mean_ranks(rows[rows.judge == f"folder-{name}"]) for name in ("labelled", "blue")]
+    for technique, title in (("rotnet", "RotNet"), ("simclr", "SimCLR")):
+        numbers = " | ".join(f"{of_judge[technique]:.2f}" for of_judge in ranks)
+        assert f"| {title} |" in table and f"| {numbers} |" in table
+    log = (out / "results.csv").read_bytes()
+    api.study(folder, out, judge=judges, **grid)
+    assert (out / "results.csv").read_bytes() == log
+    with pytest.raises(BadData, match="has no labels to judge by"):
+        api.study(folder, tmp_path / "x", judge=[folder, folder / "train" / "dark"], **grid)
+    assert not (tmp_path / "x").exists()

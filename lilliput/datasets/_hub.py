@@ -35,7 +35,7 @@ class _Images(Sequence):
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def __getitem__(self, number: Any) -> Path | bytes:
+    def __getitem__(self, number):
         image = self._rows[int(self._chosen[number])][self._column] or {}
         return image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")
 
@@ -145,9 +145,9 @@ def _data_of(
         return Data(name, _store(name, "pool", training, columns, size, spaced(len(training), limit)), None, None)
     if judging is None:
         whole = _store(name, "labelled", training, columns, size, fitting)
-        train, test = split(whole, share or SHARE)
-        say(f"{name}: no split tests, so {len(test)} of {len(whole)} images do")
-        return Data(name, train if limit is None else train.take(spaced(len(train), limit)), train, test)
+        learned, judged = split(whole, share or SHARE)
+        say(f"{name}: no split tests, so {len(judged)} of {len(whole)} images do")
+        return Data(name, learned if limit is None else learned.take(spaced(len(learned), limit)), learned, judged)
     train = _store(name, "train", training, columns, size, fitting)
     test = _store(name, "test", judging, columns, size, _labelled_rows(judging, columns))
     if len(fitting) == len(training) and (limit is None or limit >= len(training)):

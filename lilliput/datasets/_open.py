@@ -8,7 +8,8 @@ from typing import Any
 
 from lilliput import catalog
 from lilliput.data import leaks
-from lilliput.data.store import Data, Images
+from lilliput.data.balance import balance_of, balanced
+from lilliput.data.store import Data, Images, spaced
 from lilliput.datasets import _hub
 from lilliput.errors import BadSetting, UnknownName
 from lilliput.system.door import door
@@ -26,11 +27,12 @@ class Source:
     limit: int | None = None
     test_share: float | None = None
     labels: str | os.PathLike | None = None
+    balance: str | None = None
 
     def open(self, *, judging: bool = False) -> Data:
         """The data, prepared once; as they are where they are open already. `judging`: labels are needed."""
         if isinstance(self.data, Data):
-            return self.data
+            return self.data if self.balance is None else balanced(self.data, self.balance)
         said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return open_data(**said, judging=judging)
 
@@ -45,6 +47,7 @@ def open_data(
     folder: str | os.PathLike | None = None,
     test_share: float | None = None,
     labels: str | os.PathLike | None = None,
+    balance: str | None = None,
     judging: bool = False,
 ) -> Data:
     """A named data set (or the file of one), one of Hugging Face's hub (hf/NAME) or a folder of images, prepared once:
@@ -52,8 +55,17 @@ def open_data(
 
     `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
     named data set's own files are. Of a folder of images without a split: `test_share` of each class judges; `labels`
-    is a table of file and label; `judging` says that labels are needed. Raises UnknownName or BadData.
+    is a table of file and label; `judging` says that labels are needed. `balance`: so many images of each class in
+    pool and training images, long-tail:RATIO, equal or per-class:N; then the limit. Raises UnknownName, BadSetting or
+    BadData.
     """
+    if balance is not None:
+        balance_of(balance)  # refused before any work
+        if pool is not None:
+            raise BadSetting(f"--balance {balance} goes with images that have classes: leave --pool out")
+        said = {"image_size": image_size, "folder": folder, "test_share": test_share, "labels": labels}
+        whole = balanced(open_data(data, judging=True, **said), balance)
+        return whole._replace(pool=whole.pool if limit is None else whole.pool.take(spaced(len(whole.pool), limit)))
     options: dict[str, Any] = {"image_size": image_size, "limit": limit}
     name = os.fspath(data)
     if name.startswith(_hub.PREFIX):
@@ -61,23 +73,7 @@ def open_data(
     if catalog.is_path(name) and not Path(name).is_dir():
         name = catalog.take("datasets", name)
     if name in catalog.names("datasets") and name != "folder":
-        if Path(name).is_dir():
-            say(f"{name}: the data set of that name is taken; the folder here is {os.path.join(os.curdir, name)}")
-        for said, flag in ((test_share, "--test-share"), (labels, "--labels")):
-            if said is not None:
-                raise BadSetting(f"{name} takes no {flag}: it goes with a folder of images")
-        if folder is not None:
-            if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
-                raise BadSetting(f"{name} takes no --folder")
-            options["folder"] = folder
-        if pool is not None:
-            options["limit"] = 2  # its own pool is not wanted
-        prepared = catalog.dataset(name)(**options)
-        if pool is None:
-            return prepared
-        size = prepared.pool.image_size
-        other = catalog.dataset("folder")(path=pool, image_size=size, limit=limit)
-        return Data(f"{prepared.name}+{other.name}", other.pool, prepared.train, prepared.test)
+        return _of_name(name, pool, folder, {"--test-share": test_share, "--labels": labels}, options)
     if folder is not None:
         raise BadSetting(f"--folder goes with a named data set; {name!r} is a folder itself")
     if not Path(name).exists():
@@ -88,6 +84,32 @@ def open_data(
         )
     of_folder = {"test_share": test_share, "labels": labels, "judging": judging}
     return catalog.dataset("folder")(path=name, pool=pool, **options, **of_folder)
+
+
+def _of_name(
+    name: str,
+    pool: str | os.PathLike | None,
+    folder: str | os.PathLike | None,
+    others: dict[str, Any],
+    options: dict[str, Any],
+) -> Data:
+    limit = options["limit"]
+    if Path(name).is_dir():
+        say(f"{name}: the data set of that name is taken; the folder here is {os.path.join(os.curdir, name)}")
+    if said := [flag for flag, value in others.items() if value is not None]:
+        raise BadSetting(f"{name} takes no {said[0]}: it goes with a folder of images")
+    if folder is not None:
+        if "folder" not in {option.name for option in catalog.entry("datasets", name).options}:
+            raise BadSetting(f"{name} takes no --folder")
+        options["folder"] = folder
+    if pool is not None:
+        options["limit"] = 2  # its own pool is not wanted
+    prepared = catalog.dataset(name)(**options)
+    if pool is None:
+        return prepared
+    size = prepared.pool.image_size
+    other = catalog.dataset("folder")(path=pool, image_size=size, limit=limit)
+    return Data(f"{prepared.name}+{other.name}", other.pool, prepared.train, prepared.test)
 
 
 def _of_hub(name: str, test_share: float | None, others: dict[str, Any], options: dict[str, Any]) -> Data:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lilliput.catalog import BASELINES
 from lilliput.errors import BadData
 from lilliput.reports import figures, markdown, paper
 from lilliput.reports.caption import caption
@@ -98,7 +99,36 @@ def _drawable(rows: pd.DataFrame) -> list[str]:
 
 
 def _text(judged: list[Grid]) -> str:
-    return "\n\n".join(map(_section, judged)) + "\n"
+    return "\n\n".join([*map(_section, judged), *_beside(judged)]) + "\n"
+
+
+def _beside(judged: list[Grid]) -> list[str]:
+    """Where several data sets judge: the order of techniques on each."""
+    ranks = {grid.judge: mean_ranks(grid.rows) for grid in judged}
+    techniques = [name for name in judged[0].techniques if any(name in of_judge for of_judge in ranks.values())]
+    if len(judged) < 2 or len(techniques) < 2:
+        return []
+    numbers = [[ranks[grid.judge].get(name, math.nan) for grid in judged] for name in techniques]
+    lines = [
+        [_row_title(name), _kind(name, judged[0]), *(ABSENT if math.isnan(rank) else f"{rank:.2f}" for rank in row)]
+        for name, row in zip(techniques, numbers, strict=True)
+    ]
+    words = (
+        "Mean rank of each technique over the backbones that all of them have (1: the best), by the linear probe, "
+        f"{CHOICES['chosen']}."
+    )
+    header = ["technique", "contrastive", *(markdown.escape(grid.judge) for grid in judged)]
+    return ["# Techniques by data set", words, markdown.table(header, lines)]
+
+
+def mean_ranks(rows: pd.DataFrame) -> dict[str, float]:
+    """Technique -> its rank (1: the best; equals share theirs), mean over the backbones that all have.
+
+    Rows are those of one judge.
+    """
+    means = {cell: mean for cell, (mean, _) in _means(select(rows), "chosen").items() if cell[0] not in BASELINES}
+    grid = pd.Series(means, dtype=float).unstack() if means else pd.DataFrame()  # technique x backbone
+    return grid.dropna(axis="columns").rank(ascending=False).mean(axis="columns").dropna().to_dict()
 
 
 def _section(grid: Grid) -> str:

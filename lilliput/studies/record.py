@@ -133,12 +133,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "data": grid.data.name,
         "data_digest": pool.digest,
         "pool_images": len(pool),
-        "judge": grid.labelled.name,
-        "judge_digests": [train.digest, test.digest],
-        **origins(train, test),
-        "train_images": len(train),
-        "test_images": len(test),
-        "classes": train.classes,
+        **judges(grid.labelled.name, train, test),
         "image_size": pool.image_size,
         **_start(first),
         "epochs": grid.epochs,
@@ -154,6 +149,18 @@ def settings_of(grid: Grid) -> dict[str, Any]:
             backbones=[cell.backbone for cell in grid.cells],
             probes=grid.probes,
         ),
+    }
+
+
+def judges(name: str, train: Images, test: Images) -> dict[str, Any]:
+    """What a record says of the labelled images that judge."""
+    return {
+        "judge": name,
+        "judge_digests": [train.digest, test.digest],
+        **origins(train, test),
+        "train_images": len(train),
+        "test_images": len(test),
+        "classes": train.classes,
     }
 
 

@@ -1,30 +1,38 @@
 """A study: a grid of techniques x backbones x seeds -> the cells still missing -> run and judge each -> report."""
 
 import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lilliput.data.store import Data
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.grid import Grid, check
 from lilliput.studies.jobs import Job, Workshop, jobs_of
 from lilliput.studies.journal import Journal
-from lilliput.studies.record import open_record, went_on
+from lilliput.studies.judge import told_apart
+from lilliput.studies.record import judges, open_record, went_on
 from lilliput.system.machine import cores
 from lilliput.system.plan import own_threads
 from lilliput.system.progress import say
+from lilliput.system.records import read_json
 
 
-def study(grid: Grid, out: Path, *, workers: int = 1) -> list[str]:
+def study(grid: Grid, out: Path, *, workers: int = 1, further: Sequence[Data] = ()) -> list[str]:
     """Run what is missing in `out`, judge it, write results.csv as it goes; returns the names of cells that failed.
 
-    `workers`: so many cells at once, each in a process of its own. Raises BadSetting if `out` holds another study. A
-    cell that fails leaves its error in its folder; the others go on.
+    `workers`: so many cells at once, each in a process of its own. `further`: other labelled images that judge what was
+    made after that; their rows stand under their own names. Raises BadSetting if `out` holds another study. A cell that
+    fails leaves its error in its folder; the others go on.
     """
-    check(grid)
+    further_grids = [replace(grid, labelled=labelled) for labelled in further]
+    for each in (grid, *further_grids):
+        check(each)
     record = open_record(grid, out)
     results.mend(out)
     jobs = list(jobs_of(grid))
@@ -34,7 +42,18 @@ def study(grid: Grid, out: Path, *, workers: int = 1) -> list[str]:
         say(f"{out} was begun with {threads} threads a cell, so {most} at once")
         workers = most
     with own_threads():
-        return _run_all(grid, out, record, jobs, workers)
+        failed = _run_all(grid, out, record, jobs, workers)
+        for each in further_grids:
+            failed += _judge_too(each, out, workers, without=failed)
+    return failed
+
+
+def _judge_too(grid: Grid, out: Path, workers: int, *, without: list[str]) -> list[str]:
+    """Judge by the grid's labelled images what a study has made for others, `without` what failed in it."""
+    train, test = grid.labelled.judging
+    name = told_apart(out, grid.labelled.name, [train.digest, test.digest])
+    record = {**read_json(out / "study.json"), **judges(name, train, test)}
+    return _run_all(grid, out, record, [job for job in jobs_of(grid) if job.name not in without], workers)
 
 
 def _run_all(grid: Grid, out: Path, record: dict[str, Any], jobs: list[Job], workers: int) -> list[str]:

@@ -14,7 +14,7 @@ from lilliput.reports import paper
 from lilliput.reports.compare import compare
 from lilliput.reports.material import open_material
 from lilliput.reports.page.section import open_study
-from lilliput.reports.tables import rank_agreement, report, table_text
+from lilliput.reports.tables import mean_ranks, rank_agreement, report, table_text
 from lilliput.studies import results
 from lilliput.system.records import write_json
 from tests.reports.conftest import rows_of
@@ -318,3 +318,21 @@ def test_the_agreement_is_printed_for_ten_cells_and_not_for_fewer(tmp_path):
     said = study(tmp_path / "ten", rows[:30])
     assert "over 10 cells" in said and ": 1.00, 95 % interval 0.96 to 1.00 (Fisher" in said
     assert "Spearman" not in study(tmp_path / "nine", rows[:27])
+
+
+def test_mean_ranks_are_those_worked_by_hand(tmp_path):
+    """On resnet18 byol, simclr, rotnet; on squeezenet simclr before two equals; a third that byol alone has is out."""
+    scores = {
+        "resnet18": {"byol": 0.9, "simclr": 0.8, "rotnet": 0.3},
+        "squeezenet": {"byol": 0.5, "simclr": 0.7, "rotnet": 0.5},
+        "mobilenet_v2": {"byol": 0.6},
+    }
+    rows = [
+        row
+        for backbone, by_technique in scores.items()
+        for technique, value in {**by_technique, "random_init": 0.99}.items()
+        for row in rows_of(technique, backbone, (0.1, value), held_out=(0.1, value))
+    ]
+    study(tmp_path, rows)
+    assert mean_ranks(results.read(tmp_path)) == {"byol": (1 + 2.5) / 2, "simclr": (2 + 1) / 2, "rotnet": (3 + 2.5) / 2}
+    assert "Techniques by data set" not in table_text(tmp_path)
