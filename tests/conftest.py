@@ -24,6 +24,16 @@ PLAN = {"precision": "fp32", "channels_last": True}  # fixed, so that no test me
 SMALL = {"epochs": 3, "batch": 16, "every": 1, "device": "cpu", "plan": PLAN}  # of a run or study that takes seconds
 NARROW = {**SMALL, "width": 0.25}
 TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
+HEAVIER = (  # backbones of which the usual tests do no more than build them and pass images once
+    "densenet121",
+    "efficientvit_m0",
+    "fastvit_t8",
+    "mobilenetv3_large_100",
+    "mobileone_s0",
+    "resnet101",
+    "resnet50",
+    "vgg11_bn",
+)
 VARYING = {"seconds", "images_per_s", "peak_memory_mib", *SPENT}  # from run to run
 
 
@@ -34,6 +44,11 @@ def rng(seed=0):
 def heavy(*values):
     """Parameters for `pytest -m heavy` alone."""
     return [pytest.param(value, marks=pytest.mark.heavy) for value in values]
+
+
+def each_backbone(names):
+    """As parameters, the heavier ones for `pytest -m heavy` alone."""
+    return [*(name for name in names if name not in HEAVIER), *heavy(*(name for name in names if name in HEAVIER))]
 
 
 def saved_bits(run):

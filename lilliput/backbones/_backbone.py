@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lilliput.backbones._depthwise import quicken_depthwise
 from lilliput.backbones._one_place import quicken_one_place
 from lilliput.backbones._parted import in_parts
-from lilliput.backbones._surgery import narrow, replace_input, set_stem, silence_dropout
+from lilliput.backbones._surgery import entrances, narrow, replace_input, set_stem, silence_dropout
 from lilliput.backbones._trial import Geometry, Split, TrialFailed, measure, run_stages
 from lilliput.errors import BadSetting
 from lilliput.system.modes import evaluating
@@ -51,10 +51,11 @@ class Backbone(nn.Module):
         self.name = name or type(net).__name__.lower()
         silence_dropout(net)
         set_stem(net, split, stem, name=self.name)
+        fed = entrances(net, split) if width != 1 or channels != 3 else []
         if width != 1:
-            narrow(net, width)
+            narrow(net, width, fed)
         if channels != 3:
-            replace_input(net, channels)
+            replace_input(fed, channels)
         quicken_depthwise(net)
         quicken_one_place(net)
         rgb = channels == 3

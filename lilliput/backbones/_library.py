@@ -2,6 +2,7 @@
 
 from difflib import get_close_matches
 from functools import cache
+from typing import NamedTuple
 
 import timm
 import torchvision
@@ -10,6 +11,7 @@ from torch import nn
 from lilliput.backbones._backbone import Backbone
 from lilliput.backbones._stages import find_split, redrawn, remove_layers, unused_layers, what_is_pooled
 from lilliput.backbones._surgery import silence_dropout
+from lilliput.backbones._trial import Split
 from lilliput.errors import BadSetting, LilliputError, UnknownName
 from lilliput.system.progress import say
 
@@ -33,11 +35,27 @@ def library_backbone(name: str, *, channels: int = 3, width: float = 1.0, stem: 
 def _found(name: str, *, channels: int, width: float, stem: str) -> Backbone:
     net = _library_network(name)
     silence_dropout(net)
+    if name not in _PARTS:
+        _PARTS[name] = _parts_of(net, name)
+    remove_layers(net, _PARTS[name].unused)
+    return Backbone(net, _PARTS[name].split, channels=channels, width=width, stem=stem, name=name)
+
+
+class _Parts(NamedTuple):
+    """Of a library's network: its stages, and the layers that they do without."""
+
+    split: Split
+    unused: list[str]
+
+
+_PARTS: dict[str, _Parts] = {}  # of the networks that were looked through, which takes longer than building one
+
+
+def _parts_of(net: nn.Module, name: str) -> _Parts:
     like = redrawn(net)
     images, pooled = what_is_pooled(like, name)
     split = find_split(like, name, images, pooled)
-    remove_layers(net, unused_layers(like, split, images))
-    return Backbone(net, split, channels=channels, width=width, stem=stem, name=name)
+    return _Parts(split, unused_layers(like, split, images))
 
 
 def _plain_name(name: str) -> str:

@@ -22,12 +22,25 @@ from lilliput.errors import BadData
 from lilliput.system.files import read_whole
 from lilliput.system.tensors import read_tensors
 
-STOCK = {  # of our own backbones
+STOCK = {  # of our own backbones, but the plain ones: nobody publishes weights for these
+    "alexnet": "torchvision/alexnet",
+    "densenet121": "timm/densenet121",  # torchvision's file has other names than its network
     "efficientnet_lite0": "timm/efficientnet_lite0",
+    "efficientvit_m0": "timm/efficientvit_m0",
+    "fastvit_t8": "timm/fastvit_t8",
+    "ghostnet_100": "timm/ghostnet_100",
     "mobilenet_v2": "torchvision/mobilenet_v2",
+    "mobilenetv3_large_100": "timm/mobilenetv3_large_100",
+    "mobilenetv3_small_100": "timm/mobilenetv3_small_100",
+    "mobilenetv4_conv_small": "timm/mobilenetv4_conv_small",
+    "mobileone_s0": "timm/mobileone_s0",
+    "repvgg_a0": "timm/repvgg_a0",
+    "resnet101": "torchvision/resnet101",
     "resnet18": "torchvision/resnet18",
+    "resnet50": "torchvision/resnet50",
     "shufflenet_v2": "torchvision/shufflenet_v2_x0_5",
     "squeezenet": "torchvision/squeezenet1_1",
+    "vgg11_bn": "torchvision/vgg11_bn",
 }
 CHECKSUM = re.compile(r"-([0-9a-f]{8,})\.\w+$")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")

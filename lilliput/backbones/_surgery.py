@@ -2,7 +2,8 @@
 
 import functools
 import math
-from itertools import chain
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -38,9 +39,9 @@ def silence_dropout(net: nn.Module) -> None:
 def set_stem(net: nn.Module, split: Split, stem: str, *, name: str) -> None:
     """Divide the strides of the network `name` by 2 ("half") or 4 ("quarter"), by taking out its first halvings.
 
-    A convolution or a pooling of stride 2 gets stride 1; a pooling that covers each place once goes. Weights, their
-    names and their shapes stay. Raises BadSetting where that does not divide the strides of every stage, for instance
-    if the first layer has stride 4 or a low pass of its own.
+    A convolution or a pooling of stride 2 gets stride 1, one of stride 4 gets 2 or 1; a pooling that covers each place
+    once goes. Weights, their names and their shapes stay. Raises BadSetting where that does not divide the strides of
+    every stage, for instance if the first layer cuts patches or the network has a low pass of its own.
     """
     if stem not in STEMS:
         raise BadSetting(f"stem {stem!r} is none of {', '.join(STEMS)}")
@@ -48,8 +49,8 @@ def set_stem(net: nn.Module, split: Split, stem: str, *, name: str) -> None:
         return
     try:
         stock = measure(net, lambda images: run_stages(split(net), images), 3).strides
-        for layer in chain(*_first_halvings(net, split, STEMS[stem])):
-            _keep_resolution(net, layer)
+        for layer, stride in _first_strides(net, split, STEMS[stem]).items():
+            _set_stride(net, layer, stride)
         changed = measure(net, lambda images: run_stages(split(net), images), 3).strides
     except (TrialFailed, _OddStem) as reason:
         raise BadSetting(f"{name} cannot be built with stem {stem!r}: {reason}") from None
@@ -58,64 +59,94 @@ def set_stem(net: nn.Module, split: Split, stem: str, *, name: str) -> None:
 
 
 class _OddStem(Exception):
-    """What halves the resolution is not a plain layer of stride 2."""
+    """What halves the resolution is not a plain layer of stride 2 or 4."""
 
 
-def _first_halvings(net: nn.Module, split: Split, count: int) -> list[list[str]]:
-    """The names of the strided layers at each of the first `count` halvings; branches side by side may have some each.
+def _first_strides(net: nn.Module, split: Split, count: int) -> dict[str, int]:
+    """The layers that make the first `count` halvings, branches side by side too, and the strides without these.
 
-    Raises TrialFailed, or _OddStem if there are none at one of them, or some of another stride than 2.
+    Raises TrialFailed, or _OddStem where no layer makes one of them, or one of an odd stride or of patches does.
     """
     strided = {name: layer for name, layer in net.named_modules() if isinstance(layer, STRIDED) and _stride(layer) != 1}
 
-    def trial(size: int) -> list[list[str]]:
-        halvings: list[list[str]] = [[] for _ in range(count)]
+    def trial(size: int) -> dict[str, int]:
+        met: dict[str, int] = {}  # a layer -> the halvings before it
 
         def sort_in(layer: str, maps: Tensor) -> None:
-            halving = round(math.log2(size / maps.shape[-1]))
-            if halving < count and layer not in halvings[halving]:
-                halvings[halving].append(layer)
+            met.setdefault(layer, round(math.log2(size / maps.shape[-1])))
 
         with evaluating(net), torch.no_grad(), watching(strided, sort_in):
             run_stages(split(net), black_images(net, 3, size))
-        return halvings
+        return {layer: before for layer, before in met.items() if before < count}
 
-    halvings = at_fitting_size(net, trial)
-    for name in chain(*halvings):
-        if _stride(strided[name]) != 2:
-            raise _OddStem(f"its layer {name} has stride {_stride(strided[name])}")
-    for layers, which in zip(halvings, ("first", "second"), strict=False):
-        if not layers:
+    first = at_fitting_size(net, trial)
+    left: dict[str, int] = {}
+    made: set[int] = set()
+    for name, before in first.items():
+        stride = _stride(strided[name])
+        if stride != 2 and (stride != 4 or _kernel(strided[name]) == 4):
+            raise _OddStem(f"its layer {name} has stride {stride}")
+        halvings = range(before, min(count, before + stride.bit_length() - 1))
+        left[name] = stride >> len(halvings)
+        made.update(halvings)
+    for halving, which in zip(range(count), ("first", "second"), strict=False):
+        if halving not in made:
             raise _OddStem(f"what halves its maps for the {which} time is neither a convolution nor a pooling")
-    return halvings
+    return left
 
 
-def _keep_resolution(net: nn.Module, name: str) -> None:
+def _set_stride(net: nn.Module, name: str, stride: int) -> None:
     layer: Any = net.get_submodule(name)
-    if not isinstance(layer, nn.Conv2d) and layer.kernel_size in (2, (2, 2)):
+    if stride == 1 and not isinstance(layer, nn.Conv2d) and _kernel(layer) == 2:
         net.set_submodule(name, nn.Identity())
     else:
-        layer.stride = (1, 1)
+        layer.stride = (stride, stride)
 
 
 def _stride(layer: Any) -> int | tuple[int, int]:
-    """As one number where both are the same."""
-    both = layer.stride if isinstance(layer.stride, tuple) else (layer.stride, layer.stride)
-    return both if both[0] != both[1] else both[0]
+    return _one_number(layer.stride)
 
 
-def narrow(net: nn.Module, width: float) -> None:
-    """Keep the first `width` of the channels of every layer, and all of the image's.
+def _kernel(layer: Any) -> int | tuple[int, int]:
+    return _one_number(layer.kernel_size)
+
+
+def _one_number(sides: int | tuple[int, int]) -> int | tuple[int, int]:
+    """As one where both are the same."""
+    return sides[0] if isinstance(sides, tuple) and sides[0] == sides[1] else sides
+
+
+def entrances(net: nn.Module, split: Split) -> list[nn.Conv2d]:
+    """The convolutions that are given the image itself: several where branches lie side by side.
+
+    The network's first where none is, for the image is changed before. Raises BadSetting where there is no convolution.
+    """
+    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d)}
+    if not layers:
+        raise BadSetting(f"{type(net).__name__} has no convolution, so its channels and width are fixed")
+
+    def trial(size: int) -> list[nn.Conv2d]:
+        images, met = black_images(net, 3, size), []
+        with evaluating(net), torch.no_grad(), watching(layers, lambda name, x: met.append((name, x is images))):
+            run_stages(split(net), images)
+        return [layers[name] for name, is_image in met if is_image]
+
+    with suppress(TrialFailed):  # told when the stages are measured
+        return at_fitting_size(net, trial) or [next(iter(layers.values()))]
+    return [next(iter(layers.values()))]
+
+
+def narrow(net: nn.Module, width: float, fed: Sequence[nn.Conv2d]) -> None:
+    """Keep the first `width` of the channels of every layer, and all of the image's, which is what `fed` are given.
 
     The weights are a slice of those that were drawn, enlarged by sqrt(old fan-in / new fan-in): a sum over fewer inputs
     then varies as much as before, which a network without normalisation needs.
     """
     if not 0 < width <= 1:
         raise BadSetting(f"width {width} is not in (0, 1]")
-    first = _first_convolution(net)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            _narrow_convolution(module, width, keep_inputs=module is first)
+            _narrow_convolution(module, width, keep_inputs=module in fed)
         elif isinstance(module, nn.Linear):
             module.in_features = _part(module.in_features, width)
             module.out_features = _part(module.out_features, width)
@@ -129,22 +160,19 @@ def narrow(net: nn.Module, width: float) -> None:
         elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
             module.normalized_shape = (_part(module.normalized_shape[0], width),)
             _slice_vectors(module, module.normalized_shape[0])
+        scale: Any = getattr(module, "gamma", None)  # timm's layer scales
+        if isinstance(scale, nn.Parameter):
+            module.gamma = nn.Parameter(scale.detach()[: _part(len(scale), width)].clone())
 
 
-def replace_input(net: nn.Module, channels: int) -> None:
-    """The first convolution takes so many channels, with weights drawn anew to give sums of the same size."""
-    conv = _first_convolution(net)
-    std = conv.weight.std().item() * math.sqrt(conv.in_channels / channels)
-    conv.in_channels = channels
-    shape = (conv.out_channels, channels, *conv.kernel_size)
-    conv.weight = nn.Parameter(conv.weight.new_empty(shape).normal_(0, std))
-
-
-def _first_convolution(net: nn.Module) -> nn.Conv2d:
-    conv = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
-    if conv is None:
-        raise BadSetting(f"{type(net).__name__} has no convolution, so its channels and width are fixed")
-    return conv
+def replace_input(fed: Sequence[nn.Conv2d], channels: int) -> None:
+    """The convolutions `fed` with the image take so many channels, with weights drawn anew to give sums of the same
+    size."""
+    for conv in fed:
+        std = conv.weight.std().item() * math.sqrt(conv.in_channels / channels)
+        conv.in_channels = channels
+        shape = (conv.out_channels, channels, *conv.kernel_size)
+        conv.weight = nn.Parameter(conv.weight.new_empty(shape).normal_(0, std))
 
 
 def _narrow_convolution(conv: nn.Conv2d, width: float, *, keep_inputs: bool) -> None:

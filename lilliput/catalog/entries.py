@@ -44,8 +44,9 @@ def check(kind: str, name: str) -> str:
     """The name itself, if there is such a thing; UnknownName with the nearest names if not."""
     if name in names(kind) or (kind == "backbones" and name.startswith(LIBRARIES)):
         return name
+    beyond = f", and {'NAME, '.join(LIBRARIES)}NAME of the libraries" if kind == "backbones" else ""
     raise UnknownName(
-        f"no {singular(kind)} {name!r}{did_you_mean(name, names(kind))}; there are {', '.join(names(kind))}"
+        f"no {singular(kind)} {name!r}{did_you_mean(name, names(kind))}; there are {', '.join(names(kind))}{beyond}"
     )
 
 

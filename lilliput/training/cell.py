@@ -117,22 +117,28 @@ def usual_stem(backbone: str, image_size: int, steps: int, options: dict[str, An
     """A backbone's options, with the stem that suits the images and the training's length, where they say none.
 
     Small images leave the stock network's last maps no room; but a halving less costs time that few steps do not repay.
+    Where the network takes images so small with another stem alone, it has that one.
     """
     given = "stem" in options or all(option.name != "stem" for option in catalog.entry("backbones", backbone).options)
-    if given or image_size > SMALL_IMAGES or steps < MANY_STEPS:
+    if given or image_size > SMALL_IMAGES:
         return options
-    return {**options, "stem": "half"} if _can_be_halved(backbone, json.dumps(options, sort_keys=True)) else options
+    stems = ("half", "quarter") if steps >= MANY_STEPS else ("stock", "half", "quarter")
+    stem = _first_that_fits(stems, backbone, image_size, json.dumps(options, sort_keys=True))
+    return {**options, "stem": stem} if stem not in (None, "stock") else options
 
 
 @functools.cache
-def _can_be_halved(backbone: str, options: str) -> bool:
-    """Whether the network's first layers are such that a halving of the resolution can be left out; options in JSON."""
-    try:
-        with seeded(0):  # to build it draws numbers, and none of the caller's may be
-            catalog.backbone_builder(backbone, **json.loads(options), stem="half")()
-    except BadSetting:
-        return False
-    return True
+def _first_that_fits(stems: tuple[str, ...], backbone: str, image_size: int, options: str) -> str | None:
+    """The first stem that the network can be built with and that takes the images; options in JSON."""
+    for stem in stems:
+        try:
+            with seeded(0):  # to build it draws numbers, and none of the caller's may be
+                built = catalog.backbone_builder(backbone, **json.loads(options), stem=stem)()
+                check_image_size(built, image_size)
+        except BadSetting:
+            continue
+        return stem
+    return None
 
 
 def usual_recipe(data: Data) -> str:

@@ -1,4 +1,4 @@
-"""The five backbones of the catalogue against their libraries' own networks."""
+"""The backbones whose stages are written by hand against their libraries' own networks."""
 
 import copy
 import importlib
@@ -14,6 +14,7 @@ from torchvision.transforms.functional import normalize
 from lilliput.backbones import check_image_size, library_backbone
 from lilliput.errors import BadSetting
 from tests.backbones.conftest import pictures
+from tests.conftest import each_backbone
 
 STOCK = {
     "resnet18": (torchvision.models.resnet18, 512, "fc.", "torchvision/resnet18"),
@@ -26,8 +27,20 @@ STOCK = {
         "classifier.",
         "timm/efficientnet_lite0",
     ),
+    "alexnet": (torchvision.models.alexnet, 256, "classifier.", "torchvision/alexnet"),
+    "vgg11_bn": (torchvision.models.vgg11_bn, 512, "classifier.", "torchvision/vgg11_bn"),
+    "densenet121": (torchvision.models.densenet121, 1024, "classifier.", "timm/densenet121"),
+    "resnet50": (torchvision.models.resnet50, 2048, "fc.", "torchvision/resnet50"),
+    "resnet101": (torchvision.models.resnet101, 2048, "fc.", "torchvision/resnet101"),
 }
-every_backbone = pytest.mark.parametrize("name", STOCK)
+WITHOUT_NORMS = ("alexnet", "squeezenet")
+ENDING_IN_A_POOLING = ("alexnet", "vgg11_bn")
+every_backbone = pytest.mark.parametrize("name", each_backbone(STOCK))
+
+
+def fitting(name, count, channels=3):
+    """Small images that the stock network takes."""
+    return pictures(count, 64 if name == "alexnet" else 48, channels)
 
 
 def build(name, **options):
@@ -35,8 +48,10 @@ def build(name, **options):
 
 
 def what_the_classifier_sees(stock, images):
-    """The input of the layer that gives the classes, averaged over places where it is a convolution."""
-    classifier = [m for m in stock.modules() if isinstance(m, (nn.Conv2d, nn.Linear))][-1]
+    """The input of the pooling, or of the layer that gives the classes, averaged over places where there are some."""
+    classifier = getattr(stock, "avgpool", None)
+    if not isinstance(classifier, nn.AdaptiveAvgPool2d):
+        classifier = [m for m in stock.modules() if isinstance(m, (nn.Conv2d, nn.Linear))][-1]
     seen = []
     classifier.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     stock(images)
@@ -48,7 +63,7 @@ def test_features_are_what_the_librarys_own_classifier_would_see(name):
     make_stock, width, classifier, _ = STOCK[name]
     backbone, stock = build(name), make_stock()
     with torch.no_grad():  # statistics unlike the initial ones, so that their loading is tested too
-        backbone(pictures(8, 48))
+        backbone(fitting(name, 8))
     missing, unexpected = stock.load_state_dict(backbone.net.state_dict(), strict=False)
     assert missing and all(key.startswith(classifier) for key in missing) and not unexpected
 
@@ -62,7 +77,7 @@ def test_features_are_what_the_librarys_own_classifier_would_see(name):
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5)
 
 
-@every_backbone
+@pytest.mark.parametrize("name", each_backbone(name for name in STOCK if name != "vgg11_bn"))
 def test_the_same_seed_draws_the_librarys_own_initial_weights(name):
     make_stock = STOCK[name][0]
     torch.manual_seed(3)
@@ -77,26 +92,29 @@ def test_stages_halve_the_resolution_and_end_with_the_maps(name):
     backbone, images = build(name).eval(), pictures(4, 96)
     with torch.no_grad():
         stages, maps = backbone.stages(images), backbone.maps(images)
-    assert 4 <= len(stages) <= 5
+    assert 4 <= len(stages) <= 6
     assert torch.equal(stages[-1], maps) and maps.shape[1] == backbone.dim
     for larger, smaller in pairwise(stages):
-        assert larger.shape[-1] / smaller.shape[-1] == pytest.approx(2, rel=0.15)  # SqueezeNet does not pad
+        assert larger.shape[-1] / smaller.shape[-1] == pytest.approx(2, abs=0.5)  # SqueezeNet and AlexNet do not pad
 
 
 @every_backbone
 def test_stages_written_by_hand_are_those_found_by_running_the_network(name):
     by_hand, found = build(name).eval(), library_backbone(STOCK[name][3]).eval()
     found.load_state_dict(by_hand.state_dict())
-    images = pictures(4, 48)
+    images = fitting(name, 4)
     with torch.no_grad():
-        pairs = list(zip(by_hand.stages(images), found.stages(images), strict=True))
+        ours, theirs = by_hand.stages(images), found.stages(images)
+    if name in ENDING_IN_A_POOLING:  # a stage of its own here, so that the maps that literature probes are one too
+        del ours[-2]
+    pairs = list(zip(ours, theirs, strict=True))
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 
 
 @every_backbone
 def test_a_gradient_reaches_every_parameter(name):
     backbone = build(name).train()
-    backbone(pictures(4, 48)).square().sum().backward()
+    backbone(fitting(name, 4)).square().sum().backward()
     assert [key for key, p in backbone.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -105,21 +123,21 @@ def test_building_and_checking_leave_the_statistics_of_batch_norm_alone(name):
     backbone = build(name)
     check_image_size(backbone, 64)
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(norms) > 10 or name == "squeezenet"
+    assert len(norms) > 7 or name in WITHOUT_NORMS
     assert all(m.num_batches_tracked == 0 and not m.running_mean.any() and m.running_var.eq(1).all() for m in norms)
     assert all(m.training for m in backbone.modules())
 
 
 @every_backbone
 def test_nothing_is_dropped_in_training(name):
-    backbone, images = build(name).train(), pictures(4, 48)
+    backbone, images = build(name).train(), fitting(name, 4)
     with torch.no_grad():
         assert torch.equal(backbone(images), backbone(images))
 
 
 @every_backbone
 def test_a_copy_is_independent(name):
-    backbone, images = build(name).eval(), pictures(4, 48)
+    backbone, images = build(name).eval(), fitting(name, 4)
     before = backbone(images).detach()
     twin = copy.deepcopy(backbone)
     with torch.no_grad():
@@ -133,16 +151,16 @@ def test_a_copy_is_independent(name):
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_half_the_width_and_other_channels_give_half_the_features(name, channels):
     backbone = build(name, channels=channels, width=0.5)
-    features = backbone(pictures(4, 48, channels))
+    features = backbone(fitting(name, 4, channels))
     assert features.shape == (4, STOCK[name][1] // 2) and backbone.dim == STOCK[name][1] // 2
-    assert 0.05 < features.std() < 10
+    assert (0.01 if name == "alexnet" else 0.05) < features.std() < 10
     features.square().sum().backward()
     assert all(weight.grad is not None for weight in backbone.parameters())
 
 
 @every_backbone
 def test_channels_last_and_bfloat16_give_nearly_the_same_features(name):
-    backbone, images = build(name), pictures(4, 48)
+    backbone, images = build(name), fitting(name, 4)
     with torch.no_grad():
         plain = backbone(images)
         backbone = backbone.to(memory_format=torch.channels_last)
@@ -172,12 +190,17 @@ STRIDES = {
     "shufflenet_v2": ((4, 8, 16, 32), ["conv1.0", "maxpool"]),
     "squeezenet": ((2, 4, 8, 16), ["features.0", "features.2"]),
     "efficientnet_lite0": ((2, 4, 8, 16, 32), ["conv_stem", "blocks.1.0.conv_dw"]),
+    "vgg11_bn": ((1, 2, 4, 8, 16, 32), ["features.3", "features.7"]),
+    "densenet121": ((2, 4, 8, 16, 32), ["features.conv0", "features.pool0"]),
+    "resnet50": ((2, 4, 8, 16, 32), ["conv1", "maxpool"]),
+    "resnet101": ((2, 4, 8, 16, 32), ["conv1", "maxpool"]),
 }
+each_with_stems = pytest.mark.parametrize("name", each_backbone(STRIDES))
 every_stem = pytest.mark.parametrize(("stem", "halvings"), [("stock", 0), ("half", 1), ("quarter", 2)])
 
 
 @every_stem
-@every_backbone
+@each_with_stems
 def test_the_stem_divides_the_strides_and_the_maps_grow_as_told(name, stem, halvings):
     backbone = build(name, stem=stem).eval()
     assert backbone.strides == tuple(max(1, stride // 2**halvings) for stride in STRIDES[name][0])
@@ -190,7 +213,7 @@ def test_the_stem_divides_the_strides_and_the_maps_grow_as_told(name, stem, halv
 
 
 @every_stem
-@every_backbone
+@each_with_stems
 def test_a_stem_is_the_librarys_own_network_with_strides_of_one(name, stem, halvings):
     make_stock = STOCK[name][0]
     torch.manual_seed(3)
@@ -216,7 +239,7 @@ def test_shufflenets_maps_of_32_pixels_are_no_single_place_with_another_stem(ste
 
 
 @pytest.mark.parametrize("stem", ["half", "quarter"])
-@every_backbone
+@each_with_stems
 def test_a_stem_goes_with_half_the_width_other_channels_and_odd_sizes(name, stem):
     backbone = build(name, channels=2, width=0.5, stem=stem)
     check_image_size(backbone, 29)
