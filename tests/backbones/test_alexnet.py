@@ -30,7 +30,7 @@ def test_a_stem_is_the_librarys_own_network_with_another_first_stride(stem):
 
 @pytest.mark.parametrize("stem", STRIDE)
 def test_the_smallest_image_leaves_each_pooling_three_places(stem):
-    """The third pooling takes 3 places, made of 7 by the second, and these of 15: 14 strides and a kernel less padding."""
+    """The third pooling takes 3 places; the second has 7 for it, and the first 15, which 14 strides part."""
     smallest = 14 * STRIDE[stem] + 7
     backbone = alexnet(stem=stem).eval()
     assert backbone.maps(pictures(1, smallest)).shape == (1, 256, 1, 1)

@@ -3,18 +3,19 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lilliput.reports.page import examples, html, probed
+from lilliput.reports.page import examples, html, probed, skips
 from lilliput.reports.page.looks import Sample, inspect
 from lilliput.reports.page.section import Inspection, Section, Study, open_inspection
 from lilliput.system.progress import say
 
 
 class Maker(NamedTuple):
-    """A section to be made: its anchor and title, and what makes its body."""
+    """A section to be made: its anchor and title, what makes its body, and which studies it is about."""
 
     anchor: str
     title: str
     make: Callable[[Inspection], str]
+    concerns: Callable[[Study], object] = lambda study: True
 
 
 MAKERS = (
@@ -23,6 +24,7 @@ MAKERS = (
     Maker("mistakes", "Mistakes", examples.mistakes),
     Maker("colour", "Is it colour that decides?", probed.colour),
     Maker("layers", "Layers", probed.layers),
+    Maker("skips", "What skips did", skips.skips, concerns=skips.twins),
     Maker("geometry", "Geometry without labels", probed.geometry),
     Maker("map", "Maps of the test images", examples.maps),
     Maker("few_labels", "Few labels", probed.few_labels),
@@ -33,7 +35,8 @@ def inspected_sections(study: Study, sample: Sample, *, workers: int = 1) -> lis
     """In the order of the page; encoders that were not inspected yet are, so many at once."""
     rows = inspect(study.folder, study.record["judge"], sample, workers=workers)
     inspection = open_inspection(study, sample, rows)
-    return [Section(maker.anchor, maker.title, _body(maker, inspection)) for maker in MAKERS]
+    makers = [maker for maker in MAKERS if maker.concerns(study)]
+    return [Section(maker.anchor, maker.title, _body(maker, inspection)) for maker in makers]
 
 
 def _body(maker: Maker, inspection: Inspection) -> str:
