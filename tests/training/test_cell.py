@@ -44,7 +44,7 @@ def test_one_image_is_not_enough(scenes, tmp_path):
 
 def test_an_image_size_below_what_a_backbone_takes_is_refused(photos, tmp_path):
     with pytest.raises(BadSetting, match=r"squeezenet.*8"):
-        api.pretrain("simclr", "squeezenet", photos, tmp_path / "run", image_size=8)
+        api.pretrain("simclr", "squeezenet", photos, tmp_path / "run", image_size=8, stem="stock")
 
 
 @pytest.mark.parametrize(
