@@ -7,6 +7,7 @@ import torchvision
 from lilliput.backbones import check_image_size
 from lilliput.backbones.alexnet import alexnet
 from lilliput.errors import BadSetting
+from lilliput.system.cost import multiply_adds
 from lilliput.training.cell import usual_stem
 from tests.backbones.conftest import pictures
 
@@ -55,3 +56,10 @@ def test_no_classifier_is_drawn_and_a_device_that_is_asked_for_is_kept():
     counts = [(64, 3, 11), (192, 64, 5), (384, 192, 3), (256, 384, 3), (256, 256, 3)]
     due = sum(out * taken * side**2 + out for out, taken, side in counts)
     assert sum(value.numel() for value in alexnet().parameters()) == due
+
+
+def test_multiply_adds_of_64_pixels_by_hand():
+    """Places, outputs, inputs and taps of each convolution."""
+    layers = [(15, 64, 3, 11), (7, 192, 64, 5), (3, 384, 192, 3), (3, 256, 384, 3), (3, 256, 256, 3)]
+    due = sum(side**2 * given * taken * kernel**2 for side, given, taken, kernel in layers)
+    assert multiply_adds(alexnet(), 64) == due
