@@ -27,7 +27,7 @@ every_backbone = pytest.mark.parametrize("backbone", each_backbone(BACKBONES))
 
 
 def every_pair(ours, backbones):
-    """(technique, backbone): each technique on some backbones, each backbone under some techniques; heavy all others."""
+    """(technique, backbone): each technique on some backbones, each backbone under some techniques; else heavy."""
     first = {*product(TECHNIQUES, backbones), *product(ours, BACKBONES)}
     return [
         pytest.param(*pair, marks=[] if pair in first and pair[1] not in HEAVIER else [pytest.mark.heavy])
