@@ -6,17 +6,18 @@ from lilliput._version import version as __version__
 from lilliput.catalog import use
 
 if TYPE_CHECKING:
-    from lilliput.api import pretrain, probe, report, study, transfer, verify
+    from lilliput.api import pretrain, probe, prune, report, study, transfer, verify
     from lilliput.datasets import open_data
     from lilliput.training.encoders import load_encoder
 
-JOBS = ("pretrain", "probe", "report", "study", "transfer", "verify")  # of api
+JOBS = ("pretrain", "probe", "prune", "report", "study", "transfer", "verify")  # of api
 __all__ = [  # all of JOBS too
     "__version__",
     "load_encoder",
     "open_data",
     "pretrain",
     "probe",
+    "prune",
     "report",
     "study",
     "transfer",

@@ -22,7 +22,9 @@ from lilliput.system.resources import Resources
 from lilliput.system.visible import visible
 from lilliput.training import run
 from lilliput.training.cell import Cell, make_cell, recipe_of, usual_recipe
-from lilliput.training.encoders import init_of
+from lilliput.training.encoders import init_of, saved_encoders
+from lilliput.training.prune import Pruning
+from lilliput.training.prune import prune as prune_run
 from lilliput.training.record import read_run
 from lilliput.training.stopping import stopping_rule
 from lilliput.training.teacher import teacher_of
@@ -161,6 +163,49 @@ def transfer(
         known = visible(told_apart(folder / "transfer", opened.name, [train.digest, test.digest]))  # as rows have it
         judges.append(Judge(known, train, test, {"linear": {}}, plan=chosen, data=record["data"]))
     return transferred(folder, judges)
+
+
+@door
+def prune(
+    folder: str | os.PathLike,
+    data: str | os.PathLike | Data = catalog.USUAL_DATA,
+    out: str | os.PathLike | None = None,
+    *,
+    keep: float = 0.5,
+    epochs: int | None = None,
+    lr: float | None = None,
+    images: int = 1000,
+    seed: int = 0,
+    pool: str | os.PathLike | None = None,
+    data_folder: str | os.PathLike | None = None,
+    limit: int | None = None,
+    test_share: float | None = None,
+    labels: str | os.PathLike | None = None,
+    probes: Sequence[str] = ("linear", "knn"),
+    device: str | None = None,
+    plan: Mapping[str, Any] | None = None,
+    country: str = "USA",
+) -> Path:
+    """Drop channels of a run's last encoder by ThiNet, and let the technique that trained it recover; returns a run's
+    folder, whose encoder 0 is the pruned one.
+
+    `keep`: the share of channels that every convolution which may lose some has left. `images` without labels choose
+    them. Recovery takes `epochs` (a tenth of the run's) at the rate `lr` (a tenth of the run's). Where there are
+    labels, both encoders and the one before are judged by `probes`. Raises LilliputError before any work.
+    """
+    folder = Path(folder)
+    record, chosen = _opened_run(folder, device, plan)
+    pruning = Pruning(keep, images, seed, epochs, lr)
+    source = Source(data, pool, data_folder, record["image_size"], limit, test_share, labels)
+    opened = source.open(judging=True)
+    judged = opened.train is not None and opened.test is not None
+    if judged:  # the encoder before, first: what cannot be judged is refused before any work
+        probe(folder, opened, probes=probes, at=[max(saved_encoders(folder), default=0)], device=device, plan=plan)
+    out = Path(out or folder.with_name(f"{folder.name}-thin"))
+    prune_run(folder, opened, out, pruning, chosen, country)
+    if judged:
+        probe(out, opened, probes=probes, device=device, plan=plan)
+    return out
 
 
 @door

@@ -1,4 +1,4 @@
-"""The command line: study, pretrain, probe, transfer, report, verify, compare, prepare, list."""
+"""The command line: words in, calls of api out."""
 
 import argparse
 import os
@@ -233,6 +233,20 @@ def _transfer(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 0
 
 
+def _prune(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    probes = [catalog.take("probes", name) for name in a.probes]
+
+    from lilliput import api
+    from lilliput.reports.thinned import thinned
+
+    flags = _same(a, *("keep", "epochs", "lr", "images", "seed", "pool", "limit", "test_share", "labels"))
+    flags |= _same(a, "device", "country")
+    out = api.prune(a.run_folder, a.data, a.out, data_folder=a.folder, probes=probes, plan=_plan(a), **flags)
+    print(thinned(a.run_folder, out))
+    print(visible(f"The pruned encoder, and the one that has recovered: {out}"))
+    return 0
+
+
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
@@ -279,6 +293,7 @@ COMMANDS: dict[str, Command] = {
     "pretrain": _pretrain,
     "probe": _probe,
     "transfer": _transfer,
+    "prune": _prune,
     "report": _report,
     "verify": _verify,
     "compare": _compare,

@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lilliput {version}")
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    judging = (_add_probe, _add_transfer, _add_report, _add_verify, _add_compare)
+    judging = (_add_probe, _add_transfer, _add_prune, _add_report, _add_verify, _add_compare)
     for add in (_add_study, _add_pretrain, *judging, _add_prepare, _add_list):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
@@ -109,6 +109,41 @@ def _add_transfer(verbs) -> None:
     transfer.add_argument("run_folder", metavar="RUN")
     transfer.add_argument("--to", nargs="+", required=True, metavar="DATA", help="labelled data sets or folders")
     _machine_flags(transfer)
+
+
+def _add_prune(verbs) -> None:
+    text = "drop channels of a run's last encoder, by ThiNet, and train on"
+    prune = _verb(verbs, "prune", text, computes=True)
+    prune.add_argument("run_folder", metavar="RUN")
+    prune.add_argument(
+        "--keep",
+        type=_share_or_all,
+        default=0.5,
+        metavar="SHARE",
+        help="of the channels of every convolution that may lose some (default: %(default)s)",
+    )
+    prune.add_argument(
+        "--data",
+        default=catalog.USUAL_DATA,
+        metavar="DATA",
+        help="images to choose by and to train on with; labelled ones judge (default: %(default)s)",
+    )
+    prune.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images to choose and train by instead")
+    prune.add_argument("--folder", metavar="DIR", help=FILES)
+    prune.add_argument("--limit", type=positive, metavar="N", help="use at most so many unlabelled images")
+    _label_flags(prune)
+    prune.add_argument(
+        "--images", type=positive, default=1000, metavar="N", help="by which channels are chosen (default: %(default)s)"
+    )
+    prune.add_argument("--epochs", type=positive, metavar="N", help="of recovery (default: a tenth of the run's)")
+    prune.add_argument("--lr", type=float, metavar="RATE", help="of recovery (default: a tenth of the run's)")
+    prune.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    prune.add_argument("--out", metavar="DIR", help="the new run's folder (default: RUN-thin)")
+    _probes_flag(prune)
+    prune.add_argument(
+        "--country", default="USA", metavar="ISO", help="whose electricity, for the CO2 (default: %(default)s)"
+    )
+    _machine_flags(prune)
 
 
 def _add_report(verbs) -> None:
@@ -277,10 +312,17 @@ def positive(text: str) -> int:
 
 
 def _share(text: str) -> float:
+    value = _share_or_all(text)
+    if value == 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return value
+
+
+def _share_or_all(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value < 1:
+    if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
     return value

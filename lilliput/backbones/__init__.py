@@ -5,13 +5,17 @@ from lilliput.backbones._library import library_backbone
 from lilliput.backbones._residual import begin_residuals_at_zero
 from lilliput.backbones._stock import read_weights, stock_file, take_weights
 from lilliput.backbones._surgery import BATCH_NORMS, split_batch_norm
+from lilliput.backbones._thin import Link, keep_channels, links
 
 __all__ = [
     "BATCH_NORMS",
     "Backbone",
+    "Link",
     "begin_residuals_at_zero",
     "check_image_size",
+    "keep_channels",
     "library_backbone",
+    "links",
     "read_weights",
     "split_batch_norm",
     "stock_file",

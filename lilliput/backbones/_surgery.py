@@ -153,13 +153,13 @@ def narrow(net: nn.Module, width: float, fed: Sequence[nn.Conv2d]) -> None:
             _slice_weight(module, (module.out_features, module.in_features))
         elif isinstance(module, BATCH_NORMS):
             module.num_features = _part(module.num_features, width)
-            _slice_vectors(module, module.num_features)
+            keep_rows(module, slice(module.num_features))
         elif isinstance(module, nn.GroupNorm):
             module.num_channels = _part(module.num_channels, width)
-            _slice_vectors(module, module.num_channels)
+            keep_rows(module, slice(module.num_channels))
         elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
             module.normalized_shape = (_part(module.normalized_shape[0], width),)
-            _slice_vectors(module, module.normalized_shape[0])
+            keep_rows(module, slice(module.normalized_shape[0]))
         scale: Any = getattr(module, "gamma", None)  # timm's layer scales
         if isinstance(scale, nn.Parameter):
             module.gamma = nn.Parameter(scale.detach()[: _part(len(scale), width)].clone())
@@ -197,13 +197,14 @@ def _slice_weight(layer: nn.Conv2d | nn.Linear, shape: tuple[int, int]) -> None:
         layer.bias = nn.Parameter(layer.bias.detach()[:fewer].clone())
 
 
-def _slice_vectors(norm: nn.Module, count: int) -> None:
+def keep_rows(layer: nn.Module, rows: slice | Tensor) -> None:
+    """Of a norm's vectors, or a convolution's filters with their biases, these alone."""
     for name in ("weight", "bias", "running_mean", "running_var"):
-        values = getattr(norm, name, None)
+        values = getattr(layer, name, None)
         if isinstance(values, nn.Parameter):
-            setattr(norm, name, nn.Parameter(values.detach()[:count].clone()))
+            setattr(layer, name, nn.Parameter(values.detach()[rows].clone()))
         elif isinstance(values, Tensor):
-            setattr(norm, name, values[:count].clone())
+            setattr(layer, name, values[rows].clone())
 
 
 def split_batch_norm(module: nn.Module, groups: int) -> nn.Module:

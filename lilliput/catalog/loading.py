@@ -3,7 +3,7 @@
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -18,13 +18,22 @@ def technique(name: str) -> Any:
     return _thing("techniques", name)
 
 
-def backbone_builder(name: str, *, width: float = 1.0, **options: Any) -> Callable[..., Any]:
-    """A builder (*, channels=3, width=1.0) -> Backbone; a technique's width multiplies the given one."""
-    if name.startswith(LIBRARIES):
-        build = partial(importlib.import_module("lilliput.backbones").library_backbone, name)
-    else:
-        build = _thing("backbones", name)
-    return lambda *, channels=3, width=1.0, outer=width: build(channels=channels, width=width * outer, **options)
+def backbone_builder(
+    name: str, *, width: float = 1.0, channels_kept: Mapping[str, int] | None = None, **options: Any
+) -> Callable[..., Any]:
+    """A builder (*, channels=3, width=1.0) -> Backbone; a technique's width multiplies the given one.
+
+    `channels_kept`: of a pruned network, how many channels each convolution named there has left.
+    """
+    room = importlib.import_module("lilliput.backbones")
+    library = name.startswith(LIBRARIES)
+    build = partial(room.library_backbone, name) if library else _thing("backbones", name)
+
+    def built(*, channels: int = 3, width: float = 1.0, outer: float = width) -> Any:
+        backbone = build(channels=channels, width=width * outer, **options)
+        return room.keep_channels(backbone, channels_kept) if channels_kept else backbone
+
+    return built
 
 
 def probe(name: str) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from lilliput.catalog.files import HOME
 from lilliput.errors import BadSetting, UnknownName
 
 NOT_OVERRIDDEN = ("options", "rates", "bare", "presets", "batch", "epochs")  # two have flags of their own
+OF_BACKBONES = {"width": "float", "channels_kept": "dict[str, int] | None"}  # that every one takes
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 SCALARS: dict[str, tuple[type, ...]] = {"float": (int, float), "int": (int,), "bool": (bool,), "str": (str,)}
 BOUND = re.compile(r"(<=?|>=?)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)")  # of an option: Annotated[float, "> 0, <= 1"]
@@ -101,7 +102,7 @@ def _refuse(constant: str) -> None:
 def _types_of(kind: str, name: str) -> dict[str, str]:
     types = _types(entry(kind, name).options)
     if kind == "backbones":
-        types = {"width": "float"} | types
+        types = OF_BACKBONES | types
         types.pop("channels", None)  # the technique's to say
     return types
 
