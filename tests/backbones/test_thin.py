@@ -18,9 +18,7 @@ FOUND = {  # how many convolutions may lose channels, and some of them
     "shufflenet_v2": (17, {"conv1.0": 3, "stage2.0.branch2.0": 3}),
     "squeezenet": (9, {"features.0": 0, "features.3.squeeze": 0}),
     "efficientnet_lite0": (18, {"conv_stem": 3, "blocks.1.0.conv_pw": 3}),
-    "torchvision/vgg11_bn": (7, {"features.0": 1, "features.22": 1}),
     "torchvision/alexnet": (4, {"features.0": 0, "features.8": 0}),
-    "torchvision/resnext50_32x4d": (1, {"conv1": 1}),
 }
 
 
@@ -54,7 +52,7 @@ def thinned(name):
     return backbone, thin
 
 
-@pytest.mark.parametrize("name", [*catalog.names("backbones"), "torchvision/vgg11_bn", "timm/resnet10t"])
+@pytest.mark.parametrize("name", [*catalog.names("backbones"), "timm/resnet10t"])
 def test_channels_that_nothing_reads_go_and_the_features_stay(name):
     backbone, thin = thinned(name)
     images = pictures(2, 48)
@@ -73,10 +71,10 @@ def test_a_network_is_built_with_the_channels_that_one_has_left():
 
 
 def test_the_maps_of_a_stage_may_be_thinner_and_are_told_so():
-    backbone = catalog.backbone_builder("torchvision/vgg11_bn")()
+    backbone = catalog.backbone_builder("mobilenet_v2", width=0.5)()
     before = backbone.dims
-    keep_channels(backbone, {"features.0": 10})
-    assert backbone.dims == (10, *before[1:]) and backbone.dim == before[-1]
+    keep_channels(backbone, {"features.1.conv.1": 3})
+    assert backbone.dims == (3, *before[1:]) and backbone.dim == before[-1]
     assert [maps.shape[1] for maps in backbone.stages(pictures(2, 64))] == list(backbone.dims)
 
 

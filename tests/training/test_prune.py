@@ -15,7 +15,7 @@ from lilliput.system.records import read_json
 from lilliput.system.tensors import read_tensors
 from lilliput.training.encoders import load_encoder
 from lilliput.training.record import read_run
-from tests.conftest import NARROW, PLAN, interrupt_at, saved_bits, training_run
+from tests.conftest import NARROW, PLAN, interrupt_at, labelled_folder, saved_bits, training_run
 
 PRUNING = {"keep": 0.5, "epochs": 2, "images": 48, "probes": ["knn"], "device": "cpu", "plan": PLAN}
 
@@ -62,13 +62,21 @@ def test_recovery_is_by_the_runs_own_settings_at_a_tenth_of_its_rate(pruned):
 def test_sizes_and_accuracies_before_and_after_are_told_in_one_table(pruned):
     before, after = map(read_run, pruned)
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in thinned(*pruned).splitlines()]
-    assert lines[0] == ["encoder", "epoch", "parameters", "multiply-adds, 32 px", "224 px", "knn"]
+    assert lines[0] == [
+        "encoder",
+        "epoch",
+        "parameters",
+        "multiply-adds, 32 px",
+        "224 px",
+        "knn euclidean",
+        "knn cosine",
+    ]
     assert [line[:2] for line in lines[2:]] == [["before", "3"], ["pruned", "0"], ["recovered", "2"]]
     encoder = load_encoder(pruned[1])
     assert after["parameters"] == sum(p.numel() for p in encoder.parameters()) < 0.55 * before["parameters"]
     assert after["multiply_adds"] < 0.65 * before["multiply_adds"]
     rows = results.read(pruned[1])
-    due = rows[(rows.metric == "accuracy") & (rows.epoch == 0)].value.item()
+    due = rows[(rows.metric == "accuracy_cosine") & (rows.epoch == 0)].value.item()
     assert lines[3][-1] == f"{due:.3f}".removeprefix("0")
 
 
@@ -120,23 +128,11 @@ def test_what_cannot_be_pruned_is_refused_with_its_reason(scenes, tmp_path):
 
 
 def test_the_command_prunes_judges_and_prints_the_table(tmp_path, capsys):
-    data = ["--data", "scenes", "--limit", "64"]
-    run = [
-        "simclr",
-        "mobilenet_v2",
-        "--width",
-        "0.25",
-        "--image-size",
-        "32",
-        "--batch",
-        "16",
-        "--plan",
-        "precision=fp32",
-    ]
-    plan = ["channels_last=true", "threads=1"]
-    assert cli.main(["pretrain", *run, *plan, *data, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
-    words = ["prune", str(tmp_path / "run"), *data, "--keep", "0.5", "--probes", "knn", "--images", "32"]
-    assert cli.main(words) == 0
+    data = ["--data", str(labelled_folder(tmp_path))]
+    words = "pretrain simclr mobilenet_v2 --width 0.25 --image-size 32 --batch 16 --epochs 1 --device cpu --plan"
+    plan = ["precision=fp32", "channels_last=true", "threads=1"]
+    assert cli.main([*words.split(), *plan, *data, "--out", str(tmp_path / "run")]) == 0
+    assert cli.main(["prune", str(tmp_path / "run"), *data, "--probes", "knn"]) == 0
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert len(table) == 5 and table[-1].startswith("| recovered | 1 |")
     assert (tmp_path / "run-thin" / "encoder_001.safetensors").exists()
