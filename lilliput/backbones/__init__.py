@@ -1,6 +1,7 @@
 """Networks that give maps and features, one file each, and any of timm's and torchvision's by name."""
 
 from lilliput.backbones._backbone import Backbone, check_image_size
+from lilliput.backbones._condense import at_the_end, condensed, condenses
 from lilliput.backbones._library import library_backbone
 from lilliput.backbones._residual import begin_residuals_at_zero
 from lilliput.backbones._stock import read_weights, stock_file, take_weights
@@ -11,8 +12,11 @@ __all__ = [
     "BATCH_NORMS",
     "Backbone",
     "Link",
+    "at_the_end",
     "begin_residuals_at_zero",
     "check_image_size",
+    "condensed",
+    "condenses",
     "keep_channels",
     "library_backbone",
     "links",

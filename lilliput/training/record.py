@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lilliput import catalog
+from lilliput.backbones import at_the_end, condenses
 from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.recipe import Recipe
@@ -137,6 +138,7 @@ def circumstances(cell: Cell, size: int, country: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         **cost.sizes(encoder, size),
+        **({"condensed": cost.sizes(at_the_end(encoder), size)} if condenses(encoder) else {}),
         "dim": encoder.dim,
         **({"teacher_spent": cell.teacher.spent} if cell.teacher else {}),
         "country": country,

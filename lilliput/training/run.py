@@ -20,7 +20,7 @@ from lilliput.system.locks import alone
 from lilliput.system.machine import ran_out
 from lilliput.system.plan import Plan, choose, own_threads
 from lilliput.system.progress import duration, say
-from lilliput.system.records import write_json
+from lilliput.system.records import read_json, write_json
 from lilliput.system.resources import Resources
 from lilliput.training import guards
 from lilliput.training.cell import Cell, checked, plan_for
@@ -270,5 +270,8 @@ def _features(encoder: torch.nn.Module, batch: Tensor, plan: Plan) -> Tensor:
 
 def summary(folder: Path) -> str:
     """One line on a finished run."""
-    last = read_log(folder)[-1]
-    return f"{folder}: {last['epoch']} epochs, loss {last['loss']:.3f}, {duration(last['total_seconds'])}"
+    last, condensed = read_log(folder)[-1], read_json(folder / "run.json").get("condensed")
+    line = f"{folder}: {last['epoch']} epochs, loss {last['loss']:.3f}, {duration(last['total_seconds'])}"
+    if not condensed:
+        return line
+    return f"{line}; condensed, {condensed['parameters']:,} parameters, {condensed['multiply_adds']:,} multiply-adds"

@@ -52,7 +52,7 @@ def thinned(name):
     return backbone, thin
 
 
-@pytest.mark.parametrize("name", [*catalog.names("backbones"), "timm/resnet10t"])
+@pytest.mark.parametrize("name", [*catalog.BACKBONES, "timm/resnet10t"])
 def test_channels_that_nothing_reads_go_and_the_features_stay(name):
     backbone, thin = thinned(name)
     images = pictures(2, 48)
