@@ -13,6 +13,7 @@ from lilliput.backbones import Backbone, links
 from lilliput.data.store import Data, spaced
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.recipe import Recipe
+from lilliput.probes import measure_batch_norm
 from lilliput.system.files import read_whole
 from lilliput.system.plan import Plan
 from lilliput.system.progress import say
@@ -116,6 +117,8 @@ def _write_pruned(
         raise BadSetting(f"{encoder.name} has no convolution that may lose channels: its maps are added or joined")
     images = data.pool.take(spaced(len(data.pool), pruning.images))
     left = thin(plan.place(encoder), images, pruning.keep, plan=plan, seed=pruning.seed)
+    if left:  # not the paper's, whose VGG-16 has none: what was dropped is missed most by the statistics of batch norm
+        measure_batch_norm(encoder, images, plan=plan)
     options = header["backbone_options"]
     kept = {**(options.get("channels_kept") or {}), **left}
     header = {**header, "backbone_options": {**options, "channels_kept": kept}, "epoch": 0, **told}

@@ -48,6 +48,17 @@ def test_encoder_0_is_the_pruned_one_and_the_last_has_learned_from_there(pruned)
     assert not all(torch.equal(value, ended[name]) for name, value in start.items())
 
 
+def test_batch_norm_of_the_pruned_encoder_fits_what_is_left(pruned, scenes):
+    """With the statistics of the whole network its features were half as far again from what they had been."""
+    encoder, seen = load_encoder(pruned[1] / "pruned.safetensors"), []
+    norm = encoder.net.layer1[0].bn2
+    norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        encoder.train()(scenes.pool.load(slice(None), "cpu"))
+    means = load_encoder(pruned[1] / "pruned.safetensors").net.layer1[0].bn2.running_mean
+    torch.testing.assert_close(means, seen[0].mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
+
+
 def test_recovery_is_by_the_runs_own_settings_at_a_tenth_of_its_rate(pruned):
     before, after = map(read_run, pruned)
     assert after["recipe_settings"]["lr"] == pytest.approx(0.1 * before["recipe_settings"]["lr"])
