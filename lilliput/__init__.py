@@ -6,13 +6,14 @@ from lilliput._version import version as __version__
 from lilliput.catalog import use
 
 if TYPE_CHECKING:
-    from lilliput.api import pretrain, probe, prune, report, study, transfer, verify
+    from lilliput.api import detect, pretrain, probe, prune, report, study, transfer, verify
     from lilliput.datasets import open_data
     from lilliput.training.encoders import load_encoder
 
-JOBS = ("pretrain", "probe", "prune", "report", "study", "transfer", "verify")  # of api
+JOBS = ("detect", "pretrain", "probe", "prune", "report", "study", "transfer", "verify")  # of api
 __all__ = [  # all of JOBS too
     "__version__",
+    "detect",
     "load_encoder",
     "open_data",
     "pretrain",

@@ -209,6 +209,48 @@ def prune(
 
 
 @door
+def detect(
+    saved: str | os.PathLike | Sequence[str | os.PathLike],
+    data: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    *,
+    image_size: int = 224,
+    steps: int = 600,
+    batch: int = 8,
+    lr: float = 1e-3,
+    modes: Sequence[str] = catalog.DETECTION_MODES,
+    baselines: Sequence[str] = ("random_init",),
+    imagenet_weights: str | os.PathLike | None = None,
+    test_share: float | None = None,
+    device: str | None = None,
+    plan: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train an SSDLite detector on each saved encoder, and on baselines, by one schedule; only what is missing.
+
+    `saved`: files of encoders, folders of runs (the last encoder counts) or of studies. `data`: a folder of images with
+    boxes, with train/ and test/ or without; a `test_share` of the latter judges. `modes`: the encoder "frozen" or
+    "tuned". `baselines`: random_init, imagenet. Needs the extra `detection`. Returns the folder of the results: rows of
+    average precision (results.csv), a table, a picture of boxes for each detector.
+    """
+    from lilliput.detection import detect as detection
+    from lilliput.detection.candidates import candidates
+    from lilliput.detection.scores import check_libraries
+
+    check_libraries()
+    places = [os.path.expanduser(place) for place in ([saved] if isinstance(saved, str | os.PathLike) else saved)]
+    encoders = candidates(places, baselines, imagenet_weights)
+    how = detection.schedule(steps=steps, batch=batch, lr=lr, modes=modes)
+    chosen = choose(device, plan or {})
+    chosen.take_effect()
+    task = detection.open_task(data, image_size, how, chosen, test_share=test_share)
+    only = Path(places[0]) if len(places) == 1 else None
+    usual = only / "detection" if only and only.is_dir() else Path("runs") / f"detection-{task.name}"
+    out = Path(out) if out else usual
+    detection.detect(task, encoders, list(modes), out)
+    return out
+
+
+@door
 def study(
     data: str | os.PathLike | Data = catalog.USUAL_DATA,
     out: str | os.PathLike | None = None,

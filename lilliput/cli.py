@@ -247,6 +247,16 @@ def _prune(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 0
 
 
+def _detect(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+
+    flags = _same(a, "image_size", "steps", "batch", "lr", "modes", "baselines", "imagenet_weights", "test_share")
+    out = api.detect(a.saved, a.data, a.out, device=a.device, plan=_plan(a), **flags)
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(visible(f"Everything is in {out}: table.md, results.csv with AP by class, and a picture for each detector."))
+    return 0
+
+
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
@@ -294,6 +304,7 @@ COMMANDS: dict[str, Command] = {
     "probe": _probe,
     "transfer": _transfer,
     "prune": _prune,
+    "detect": _detect,
     "report": _report,
     "verify": _verify,
     "compare": _compare,

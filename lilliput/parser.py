@@ -6,6 +6,7 @@ from lilliput import catalog
 from lilliput._version import version
 
 RECIPES = ("small", "large", "paper")
+WEIGHTS = "a folder with the libraries' files of ImageNet's weights (default: their cache, else fetched)"
 FILES = "where the files of a named data set are"
 
 
@@ -18,7 +19,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lilliput {version}")
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    judging = (_add_probe, _add_transfer, _add_prune, _add_report, _add_verify, _add_compare)
+    judging = (_add_probe, _add_transfer, _add_detect, _add_prune, _add_report, _add_verify, _add_compare)
     for add in (_add_study, _add_pretrain, *judging, _add_prepare, _add_list):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
@@ -146,6 +147,50 @@ def _add_prune(verbs) -> None:
     _machine_flags(prune)
 
 
+def _add_detect(verbs) -> None:
+    text = "train object detectors on saved encoders, and score them"
+    detect = _verb(verbs, "detect", text, computes=True)
+    detect.add_argument("saved", nargs="+", metavar="RUN", help="folders of runs or studies, or files of encoders")
+    detect.add_argument(
+        "--data", required=True, metavar="DIR", help="images with boxes: a .json of COCO's, or Pascal VOC's .xml files"
+    )
+    detect.add_argument("--out", metavar="DIR", help="the folder of the results (default: under runs/)")
+    detect.add_argument(
+        "--image-size",
+        type=positive,
+        default=224,
+        metavar="PX",
+        help="images are squeezed to it (default: %(default)s)",
+    )
+    detect.add_argument("--steps", type=positive, default=600, metavar="N", help="of training (default: %(default)s)")
+    detect.add_argument(
+        "--batch", type=positive, default=8, metavar="N", help="images in a step (default: %(default)s)"
+    )
+    detect.add_argument("--lr", type=float, default=1e-3, help="learning rate at its highest (default: %(default)s)")
+    detect.add_argument(
+        "--modes",
+        nargs="+",
+        choices=catalog.DETECTION_MODES,
+        default=catalog.DETECTION_MODES,
+        help="the encoder stays as it is, or learns too (default: both)",
+    )
+    detect.add_argument(
+        "--baselines",
+        nargs="*",
+        choices=catalog.DETECTION_BASELINES,
+        default=("random_init",),
+        help="what to compare with (default: random_init)",
+    )
+    detect.add_argument("--imagenet-weights", metavar="DIR", help=WEIGHTS)
+    detect.add_argument(
+        "--test-share",
+        type=_share,
+        metavar="SHARE",
+        help="without train/ and test/, so much of the images judges (default: 0.2)",
+    )
+    _machine_flags(detect)
+
+
 def _add_report(verbs) -> None:
     text = "table, figures and report.html of a study, from its folder"
     report = _verb(verbs, "report", text, computes=True)
@@ -271,11 +316,7 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="FROM",
         help="what distil learns from: an encoder's file, the folder of a run, or a backbone with weights of ImageNet",
     )
-    parser.add_argument(
-        "--imagenet-weights",
-        metavar="DIR",
-        help="a folder with the libraries' files of ImageNet's weights (default: their cache, else fetched)",
-    )
+    parser.add_argument("--imagenet-weights", metavar="DIR", help=WEIGHTS)
     parser.add_argument("--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)")
     parser.add_argument(
         "--country",

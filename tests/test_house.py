@@ -19,6 +19,7 @@ FLOORS = (
     ("training",),
     ("studies",),
     ("reports",),
+    ("detection",),
     ("api",),
     ("parser",),
     ("cli",),

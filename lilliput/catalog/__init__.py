@@ -17,12 +17,16 @@ TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
 USUAL_DATA = "photographs"
 USUAL_BASELINES = ("pixels", "random_init", "supervised")
 CHOICES_OF_BASELINES = (*USUAL_BASELINES, "imagenet")  # random_init comes with batch norm as it was and measured
+DETECTION_MODES = ("frozen", "tuned")  # whether the encoder learns too
+DETECTION_BASELINES = ("random_init", "imagenet")
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet18", "shufflenet_v2", "squeezenet")
 
 __all__ = [
     "BACKBONES",
     "BASELINES",
     "CHOICES_OF_BASELINES",
+    "DETECTION_BASELINES",
+    "DETECTION_MODES",
     "KINDS",
     "LIBRARIES",
     "TECHNIQUES",

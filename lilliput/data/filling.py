@@ -26,7 +26,7 @@ def fill_from_files(files: Sequence[Path | bytes], names: Sequence[str], what: s
             try:
                 images[row] = decode(files[row], images.shape[-1])
             except Exception as error:  # what a damaged file makes Pillow raise is not documented
-                skipped[row] = {"file": names[row], "reason": _reason(error)}
+                skipped[row] = {"file": names[row], "reason": reason_of(error)}
 
         with quietly():
             in_parallel(decode_row, len(files), what)
@@ -66,12 +66,13 @@ def in_parallel(work: Callable[[int], None], count: int, what: str) -> None:
             raise
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why an image cannot be read, without the path, which the file's name beside it tells."""
     match error:
         case Image.UnidentifiedImageError():
             return "no image that Pillow knows"
         case Image.DecompressionBombError():
             return f"more than {MOST_PIXELS / 1e6:.0f} million pixels"
-        case OSError(strerror=str(reason)):  # without the path, which the file's name beside it tells
+        case OSError(strerror=str(reason)):
             return reason
     return str(error) or type(error).__name__

@@ -11,7 +11,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from typing import BinaryIO
@@ -44,6 +44,7 @@ MOST_BYTES, MOST_PIXELS = 2**30, 2**27  # of a file, of an image: others are ref
 MOST_SCANNED = 2**33  # pixels times scans of a JPEG: a scan of a hundred bytes passes over all of them
 LARGE_BYTES, LARGE_PIXELS = 2**26, 20_000_000  # of a file, of an image: others are decoded side by side
 STRIP_PIXELS = 2**22  # converted at once
+Finish = Callable[[Image.Image, Image.Image], np.ndarray]  # RGB pixels, and the image that they are of
 LARGE_IMAGE = threading.RLock()  # of the thread that decodes one
 
 
@@ -70,6 +71,15 @@ def is_image(path: str | os.PathLike) -> bool:
 
 def decode(source: str | os.PathLike | bytes, size: int) -> np.ndarray:
     """The image in a file, or in what was in one, as uint8 [3, size, size]; any exception: it cannot be read."""
+    return _read(source, size, lambda pixels, image: square(_upright(pixels, image), size))
+
+
+def decode_whole(path: str | os.PathLike, size: int, *, upright: bool = True) -> np.ndarray:
+    """As `decode`, but all of the image squeezed into the square; not `upright`: as it is stored."""
+    return _read(path, size, lambda pixels, image: squeezed(_upright(pixels, image) if upright else pixels, size))
+
+
+def _read(source: str | os.PathLike | bytes, size: int, finish: Finish) -> np.ndarray:
     with _opened(source) as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -77,11 +87,11 @@ def decode(source: str | os.PathLike | bytes, size: int) -> np.ndarray:
             raise ValueError(f"{length >> 20} MiB, more than {MOST_BYTES >> 20}")
         with _one_at_a_time(length > LARGE_BYTES):
             if content := file.read(MOST_BYTES):
-                return _decoded(content, size)
+                return _decoded(content, size, finish)
     raise ValueError("empty")
 
 
-def _decoded(content: bytes, size: int) -> np.ndarray:
+def _decoded(content: bytes, size: int, finish: Finish) -> np.ndarray:
     with Image.open(io.BytesIO(content), formats=formats()) as image:
         pixels = image.width * image.height
         if pixels > MOST_PIXELS:
@@ -95,7 +105,7 @@ def _decoded(content: bytes, size: int) -> np.ndarray:
         pixels_held = pixels if scans > 1 else image.width * image.height
         with _one_at_a_time(pixels_held > LARGE_PIXELS), closing(image):  # closed before it is the next one's turn
             image.load()
-            return square(_upright(_rgb(image), image), size)
+            return finish(_rgb(image), image)
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
@@ -110,6 +120,19 @@ def square(image: Image.Image, size: int) -> np.ndarray:
 
 def _opened(source: str | os.PathLike | bytes) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else opened(source)
+
+
+def squeezed(image: Image.Image, size: int) -> np.ndarray:
+    """All of an RGB image as uint8 [3, size, size], whatever its shape."""
+    image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def sizes(path: str | os.PathLike) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height of an image as stored, and upright, from its header."""
+    with opened(path) as file, Image.open(file, formats=formats()) as image:
+        lies = image.format != "TIFF" and 5 <= _orientation(image) <= 8  # Pillow turns TIFF itself
+        return image.size, image.size[::-1] if lies else image.size
 
 
 def short_sides(sources: Iterable[str | os.PathLike | bytes]) -> list[int]:
@@ -183,8 +206,13 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
 
 def _upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
     """`pixels` turned as the camera that wrote `image` says; Pillow has done so already for TIFF."""
-    try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION_TAG, 1))
-    except Exception:  # damaged notes beside a sound image
-        turn = None
+    turn = TURNS.get(_orientation(image))
     return pixels if turn is None else pixels.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        number = image.getexif().get(ORIENTATION_TAG, 1)
+        return number if isinstance(number, int) else 1
+    except Exception:  # damaged notes beside a sound image
+        return 1
