@@ -217,7 +217,7 @@ def detect(
     image_size: int = 224,
     steps: int = 600,
     batch: int = 8,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     modes: Sequence[str] = catalog.DETECTION_MODES,
     baselines: Sequence[str] = ("random_init",),
     imagenet_weights: str | os.PathLike | None = None,

@@ -166,7 +166,7 @@ def _add_detect(verbs) -> None:
     detect.add_argument(
         "--batch", type=positive, default=8, metavar="N", help="images in a step (default: %(default)s)"
     )
-    detect.add_argument("--lr", type=float, default=1e-3, help="learning rate at its highest (default: %(default)s)")
+    detect.add_argument("--lr", type=float, default=2e-3, help="learning rate at its highest (default: %(default)s)")
     detect.add_argument(
         "--modes",
         nargs="+",

@@ -86,6 +86,8 @@ def open_boxes(
     for images, purpose in ((train, "learn from"), (test, "judge by")):
         if not images.shown:
             raise BadData(f"{root} has no box to {purpose}; see what was passed over")
+    if len(train) < 2:
+        raise BadData(f"{root} has {len(train)} image to learn from; a batch needs at least 2")
     if alone := sorted(test.shown - train.shown):
         say(f"{root}: nothing to learn {', '.join(map(repr, alone))} from, which counts as never found")
     return train, test
@@ -98,9 +100,9 @@ def _split(whole: BoxedImages, share: float | None, seed: int, root: Path) -> tu
 
 
 def _count(images: int, share: float | None, root: Path) -> int:
-    if images < 2:
-        raise BadData(f"{root} has {images} image with boxes; it takes two, one to learn from and one to judge by")
-    return min(max(1, round(images * (SHARE if share is None else share))), images - 1)
+    if images < 3:
+        raise BadData(f"{root} has {images} image with boxes; it takes three, two to learn from and one to judge by")
+    return min(max(1, round(images * (SHARE if share is None else share))), images - 2)
 
 
 def _read(root: Path) -> list[Annotated]:

@@ -16,7 +16,7 @@ from torchvision.models.detection.ssd import SSD
 from torchvision.models.detection.ssdlite import SSDLiteHead
 from torchvision.ops import Conv2dNormActivation
 
-from lilliput.backbones import check_image_size
+from lilliput.errors import BadSetting
 from lilliput.system.modes import evaluating
 from lilliput.system.plan import Plan
 
@@ -36,7 +36,7 @@ class Pyramid(nn.Module):
     def __init__(self, encoder: Any, size: int, *, tuned: bool, plan: Plan):
         super().__init__()
         self.encoder, self.tuned, self.plan = encoder.requires_grad_(tuned), tuned, plan
-        sides = [maps.shape[-1] for maps in _stages(encoder, size)]
+        sides = _sides(encoder, size)
         last_of_stride = {stride: number for number, stride in enumerate(encoder.strides)}
         self.taken = [number for stride, number in sorted(last_of_stride.items()) if stride >= FIRST_STRIDE]
         self.taken = self.taken or [len(sides) - 1]
@@ -68,7 +68,6 @@ def detector(encoder: Any, classes: int, size: int, *, tuned: bool, plan: Plan) 
 
     BadSetting if the encoder cannot take images of that size.
     """
-    check_image_size(encoder, size)
     pyramid = Pyramid(encoder, size, tuned=tuned, plan=plan)
     anchors = DefaultBoxGenerator([list(RATIOS) for _ in pyramid.out_channels], min_ratio=0.2, max_ratio=0.95)
     head = SSDLiteHead(pyramid.out_channels, anchors.num_anchors_per_location(), classes + 1, NORM)
@@ -88,10 +87,14 @@ def detector(encoder: Any, classes: int, size: int, *, tuned: bool, plan: Plan) 
     )
 
 
-def _stages(encoder: Any, size: int) -> list[Tensor]:
-    with evaluating(encoder), torch.no_grad():
-        device = next(encoder.parameters()).device
-        return encoder.stages(torch.zeros(1, 3, size, size, device=device))
+def _sides(encoder: Any, size: int) -> list[int]:
+    """Places along a side of every stage's maps."""
+    images = torch.zeros(1, 3, size, size, device=next(encoder.parameters()).device)
+    try:
+        with evaluating(encoder), torch.no_grad():
+            return [maps.shape[-1] for maps in encoder.stages(images)]
+    except Exception:  # whatever a library's layer raises means the same: no
+        raise BadSetting(f"the encoder cannot take images of {size} pixels; give a larger --image-size") from None
 
 
 def _halving(channels: int, out: int) -> nn.Sequential:

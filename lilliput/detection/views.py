@@ -4,6 +4,7 @@ The augmentation of SSD (Liu et al., ECCV 2016, section 2.2), which is torchvisi
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ def batches(images: BoxedImages, size: int, *, seed: int, plan: Plan) -> Iterato
         for first in range(0, max(1, len(order) - size + 1), size):
             rows = order[first : first + size]
             with seeded(epoch_seed(number, first)):  # torchvision draws from the global generator
-                changed = [change(*_one(images, row)) for row in rows]
+                changed = [change(tv_tensors.Image(images.pixels[row]), boxes_of(images, row)) for row in rows]
             pixels = torch.stack([image.as_subclass(torch.Tensor) for image, _ in changed]).to(plan.device)
             views = augment.colour_jitter_(
                 pixels.float().div_(255), rng, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03
@@ -53,12 +54,12 @@ def geometry(size: int) -> v2.Transform:
     )
 
 
-def _one(images: BoxedImages, row: int) -> tuple[tv_tensors.Image, Target]:
-    """Without the boxes that are set aside."""
+def boxes_of(images: BoxedImages, row: int) -> Target:
+    """Of an image, as torchvision's transforms take them; without those that are set aside."""
     kept = ~images.aside[row]
-    side = images.image_size
-    boxes = tv_tensors.BoundingBoxes(images.boxes[row][kept], format="XYXY", canvas_size=(side, side))  # type: ignore[call-overload]
-    return tv_tensors.Image(images.pixels[row]), {"boxes": boxes, "labels": images.labels[row][kept]}
+    canvas = (images.image_size, images.image_size)
+    boxes: Any = tv_tensors.BoundingBoxes(images.boxes[row][kept], format="XYXY", canvas_size=canvas)  # type: ignore[call-overload]
+    return {"boxes": boxes, "labels": images.labels[row][kept]}
 
 
 def targets(found: Sequence[Target], device: str) -> list[Target]:

@@ -69,8 +69,8 @@ def plain(path, width, height, **saved):
 
 
 @pytest.fixture
-def two(tmp_path):
-    """Two plain pictures of 80 x 40 pixels."""
-    for name in ("a.jpg", "b.jpg"):
+def three(tmp_path):
+    """Three plain pictures of 80 x 40 pixels."""
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
         plain(tmp_path / "boxes" / name, 80, 40)
     return tmp_path / "boxes"

@@ -1,7 +1,5 @@
 """Boxes as people have them: both formats, and what is wrong with their files."""
 
-import json
-
 import pytest
 import torch
 from PIL import Image
@@ -20,25 +18,25 @@ def by_file(folder, size=20, **named):
     return found
 
 
-def test_boxes_of_voc_lie_in_the_squeezed_image_whatever_size_is_told(two):
+def test_boxes_of_voc_lie_in_the_squeezed_image_whatever_size_is_told(three):
     """80 x 40 pixels become 20 x 20; the size is told as it is, as 0 x 0, or of a copy twice as large."""
     expected = [([5.0, 5.0, 10.0, 20.0], "red")]
     for size, scale in (((80, 40), 1), ((0, 0), 1), ((160, 80), 2), ((50, 50), 1)):
         corners = [scale * corner for corner in (20, 10, 40, 40)]
-        for name in "ab":
-            (two / f"{name}.xml").write_text(voc([(corners, "red")], size))
-        assert by_file(two) == {"a.jpg": expected, "b.jpg": expected}, size
+        for name in "abc":
+            (three / f"{name}.xml").write_text(voc([(corners, "red")], size))
+        assert by_file(three) == dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), expected), size
 
 
-def test_boxes_of_coco_are_the_same_as_those_of_voc(two, tmp_path):
-    for name in "ab":
-        (two / f"{name}.xml").write_text(voc([((20, 10, 40, 40), "red"), ((0, 0, 8, 8), "blue")]))
-    voc_boxes = by_file(two)
-    for name in "ab":
-        (two / f"{name}.xml").unlink()
-    boxes = [(image, 1, [20, 10, 20, 30]) for image in (0, 1)] + [(image, 0, [0, 0, 8, 8]) for image in (0, 1)]
-    coco(two / "annotations.json", [("a.jpg", 80, 40), ("b.jpg", 80, 40)], boxes)
-    assert by_file(two) == voc_boxes
+def test_boxes_of_coco_are_the_same_as_those_of_voc(three, tmp_path):
+    for name in "abc":
+        (three / f"{name}.xml").write_text(voc([((20, 10, 40, 40), "red"), ((0, 0, 8, 8), "blue")]))
+    voc_boxes = by_file(three)
+    for name in "abc":
+        (three / f"{name}.xml").unlink()
+    boxes = [(image, *box) for box in ((1, [20, 10, 20, 30]), (0, [0, 0, 8, 8])) for image in range(3)]
+    coco(three / "annotations.json", [(f"{name}.jpg", 80, 40) for name in "abc"], boxes)
+    assert by_file(three) == voc_boxes
 
 
 def test_train_and_test_folders_are_the_split_and_annotations_may_have_a_folder_of_their_own(tmp_path):
@@ -61,40 +59,40 @@ def test_without_a_split_the_same_share_is_drawn_always(tmp_path):
     assert not set(train.files) & set(test.files)
 
 
-def test_boxes_are_cut_at_the_edges_and_those_without_a_size_are_dropped_and_counted(two, capsys):
+def test_boxes_are_cut_at_the_edges_and_those_without_a_size_are_dropped_and_counted(three, capsys):
     boxes = [((-10, -10, 40, 400), "red"), ((30, 5, 30, 20), "red"), ((40, 20, 20, 30), "red"), ((90, 0, 99, 9), "red")]
-    (two / "a.xml").write_text(voc([*boxes, (("x", 0, 9, 9), "red"), (("nan", 0, 9, 9), "red")]))
-    (two / "b.xml").write_text(voc([((0, 0, 80, 40), "red")]))
-    assert by_file(two)["a.jpg"] == [([0.0, 0.0, 10.0, 20.0], "red")]
+    (three / "a.xml").write_text(voc([*boxes, (("x", 0, 9, 9), "red"), (("nan", 0, 9, 9), "red")]))
+    for name in "bc":
+        (three / f"{name}.xml").write_text(voc([((0, 0, 80, 40), "red")]))
+    assert by_file(three)["a.jpg"] == [([0.0, 0.0, 10.0, 20.0], "red")]
     said = "".join(capsys.readouterr().err.split())
     assert "3box(es)withoutasizeintheirimage('a.jpg')" in said and "2box(es)withoutfournumbers('a.xml')" in said
 
 
-def test_what_is_missing_damaged_or_unreadable_is_named_and_passed_over(two, capsys):
-    for name in ("a", "b", "broken"):
-        (two / f"{name}.xml").write_text(voc([((0, 0, 9, 9), "red")]))
-    (two / "gone.xml").write_text(voc([((0, 0, 9, 9), "red")], filename="../../etc/passwd.jpg"))
-    (two / "torn.xml").write_text("<annotation><obj")
-    (two / "bomb.xml").write_text('<!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>')
-    (two / "broken.jpg").write_bytes(b"no image")
-    plain(two / "untold.jpg", 9, 9)
-    assert set(by_file(two)) == {"a.jpg", "b.jpg"}
+def test_what_is_missing_damaged_or_unreadable_is_named_and_passed_over(three, capsys):
+    for name in ("a", "b", "c", "broken"):
+        (three / f"{name}.xml").write_text(voc([((0, 0, 9, 9), "red")]))
+    (three / "gone.xml").write_text(voc([((0, 0, 9, 9), "red")], filename="../../etc/passwd.jpg"))
+    (three / "torn.xml").write_text("<annotation><obj")
+    (three / "bomb.xml").write_text('<!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>')
+    (three / "broken.jpg").write_bytes(b"no image")
+    plain(three / "untold.jpg", 9, 9)
+    assert set(by_file(three)) == {"a.jpg", "b.jpg", "c.jpg"}
     said = " ".join(capsys.readouterr().err.split())
     for words in ("passwd.jpg", "torn.xml", "bomb.xml", "it defines entities", "broken.jpg", "untold.jpg"):
         assert words in said, words
 
 
-def test_a_json_that_does_not_fit_together_loses_only_what_does_not(two, capsys):
+def test_a_json_that_does_not_fit_together_loses_only_what_does_not(three, capsys):
     good = {"image_id": 0, "category_id": 1, "bbox": [0, 0, 40, 40]}
     crowd = {**good, "iscrowd": 1}
     bad = [{**good, "image_id": 9}, {**good, "category_id": []}, {**good, "bbox": [1, 2, 3]}, 7]
-    coco(two / "labels.json", [("a.jpg", 80, 40), ("b.jpg", 80, 40), ("../a.txt", 8, 8)], [good, crowd, *bad])
-    coco_b = json.loads((two / "labels.json").read_text())
-    coco_b["annotations"].append({**good, "image_id": 1})
-    (two / "labels.json").write_text(json.dumps(coco_b))
-    parts = open_boxes(two, 20)
+    whole = [{**good, "image_id": image} for image in range(3)]
+    files = [*((f"{name}.jpg", 80, 40) for name in "abc"), ("../a.txt", 8, 8)]
+    coco(three / "labels.json", files, [*whole, crowd, *bad])
+    parts = open_boxes(three, 20)
     aside = {file: flags.tolist() for part in parts for file, flags in zip(part.files, part.aside, strict=True)}
-    assert aside == {"a.jpg": [False, True], "b.jpg": [False]}
+    assert aside == {"a.jpg": [False, True], "b.jpg": [False], "c.jpg": [False]}
     said = " ".join(capsys.readouterr().err.split())
     assert "2 box(es) of no image" in said and "1 box(es) without a class" in said and "'../a.txt'" in said
 
@@ -112,7 +110,7 @@ def test_the_pixels_below_a_box_are_its_own_whether_drawn_upright_or_not(tmp_pat
     picture.paste((255, 255, 255), (0, 0, 40, 40))
     exif = Image.Exif()
     exif[0x0112] = 6
-    for name in "ab":
+    for name in "abc":
         picture.save(tmp_path / f"{name}.png", exif=exif)
         box = (0, 0, 40, 40)  # in both pictures the white half
         (tmp_path / f"{name}.xml").write_text(voc([(box, "red")], told))
@@ -124,15 +122,15 @@ def test_the_pixels_below_a_box_are_its_own_whether_drawn_upright_or_not(tmp_pat
     assert torch.equal(white, inside)
 
 
-def test_folders_without_boxes_say_what_is_looked_for(two):
+def test_folders_without_boxes_say_what_is_looked_for(three):
     with pytest.raises(BadData, match=r"holds no boxes: neither a \.json as COCO writes it .* convert"):
-        open_boxes(two, 16)
-    (two / "a.xml").write_text(voc([]))
+        open_boxes(three, 16)
+    (three / "a.xml").write_text(voc([]))
     with pytest.raises(BadData, match="no box in an image that is there"):
-        open_boxes(two, 16)
+        open_boxes(three, 16)
     for name in ("one.json", "two.json"):
-        coco(two / name, [("a.jpg", 80, 40)], [(0, 1, [0, 0, 9, 9])])
+        coco(three / name, [("a.jpg", 80, 40)], [(0, 1, [0, 0, 9, 9])])
     with pytest.raises(BadData, match=r"one\.json and two\.json both tell boxes; leave one"):
-        open_boxes(two, 16)
+        open_boxes(three, 16)
     with pytest.raises(BadData, match="no folder"):
-        open_boxes(two / "nowhere", 16)
+        open_boxes(three / "nowhere", 16)

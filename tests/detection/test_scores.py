@@ -37,9 +37,9 @@ def found(boxes):
 def test_average_precision_is_that_of_a_case_worked_by_hand():
     """Three apples, one of them never found. By falling score: right, wrong, right by an overlap of .625.
 
-    So at overlaps of .5, .55 and .6 precision is 1 up to a recall of 1/3, which 34 of COCO's 101 recalls are, and 2/3 up
-    to 2/3, which 33 more are; at the seven higher ones the third is wrong too. The apple that is set aside is neither
-    missed nor wrongly found. The only pear is found exactly; there is no plum.
+    So at overlaps of .5, .55 and .6 precision is 1 up to a recall of 1/3, which 34 of COCO's 101 recalls are, and 2/3
+    up to 2/3, which 33 more are; at the seven higher ones the third is wrong too. The apple that is set aside is
+    neither missed nor wrongly found. The only pear is found exactly; there is no plum.
     """
     at_half, higher = (34 + 33 * 2 / 3) / 101, 34 / 101
     apple = (3 * at_half + 7 * higher) / 10

@@ -27,14 +27,15 @@ def images(tmp_path_factory):
     return open_boxes(rectangles(tmp_path_factory.mktemp("boxes"), 10), 64)[0]
 
 
-@pytest.mark.parametrize("name", [*catalog.BACKBONES, "timm/vit_tiny_patch16_224.augreg_in21k"][:5])
+@pytest.mark.parametrize("name", catalog.BACKBONES)
 @pytest.mark.parametrize("options", [{}, {"stem": "half"}])
 def test_boxes_are_looked_for_on_maps_of_a_stride_of_16_and_its_doubles(name, options):
     model = detector(encoder(name, **options), 2, 128, tuned=False, plan=CPU).eval()
     with torch.no_grad():
         maps = model.backbone(torch.rand(1, 3, 128, 128))
     sides = [level.shape[-1] for level in maps.values()]
-    assert sides[0] in (7, 8) and sides[-1] == 1 and sides == sorted(set(sides), reverse=True)
+    assert (sides[0] in (7, 8) or encoder(name, **options).stride < 16) and sides[-1] == 1
+    assert sides == sorted(set(sides), reverse=True)
     assert [level.shape[1] for level in maps.values()] == model.backbone.out_channels
 
 
@@ -67,18 +68,20 @@ def test_a_seed_gives_the_same_detector(images):
 def test_mixed_precision_leaves_the_head_in_full(images):
     plan = Plan("cpu", "bf16", channels_last=True)
     model = learn(encoder(), images, recipe(steps=1, batch=4, lr=1e-3), tuned=True, seed=0, plan=plan)
+    model.eval()
     with torch.no_grad():
         assert {level.dtype for level in model.backbone(images.load([0], "cpu")).values()} == {torch.float32}
 
 
 def test_an_encoder_that_cannot_take_the_images_says_so():
-    with pytest.raises(BadSetting, match="cannot take images of 4 pixels"):
+    with pytest.raises(BadSetting, match="cannot take images of 4 pixels; give a larger --image-size"):
         detector(encoder("squeezenet"), 2, 4, tuned=True, plan=CPU)
 
 
+@pytest.mark.heavy
 def test_a_detector_learns_coloured_rectangles(images):
     """Every object found, of the right colour, in the images that it learned from."""
-    how = recipe(steps=60, batch=8, lr=3e-3)
+    how = recipe(steps=200, batch=8, lr=3e-3)
     model = learn(encoder(), images, how, tuned=True, seed=0, plan=CPU)
     untrained = learn(encoder(), images, recipe(steps=1, batch=8, lr=0.0), tuned=True, seed=0, plan=CPU)
     learned, guessed = (dict(scores(found_in(one, images, plan=CPU), images))["ap50"] for one in (model, untrained))

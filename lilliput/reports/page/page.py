@@ -7,6 +7,7 @@ from lilliput.data.store import Images
 from lilliput.errors import BadData, wanted
 from lilliput.reports.material import Material, open_material
 from lilliput.reports.page import html
+from lilliput.reports.page.detected import detected_sections
 from lilliput.reports.page.inspected import inspected_sections
 from lilliput.reports.page.looks import TEST, TRAIN, sample_of
 from lilliput.reports.page.measured import measured_sections
@@ -55,7 +56,12 @@ def write_report(material: Material, judging: tuple[Images, Images] | None = Non
     for library in LIBRARIES:
         wanted(library, extra="report")
     study = open_study(material)
-    sections = [*measured_sections(study), *_with_images(study, judging, workers), protocol_section(study)]
+    sections = [
+        *measured_sections(study),
+        *detected_sections(study),
+        *_with_images(study, judging, workers),
+        protocol_section(study),
+    ]
     path = study.folder / "report.html"
     write_whole(path, _composed(study, sections).encode())
     return path
