@@ -69,7 +69,7 @@ def test_a_script_without_its_guard_is_told_once(tmp_path):
         "batch=16, workers=2, plan=dict(precision='fp32', threads=1, channels_last=True))\n",
         encoding="utf-8",
     )
-    named = {**os.environ, "PYTHONPATH": str(Path(api.__file__).parents[1])}
+    named = {**os.environ, "PYTHONPATH": str(Path(api.__file__).parents[2])}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, env=named)
     assert done.returncode == 1 and done.stdout.count("begun") <= 3  # itself and two workers
     assert done.stderr.count('put what it does under if __name__ == "__main__":') == 1
