@@ -23,7 +23,7 @@ from rich.console import Console
 from lilliput.data import tree
 from lilliput.data.filling import fill_from_files
 from lilliput.data.store import open_store
-from lilliput.datasets import folder
+from lilliput.datasets import _files, folder
 from lilliput.errors import BadData
 from lilliput.images import decode
 from lilliput.studies import results
@@ -302,7 +302,7 @@ def test_strips_of_a_large_image_give_what_the_whole_gives(monkeypatch):
 def test_a_file_that_became_a_pipe_or_vanished_after_it_was_listed_is_skipped(tmp_path, monkeypatch):
     """To open a pipe waits for a writer, for ever; the alarm would end the wait."""
     write(tmp_path / "photos", {f"{name}.png": encoded(pixels(), "png") for name in "abcd"})
-    real = folder.fill_from_files
+    real = _files.fill_from_files
 
     def late(paths, *rest):
         (tmp_path / "photos" / "a.png").unlink()
@@ -310,7 +310,7 @@ def test_a_file_that_became_a_pipe_or_vanished_after_it_was_listed_is_skipped(tm
         os.mkfifo(tmp_path / "photos" / "b.png")
         return real(paths, *rest)
 
-    monkeypatch.setattr(folder, "fill_from_files", late)
+    monkeypatch.setattr(_files, "fill_from_files", late)
     signal.alarm(20)
     pool = folder.prepare(path=tmp_path / "photos", image_size=16).pool
     signal.alarm(0)

@@ -30,7 +30,7 @@ def condensenet(
 
 
 def stages(net):
-    return [[net.conv, net.block1], [net.pool1, net.block2], [net.pool2, net.block3, net.norm, net.relu]]
+    return [[net.conv], [net.block1], [net.pool1, net.block2], [net.pool2, net.block3, net.norm, net.relu]]
 
 
 class CondenseNet(nn.Module):

@@ -97,7 +97,7 @@ def test_at_the_end_learned_convolutions_have_a_quarter_of_their_weights():
 
 def test_layers_read_all_that_is_before_them():
     backbone = condensenet()
-    assert backbone.dims == (48, 144, 400) and backbone.strides == (2, 4, 8)
+    assert backbone.dims == (16, 48, 144, 400) and backbone.strides == (2, 2, 4, 8)
     assert [layer.in_channels for layer in learned(backbone)] == [
         *range(16, 48, 8),
         *range(48, 144, 16),
