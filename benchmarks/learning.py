@@ -292,6 +292,8 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def _keep(out: Path, trial: Trial, found: dict[str, Any]) -> None:
     row = {"key": trial.key, **dataclasses.asdict(trial), **found}
+    if any(known["key"] == trial.key and known["share"] == row["share"] for known in rows_of(out)):
+        return  # of a training that was broken off: its first parts come out the same again
     with (out / "trials.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row | {"data": Path(trial.data).name}) + "\n")
     print(json.dumps(found), flush=True)

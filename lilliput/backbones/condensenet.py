@@ -97,6 +97,7 @@ class LearnedGroupConv(nn.Conv2d):
     @torch.no_grad()
     def _keep(self, count: int) -> None:
         """Of each group the `count` inputs of the largest sum of absolute weights; what is gone stays gone."""
+        count = min(count, int(self.mask.sum(1).min()))  # weights that training begins with may be condensed already
         weighs = self._grouped().abs().sum((1, 3, 4)).masked_fill(~self.mask, -1.0)
         self.mask.zero_().scatter_(1, weighs.topk(count).indices, True)
 

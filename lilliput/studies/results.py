@@ -17,6 +17,7 @@ from lilliput.errors import BadData
 from lilliput.system.files import append_whole, free_name, read_whole, write_whole
 from lilliput.system.locks import locked, unwritten
 from lilliput.system.progress import say
+from lilliput.system.records import read_json
 from lilliput.system.visible import visible
 from lilliput.training.cell import cell_name
 from lilliput.training.encoders import encoder_path
@@ -63,8 +64,9 @@ def damaged_lines(path: Path) -> list[int]:
 
 def teacher_among(folder: Path, wanted: str) -> Path:
     """The encoder of a study that is to teach: that of a cell by its name, or the "best" of all; of a cell the one that
-    its linear probe finds best by held-out labels. BadData where there is none."""
+    the linear probe of the study's own judge finds best by held-out labels. BadData where there is none."""
     rows = read(folder)
+    rows = rows[rows.judge == read_json(folder / "study.json")["judge"]]
     rows = rows[(rows.probe == "linear") & (rows.metric == "held_out_accuracy") & (rows.epoch > 0)]
     rows = rows[rows.technique != "distil"].sort_values("value", ascending=False, kind="stable")
     for technique, backbone, seed, epoch in rows[[*CELL, "epoch"]].itertuples(index=False):

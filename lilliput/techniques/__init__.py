@@ -1,7 +1,7 @@
 """Pretext techniques, one file each; a file that defines a Technique is one."""
 
 from lilliput.techniques._parts import frozen_copy, full_precision, mlp, move_towards, own_places, spread
-from lilliput.techniques._technique import BackboneBuilder, Technique
+from lilliput.techniques._technique import BackboneBuilder, Technique, pass_on
 
 __all__ = [
     "BackboneBuilder",
@@ -11,5 +11,6 @@ __all__ = [
     "mlp",
     "move_towards",
     "own_places",
+    "pass_on",
     "spread",
 ]

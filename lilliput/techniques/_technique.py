@@ -49,6 +49,12 @@ class Technique(nn.Module, ABC):
         Here it is passed on to all parts that have an `after_step` of their own (masks, condensing), those of frozen
         copies too, so that a copy's masks are its network's.
         """
-        for part in self.modules():
-            if part is not self and callable(own := getattr(part, "after_step", None)):
-                own(progress)
+        for part in self.children():
+            pass_on(part, progress)
+
+
+def pass_on(network: nn.Module, progress: float) -> None:
+    """A step is over: tell all parts of a network that have an `after_step` of their own."""
+    for part in network.modules():
+        if callable(own := getattr(part, "after_step", None)):
+            own(progress)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lilliput.errors import BadSetting
 from lilliput.images import augment
 from lilliput.optim.recipe import SMALL, Recipe
-from lilliput.techniques import Technique, full_precision, mlp
+from lilliput.techniques import Technique, full_precision, mlp, pass_on
 
 WAYS = ("queue", "regression", "relations")
 
@@ -89,7 +89,7 @@ class Distil(Technique):
 
     @torch.no_grad()
     def after_step(self, progress):
-        super().after_step(progress)
+        pass_on(self.encoder, progress)  # and not the teacher, which learns no more
         if size := len(self.queue):
             newest = self.said[-size:]
             places = (self.oldest + torch.arange(len(newest), device=newest.device)) % size

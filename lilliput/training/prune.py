@@ -22,8 +22,9 @@ from lilliput.system.tensors import read_tensors
 from lilliput.training import run
 from lilliput.training.cell import Cell
 from lilliput.training.encoders import load_encoder, save_encoder, saved_encoders
-from lilliput.training.initial import init_from
+from lilliput.training.initial import Teacher, init_from
 from lilliput.training.record import read_run, renewed
+from lilliput.training.teacher import teacher_of
 from lilliput.training.thinet import thin
 
 PRUNED = "pruned.safetensors"
@@ -82,6 +83,7 @@ def prune(folder: Path, data: Data, out: Path, pruning: Pruning, plan: Plan, cou
         _own_options(record),
         catalog.typed_options("backbones", record["backbone"], header["backbone_options"]),
         init_from(file, file.name),
+        _teacher(record, folder),
     )
     return run.pretrain(cell, data, out, every=recovery.epochs, resources=Resources(plan.device, plan.fixed(), country))
 
@@ -100,8 +102,21 @@ def _own_options(record: dict[str, Any]) -> dict[str, Any]:
     """The technique's options where they are not its defaults: those that are computed are recorded by their text."""
     name = record["technique"]
     defaults = {option.name: option.default for option in catalog.entry("techniques", name).options}
-    options = catalog.typed_options("techniques", name, record["technique_options"])
-    return {key: value for key, value in options.items() if record["technique_options"][key] != defaults.get(key)}
+    recorded = {key: value for key, value in record["technique_options"].items() if key != "teacher"}
+    own = {key: value for key, value in recorded.items() if value != defaults.get(key)}
+    taught = {"teacher": record["technique_options"]["teacher"]} if "teacher" in record["technique_options"] else {}
+    return {**catalog.typed_options("techniques", name, own), **taught}
+
+
+def _teacher(record: dict[str, Any], folder: Path) -> Teacher | None:
+    """That of the run, if it had one; BadSetting where it is no more what it was."""
+    recorded = record["technique_options"].get("teacher")
+    if recorded is None:
+        return None
+    teacher = teacher_of(recorded["name"])
+    if teacher.as_option != recorded:
+        raise BadSetting(f"{folder} learned from another {recorded['name']} than lies there now; put it back to prune")
+    return teacher
 
 
 def _write_pruned(

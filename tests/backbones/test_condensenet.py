@@ -66,6 +66,16 @@ def test_what_is_gone_stays_gone_whatever_its_weights_become():
     assert not (layer.mask & ~before).any() and layer.mask.sum(1).tolist() == [4] * GROUPS
 
 
+def test_weights_that_are_condensed_already_are_not_grown_again():
+    """A training that begins with them, or a network that teaches, counts its stages from none."""
+    trained, fresh = LearnedGroupConv(8, 8, 4), LearnedGroupConv(8, 8, 4)
+    trained.after_step(1.0)
+    fresh.load_state_dict(trained.state_dict())
+    for progress in (0.0, 0.2, 0.4, 1.0):
+        fresh.after_step(progress)
+        assert torch.equal(fresh.mask, trained.mask)
+
+
 def test_all_filters_of_a_group_read_the_same_inputs_and_no_others():
     layer = LearnedGroupConv(16, 24, 4)
     layer.after_step(1.0)

@@ -1,5 +1,7 @@
 """A study's second round: its backbones learn from one of its own cells."""
 
+import shutil
+
 import pytest
 
 from lilliput import api
@@ -48,6 +50,15 @@ def test_again_it_has_nothing_to_do(taught, scenes):
     before = (taught / "results.csv").read_bytes()
     api.study(scenes, taught, **SETTINGS, distil_from="best", by="regression")
     assert (taught / "results.csv").read_bytes() == before
+
+
+def test_other_judges_have_no_say_in_who_teaches(taught, tmp_path):
+    out = shutil.copytree(taught, tmp_path / "s", ignore=shutil.ignore_patterns("inspect"))
+    best = results.teacher_among(out, "best").parent.name
+    rows = results.read(out)
+    others = rows[(rows.metric == "held_out_accuracy") & (rows.technique != best.split("-")[0]) & (rows.epoch > 0)]
+    results.append(out, others.assign(judge="another", value=1.0).to_dict("records"))
+    assert results.teacher_among(out, "best").parent.name == best
 
 
 def test_a_cell_teaches_by_its_name(taught):

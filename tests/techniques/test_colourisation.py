@@ -16,8 +16,6 @@ POINTS = colour.gamut_points()
 def test_the_encoder_is_blind_to_colour_and_has_the_backbones_width():
     encoder = colourisation.OfLightness(resnet).eval()
     assert encoder.lightness.channels == 1 and encoder.dim == resnet().dim
-    ab = torch.tensor([[0.0, 0.0], [30.0, -20.0]])
-    assert ab.shape == (2, 2)
     grey = torch.full((1, 3, 32, 32), 0.5)
     red, other = grey.clone(), grey.clone()
     red[:, 0] = 0.9

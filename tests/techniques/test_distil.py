@@ -81,6 +81,16 @@ def test_the_teacher_is_never_trained_and_never_leaves_eval_mode(images):
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
 
 
+def test_a_teacher_with_masks_of_its_own_keeps_them():
+    class Masked(Bright):
+        def after_step(self, progress):
+            raise AssertionError("the teacher was told of a step")
+
+    technique = distil.Distil(resnet, Masked(), queue=8, hidden=8)
+    technique(torch.rand(4, 3, 32, 32, generator=rng()))
+    technique.after_step(0.5)
+
+
 def test_the_queue_holds_the_newest_of_what_the_teacher_said(images):
     technique = taught(queue=12)
     said = []

@@ -57,6 +57,12 @@ def test_a_run_goes_on_with_the_same_teacher_alone(taught, scenes, tmp_path):
     assert saved_bits(again) == saved_bits(student)
 
 
+def test_a_student_is_pruned_and_recovers_by_its_teacher(taught, scenes, tmp_path):
+    thin = api.prune(taught[1], scenes, tmp_path / "thin", images=16, epochs=1, plan=PLAN)
+    ours, theirs = (read_run(run)["technique_options"] for run in (thin, taught[1]))
+    assert ours == theirs and (thin / "encoder_001.safetensors").exists()
+
+
 def test_a_network_with_published_weights_teaches(tmp_path):
     import torchvision
 
