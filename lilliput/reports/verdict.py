@@ -49,9 +49,9 @@ class Standing(NamedTuple):
 Baselines = dict[tuple[str, str], Standing]  # by technique and backbone
 
 
-def standings(rows: pd.DataFrame, test_images: int | None) -> list[Standing]:
-    """All cells, the most accurate first; baselines too."""
-    selected = select(rows).dropna(subset=["last"])
+def standings(rows: pd.DataFrame, test_images: int | None, *, start: bool = False) -> list[Standing]:
+    """All cells, the most accurate first; baselines too. With `start`, the cells before they learned anything."""
+    selected = select(rows, start=start).dropna(subset=["last"])
     selected["value"] = selected.chosen.fillna(selected["last"])
     costs = rows.groupby(CELL[:2])[["multiply_adds", "seconds"]].max()
     selected["epoch"] = selected.chosen_epoch.fillna(selected.last_epoch)
@@ -76,7 +76,7 @@ def verdict(rows: pd.DataFrame, *, test_images: int | None, seeds: int) -> list[
     return [
         *_leader(cells),
         *_by_backbone(cells),
-        *_beside_untrained(cells, baselines),
+        *_beside_untrained(cells, baselines, standings(rows, test_images, start=True)),
         *_beside_pixels(cells, baselines),
         *_of_one_seed(seeds),
     ]
@@ -139,13 +139,21 @@ def _by_backbone(cells: list[Standing]) -> list[str]:
     ]
 
 
-def _beside_untrained(cells: list[Standing], baselines: Baselines) -> list[str]:
-    """Each cell beside the better of its backbone's untrained networks."""
+def _beside_untrained(cells: list[Standing], baselines: Baselines, starts: list[Standing]) -> list[str]:
+    """Each cell beside the best of the untrained: its backbone's, and what it started from itself.
+
+    A recipe may begin otherwise than the stock network does: with its residual branches silent, or from given weights.
+    """
     untrained = [cell for (technique, _), cell in baselines.items() if technique in UNTRAINED]
-    pairs = [(cell, own) for cell in cells if (own := [one for one in untrained if one.backbone == cell.backbone])]
+    pairs = []
+    for cell in cells:
+        own = [one for one in untrained if one.backbone == cell.backbone]
+        own += [one for one in starts if (one.technique, one.backbone) == (cell.technique, cell.backbone)]
+        if own:
+            pairs.append((cell, max(own, key=lambda one: one.accuracy)))
     if not pairs:
         return []
-    above, level, below = _beside([(cell, max(own, key=lambda one: one.accuracy)) for cell, own in pairs])
+    above, level, below = _beside(pairs)
     if len(above) == len(cells):
         return ["Every cell is above its untrained network beyond uncertainty."]
     sentences = [f"Above their untrained networks beyond uncertainty: {len(above)} of {cells_of(len(pairs))}."]

@@ -21,14 +21,19 @@ CUMULATED = np.array([(1 + math.erf(x / math.sqrt(2))) / 2 for x in FINE])
 BOUNDS = np.linspace(0, 9, 1801)
 
 
-def select(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy") -> pd.DataFrame:
+def select(
+    rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy", start: bool = False
+) -> pd.DataFrame:
     """For each technique, backbone and seed: the test value at three choices of a checkpoint.
 
     best: the highest on the test images (the paper's choice; it selects on what it reports), last: the last checkpoint,
     chosen: the checkpoint with the highest value on held-out training images, the earliest in a tie. Epoch 0 is a
-    starting point, no checkpoint, except for the baselines. Rows are those of one judge.
+    starting point, no checkpoint, except for the baselines; with `start` it alone is taken, and no baseline. Rows are
+    those of one judge.
     """
-    rows = rows[(rows.probe == probe) & ((rows.epoch > 0) | rows.technique.isin(BASELINES))].dropna(subset="value")
+    baseline = rows.technique.isin(BASELINES)
+    wanted = (rows.epoch == 0) & ~baseline if start else (rows.epoch > 0) | baseline
+    rows = rows[(rows.probe == probe) & wanted].dropna(subset="value")
     picked = []
     for cell, group in rows[rows.metric.isin([metric, f"held_out_{metric}"])].groupby(CELL, sort=False):
         test = _by_epoch(group, metric)

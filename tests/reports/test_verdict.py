@@ -89,3 +89,15 @@ def test_a_cell_below_its_untrained_network_is_said_to_be_worse_and_ties_are_tie
     assert "are the most accurate, level: .600" in said
     assert "Above their untrained networks beyond uncertainty: 2 of 3 cells." in said
     assert "Worse than it beyond uncertainty: 1 cell: MoCo v2 on a." in said
+
+
+def test_a_cell_that_began_above_the_stock_network_has_to_rise_above_its_own_start():
+    """With silent residual branches a network starts better than it is drawn: that is not learning."""
+    cells = {("simclr", "a"): 0.5, ("byol", "a"): 0.5, ("random_init", "a"): 0.3}
+    before = rows({("simclr", "a"): 0.49, ("byol", "a"): 0.3}).assign(epoch=0)
+    everything = pd.concat([rows(cells), before])
+    said = " ".join(verdict(everything, test_images=1000, seeds=1))
+    assert "Above their untrained networks beyond uncertainty: 1 of 2 cells." in said
+    assert "level with it: 1 cell: SimCLR on a." in said
+    alone = " ".join(verdict(everything[everything.technique != "random_init"], test_images=1000, seeds=1))
+    assert "1 of 2 cells" in alone and "level with it: 1 cell: SimCLR on a." in alone
