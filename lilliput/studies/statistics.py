@@ -21,9 +21,7 @@ CUMULATED = np.array([(1 + math.erf(x / math.sqrt(2))) / 2 for x in FINE])
 BOUNDS = np.linspace(0, 9, 1801)
 
 
-def select(
-    rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy", start: bool = False
-) -> pd.DataFrame:
+def select(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy", start: bool = False) -> pd.DataFrame:
     """For each technique, backbone and seed: the test value at three choices of a checkpoint.
 
     best: the highest on the test images (the paper's choice; it selects on what it reports), last: the last checkpoint,
