@@ -147,8 +147,8 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     from lilliput import api
 
-    flags = _same(a, "judge", "seeds", "workers", "leave_out", "baselines", "distil_from", *SOURCE, *TRAINING)
-    out, failed = api.study(a.data, a.out, plan=_plan(a), **names, **flags, **options)
+    flags = _same(a, "judge", "seeds", "leave_out", "baselines", "distil_from", *SOURCE, *TRAINING)
+    out, failed = api.study(a.data, a.out, plan=_plan(a), on=_engine(a), **names, **flags, **options)
     page = _page(out, a.workers)  # saved first, said last
     print((out / "table.md").read_text(encoding="utf-8"))
     print(visible(f"Everything is in {out}: {page}table.md, results.csv, figures, and cells/ with the encoders."))
@@ -156,6 +156,14 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
         error, *_ = (out / "cells" / name / "error.txt").read_text(encoding="utf-8").splitlines()
         print(visible(f"lilliput: {name} failed: {error}"), file=sys.stderr)
     return 1 if failed else 0
+
+
+def _engine(a: argparse.Namespace) -> Any:
+    """Where the cells of a study run."""
+    from lilliput.studies.engines import engine_of
+
+    away = {"resources": _pairs("--resources", a.resources), "slurm": _pairs("--slurm", a.slurm)}
+    return engine_of(a.on, workers=a.workers, device=a.device, **away)
 
 
 def _page(out: Path, workers: int | None) -> str:
@@ -189,15 +197,20 @@ def _same(a: argparse.Namespace, *names: str) -> dict[str, Any]:
 
 
 def _plan(a: argparse.Namespace) -> dict[str, Any]:
-    pairs = [word.partition("=") for word in a.plan or []]
-    for name, equals, value in pairs:
-        if not equals or not value:
-            raise UnknownName(f"--plan {name!r} needs a value: {name}=VALUE")
-    plan = {name: catalog.parse_value("plan", value) for name, _, value in pairs}
+    plan = {name: catalog.parse_value("plan", value) for name, value in _pairs("--plan", a.plan).items()}
     if lists := [name for name, value in plan.items() if isinstance(value, list | dict)]:
         raise UnknownName(f"--plan {lists[0]} is a number, a word or true/false")
     parts = {"accumulate": a.accumulate} if getattr(a, "accumulate", None) else {}  # `probe` trains nothing
     return {**plan, **({"deterministic": True} if a.deterministic else {}), **parts}
+
+
+def _pairs(flag: str, words: list[str] | None) -> dict[str, str]:
+    """Of words NAME=VALUE."""
+    pairs = [word.partition("=") for word in words or []]
+    for name, equals, value in pairs:
+        if not equals or not value:
+            raise UnknownName(f"{flag} {name!r} needs a value: {name}=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 def _probe(a: argparse.Namespace, options: dict[str, Any]) -> int:

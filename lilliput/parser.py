@@ -76,6 +76,7 @@ def _add_study(verbs) -> None:
         metavar="N",
         help="cells at once, each in a process (default: what suits the machine)",
     )
+    _away_flags(study)
 
 
 def _add_pretrain(verbs) -> None:
@@ -325,6 +326,23 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
         help="whose electricity, for the CO2 (three letters; default: %(default)s)",
     )
     _machine_flags(parser)
+
+
+def _away_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on",
+        metavar="ENGINE",
+        help="where the cells run: ray, ray://HOST:PORT or slurm (default: here), by a disk that all machines share",
+    )
+    parser.add_argument(
+        "--resources", nargs="+", metavar="KEY=VALUE", help="what each cell gets there: cpus=2 gpus=0.5 memory_gib=8"
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="what the queue is asked for: time=HH:MM:SS partition=NAME, array_parallelism=N, any option of sbatch",
+    )
 
 
 def _probes_flag(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from lilliput import catalog
 from lilliput.data.store import Data
 from lilliput.datasets import Source, without_leaks
 from lilliput.errors import BadSetting
-from lilliput.studies.engines import processes
+from lilliput.studies.engines import Engine, engine_of, processes
 from lilliput.system.door import door
 from lilliput.system.progress import say
 from lilliput.system.resources import Resources
@@ -113,15 +113,16 @@ def study(
     teacher: str | os.PathLike | None = None,
     imagenet_weights: str | os.PathLike | None = None,
     distil_from: str | None = None,
+    on: str | Engine | None = None,
     **options: Any,
 ) -> tuple[Path, list[str]]:
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
     Epochs, batch, image size and data are the same for all cells (but under the recipe `paper`); an option goes to all
     that take it. On embedded data, what is not given is chosen so that the whole takes minutes. `workers`: cells at
-    once; None for what suits the machine. `judge`: of several, the first is the study's own. `leave_out` ("exact",
-    "near"): without test images that are learned from. `distil_from`: the cell that teaches a second round, or "best".
-    The others are those of `pretrain`. Returns the study's folder and the names of the cells that failed.
+    once; None for what suits the machine. `on`: another place for them (docs/scale.md). `judge`: of several, the first
+    is the study's own. `leave_out` ("exact", "near"): without test images that are learned from. `distil_from`: the
+    cell that teaches a second round, or "best". The others as in `pretrain`. Returns folder and failed cells.
     """
     from lilliput.studies.grid import Grid
 
@@ -131,15 +132,22 @@ def study(
     wanted = partial(wanted, init=init, weights=imagenet_weights, second=[SECOND] if distil_from else [])
     first = partial(wanted, techniques, teacher=teacher)
     first(recipe=recipe or "small")  # what can be refused is refused before the images are opened
-    resources = Resources(device, plan or {}, country).checked()
+    engine = engine_of(on, workers=workers, device=device)
+    machine = _resources(engine, device, plan or {}, country)
     source = Source(data, pool, folder, image_size, limit, test_share, labels, balance)
     opened, judged, *others = _opened(source, judge, leave_out)
     recipe = recipe or usual_recipe(opened)
     stop, cells = stopping_rule(opened, until_converged, score), first(recipe=recipe, data=opened)
-    grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
+    grid = Grid(cells, opened, judged, judges, every, machine, stop, tuple(baselines), imagenet_weights)
     out, second = Path(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
-    crew = {"workers": workers or processes.usual_size(device), "further": others}
-    return out, _run_rounds(grid, out, crew, second, distil_from)
+    with engine.opened():
+        return out, _run_rounds(grid, out, {"engine": engine, "further": others}, second, distil_from)
+
+
+def _resources(engine: Engine, device: str | None, plan: Mapping[str, Any], country: str) -> Resources:
+    """What each cell may use; what cannot be had is refused where that machine is this one."""
+    resources = Resources(device, plan, country)
+    return resources.checked() if engine.is_here else resources
 
 
 def _run_rounds(

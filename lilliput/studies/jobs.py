@@ -1,5 +1,6 @@
 """The jobs of a study: every baseline and cell, done where its rows are missing."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
 
-from lilliput.backbones import stock_file
+from lilliput.backbones import BATCH_NORMS, stock_file
 from lilliput.errors import BadData
 from lilliput.optim.recipe import SMALL
 from lilliput.probes import LabelledExam, finetune, measure_batch_norm
@@ -31,18 +33,27 @@ from lilliput.training.spending import Spending
 from lilliput.training.state import trusted_log
 
 
+class Closed(Exception):
+    """There is work for a workshop that is closed."""
+
+
 class Workshop:
     """A study's folder while it is worked in: one plan per backbone, one judge per plan, the rows that are there."""
 
-    def __init__(self, grid: Grid, out: Path, record: dict[str, Any], *, share: float):
-        """`share`: the part of the machine's energy that is this workshop's."""
-        self.grid, self.out, self.record = grid, out, record
+    def __init__(self, grid: Grid, out: Path, record: dict[str, Any], *, share: float | None, is_closed: bool = False):
+        """`share`: the part of the machine's energy that is this workshop's; None: by its threads. In one that
+        `is_closed` nothing can be measured or judged: Closed says that there would be work.
+        """
+        self.grid, self.out, self.record, self.is_closed = grid, out, record, is_closed
+        share = share or min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))
         self.resources = replace(grid.resources, share=share)
         self.judges: dict[Plan, Judge] = {}
         self.seen: tuple[tuple[int, int], pd.DataFrame] = (-1, -1), pd.DataFrame()
 
     def plan(self, cell: Cell) -> Plan:
         """The backbone's plan: measured once, then kept with the study, so that all its cells compute alike."""
+        if self.is_closed:
+            raise Closed
         plans = self.record["plans"]
         if cell.backbone not in plans:
             plan = plan_for(cell, self.grid.data.pool.image_size, self.resources)
@@ -55,6 +66,8 @@ class Workshop:
         return plan
 
     def judge(self, plan: Plan) -> Judge:
+        if self.is_closed:
+            raise Closed
         if plan not in self.judges:
             images, names = self.grid.labelled.judging, self.record
             self.judges[plan] = Judge(names["judge"], *images, self.grid.probes, plan=plan, data=names["data"])
@@ -93,11 +106,23 @@ class Job(NamedTuple):
     def kind(self) -> tuple[str, str]:
         return self.technique, self.backbone
 
+    def is_done(self, closed: Workshop) -> bool:
+        """Whether there is nothing to do, by a workshop that is closed."""
+        try:
+            return not self.work(closed)
+        except Closed:
+            return False
+
+    @property
+    def alone(self) -> Callable[[Workshop], bool]:
+        """The work, unless another process has it in hand."""
+        return partial(_alone, self.name, self.work)
+
 
 def jobs_of(grid: Grid) -> Iterator[Job]:
     """Every baseline and cell."""
     if "pixels" in grid.baselines:
-        yield Job("pixels", "pixels", "", partial(_alone, "pixels", _pixels))
+        yield Job("pixels", "pixels", "", _pixels)
     cells = _in_rounds(grid.cells)
     firsts = {(cell.backbone, cell.seed): cell for cell in reversed(cells)}
     for cell in cells:
@@ -106,8 +131,8 @@ def jobs_of(grid: Grid) -> Iterator[Job]:
             again = {"imagenet"} if cell.seed != grid.cells[0].seed else set()
             for kind in [kind for kind in OF_BACKBONES if kind in grid.baselines and kind not in again]:
                 name = f"{kind}{baseline}"
-                yield Job(name, kind, cell.backbone, partial(_alone, name, partial(OF_BACKBONES[kind], cell)))
-        yield Job(cell.name, cell.technique, cell.backbone, partial(_alone, cell.name, partial(_pretrained, cell)))
+                yield Job(name, kind, cell.backbone, partial(OF_BACKBONES[kind], cell))
+        yield Job(cell.name, cell.technique, cell.backbone, partial(_pretrained, cell))
 
 
 def _in_rounds(cells: list[Cell]) -> list[Cell]:
@@ -159,11 +184,13 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
         probes = shop.missing(identity, shop.grid.frozen_probes)
         if not probes:
             continue
+        if measured and not any(isinstance(layer, BATCH_NORMS) for layer in cell.build_backbone().modules()):
+            continue
         plan, pool = shop.plan(cell), shop.grid.data.pool
         encoder = cell.build_backbone()
         sizes = cost.sizes(encoder, pool.image_size)
-        if measured and not measure_batch_norm(plan.place(encoder), pool, plan=plan):
-            continue
+        if measured:
+            measure_batch_norm(plan.place(encoder), pool, plan=plan)
         judge, label = shop.judge(plan), name.replace("_", " ")
         identity = _traced(judge, identity, shop) | costs(sizes, None)
         judge.keep(shop.out, judge.rows(encoder, identity, probes=probes, seed=cell.seed, label=label))

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lilliput.studies import results
-from lilliput.studies.engines.processes import Event, Started
+from lilliput.studies.engines import Event, Started
 from lilliput.studies.grid import Grid
 from lilliput.studies.jobs import Job
 from lilliput.system import signals

@@ -49,6 +49,14 @@ def obey_parent() -> None:
         signal.signal(number, _heed if number == signal.SIGTERM else signal.SIG_IGN)
 
 
+def obey(*numbers: int) -> None:
+    """In a worker for a job: these signals ask, however often; what one before it was asked is over."""
+    global _asked
+    _asked = None
+    for number in numbers:
+        signal.signal(number, _heed)
+
+
 def _ask(number: int, _frame: object) -> None:
     global _asked
     if _asked is not None:

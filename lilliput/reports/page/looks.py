@@ -105,13 +105,9 @@ def inspect(folder: Path, judge_name: str, sample: Sample, *, workers: int = 1) 
     runs = [run for run in sorted((folder / "cells").glob("*")) if saved_encoders(run)]
     jobs = [(run.name, partial(_inspect_run, run, inspected)) for run in runs]
     make_desk = partial(Desk, judge_name, sample)
-    workers, board, ended = min(workers, len(jobs) // WORTH_A_WORKER), Board(), 0
-    if workers > 1:
-        events = processes.side_by_side(jobs, make_desk, workers, board)
-    else:
-        events = processes.in_turn(jobs, make_desk(), board)
+    engine, board, ended = processes.Processes(min(workers, len(jobs) // WORTH_A_WORKER)), Board(), 0
     with own_threads():
-        for event in events:
+        for event in engine.run(jobs, make_desk, board, inspected):
             ended += isinstance(event, processes.Finished)
             board.hear(0, ("inspecting", ended, len(jobs)))  # no process has that number
             if isinstance(event, processes.Finished) and event.error:  # it costs no others their section

@@ -9,44 +9,40 @@ import os
 import signal
 import threading
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
 
-from lilliput.errors import BadSetting, LilliputError
+from lilliput.errors import BadSetting
+from lilliput.studies.engines._engine import DEATHS, Engine, Event, Finished, Jobs, Started, Work, done
 from lilliput.system import progress, signals
 from lilliput.system.door import UNGUARDED
-from lilliput.system.locks import InUse
 from lilliput.system.machine import cores
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
-Work = Callable[[Any], bool]  # of the workshop that its worker keeps; says whether there was anything to do
 BYTES_PER_WORKER = 3 * 2**30  # what a run of usual size takes at most, with its libraries
-DEATHS = 4  # of workers on one job, and it is given up
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class Started(NamedTuple):
-    name: str
+@final
+class Processes(Engine):
+    """Of this machine: the caller's own for one job at a time, else so many others."""
 
+    is_here = True
 
-class Finished(NamedTuple):
-    name: str
-    worked: bool
-    seconds: float
-    error: str | None = None  # one line
-    details: str = ""
-    stopped: bool = False  # as it was asked to; the same job goes on from there
-    elsewhere: bool = False  # another process has it in work
+    def __init__(self, workers: int = 1):
+        self.workers = workers
 
-
-Event = Started | Finished
+    def run(self, jobs: Jobs, make_shop: Callable[[], Any], board: progress.Board, folder: Path) -> Iterator[Event]:
+        if self.workers > 1:
+            return side_by_side(jobs, make_shop, self.workers, board)
+        return in_turn(jobs, make_shop(), board)
 
 
 def usual_size(device: str | None) -> int:
@@ -64,7 +60,7 @@ def usual_size(device: str | None) -> int:
     return max(1, min(cores(), room))
 
 
-def in_turn(jobs: Sequence[tuple[str, Work]], shop: Any, board: progress.Board) -> Iterator[Event]:
+def in_turn(jobs: Jobs, shop: Any, board: progress.Board) -> Iterator[Event]:
     """One job after the other, in this process, until a signal asks to stop."""
     hear = partial(board.hear, None)
     try:
@@ -73,16 +69,14 @@ def in_turn(jobs: Sequence[tuple[str, Work]], shop: Any, board: progress.Board) 
                 return
             yield Started(name)
             with progress.sent_to(hear):
-                done = _done(name, job, shop)
+                finished = done(name, job, shop)
             board.rest(None)
-            yield done
+            yield finished
     finally:
         board.close()
 
 
-def side_by_side(
-    jobs: Sequence[tuple[str, Work]], make_shop: Callable[[], Any], workers: int, board: progress.Board
-) -> Iterator[Event]:
+def side_by_side(jobs: Jobs, make_shop: Callable[[], Any], workers: int, board: progress.Board) -> Iterator[Event]:
     """The jobs, in order, by so many processes; each makes its own workshop once. Events come as they happen.
 
     A job whose worker is killed goes to another, which goes on from what is saved; only when that has happened too
@@ -202,7 +196,7 @@ def _work(connection: Connection, environment: dict[str, str], make_shop: Callab
         shop = make_shop()
         while (order := connection.recv()) is not None:
             name, job = order
-            connection.send(_done(name, job, shop))
+            connection.send(done(name, job, shop))
 
 
 def _die_with_parent() -> None:
@@ -224,20 +218,3 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _done(name: str, job: Work, shop: Any) -> Finished:
-    """Do the job; what it raises is told, and must not cost the others."""
-    began = time.perf_counter()
-    worked, line, details = True, None, ""
-    try:
-        worked = job(shop)
-    except signals.Stopped as stop:
-        progress.say(str(stop))
-        return Finished(name, True, time.perf_counter() - began, stopped=True)
-    except InUse:
-        return Finished(name, False, time.perf_counter() - began, elsewhere=True)
-    except Exception as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        details = "" if isinstance(error, LilliputError) else traceback.format_exc()
-    return Finished(name, worked, time.perf_counter() - began, line, details)
