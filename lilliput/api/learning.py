@@ -122,7 +122,7 @@ def study(
     that take it. On embedded data, what is not given is chosen so that the whole takes minutes. `workers`: cells at
     once; None for what suits the machine. `on`: another place for them (docs/scale.md). `judge`: of several, the first
     is the study's own. `leave_out` ("exact", "near"): without test images that are learned from. `distil_from`: the
-    cell that teaches a second round, or "best". The others as in `pretrain`. Returns folder and failed cells.
+    cell that teaches a second round, or "best". The others as in `pretrain`. Returns the folder and the failed cells.
     """
     from lilliput.studies.grid import Grid
 
@@ -132,22 +132,21 @@ def study(
     wanted = partial(wanted, init=init, weights=imagenet_weights, second=[SECOND] if distil_from else [])
     first = partial(wanted, techniques, teacher=teacher)
     first(recipe=recipe or "small")  # what can be refused is refused before the images are opened
-    engine = engine_of(on, workers=workers, device=device)
-    machine = _resources(engine, device, plan or {}, country)
+    engine, resources = _place(on, workers, Resources(device, plan or {}, country))
     source = Source(data, pool, folder, image_size, limit, test_share, labels, balance)
     opened, judged, *others = _opened(source, judge, leave_out)
     recipe = recipe or usual_recipe(opened)
     stop, cells = stopping_rule(opened, until_converged, score), first(recipe=recipe, data=opened)
-    grid = Grid(cells, opened, judged, judges, every, machine, stop, tuple(baselines), imagenet_weights)
+    grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out, second = Path(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
     with engine.opened():
         return out, _run_rounds(grid, out, {"engine": engine, "further": others}, second, distil_from)
 
 
-def _resources(engine: Engine, device: str | None, plan: Mapping[str, Any], country: str) -> Resources:
-    """What each cell may use; what cannot be had is refused where that machine is this one."""
-    resources = Resources(device, plan, country)
-    return resources.checked() if engine.is_here else resources
+def _place(on: str | Engine | None, workers: int | None, resources: Resources) -> tuple[Engine, Resources]:
+    """Where the cells run, and what each may use, which is refused if this machine is the place and has it not."""
+    engine = engine_of(on, workers=workers, device=resources.device)
+    return engine, resources.checked() if engine.is_here else resources
 
 
 def _run_rounds(

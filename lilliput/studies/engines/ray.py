@@ -82,14 +82,15 @@ class Ray(Engine):
     def _refuse_blind(self, folder: Path, make_shop: bytes) -> None:
         """BadSetting where a machine of the cluster does not see the study; locks that it does not see are told."""
         affinity = wanted("ray.util.scheduling_strategies", extra="ray").NodeAffinitySchedulingStrategy
-        looking = self.ray.remote(look).options(num_cpus=0, max_retries=0, runtime_env={"env_vars": environment()})
+        options = {"num_cpus": 0, "max_retries": 0, "runtime_env": {"env_vars": environment()}}
+        looking = self.ray.remote(look)
         places = [
             affinity(node["NodeID"], soft=False)
             for node in self.ray.nodes()
             if node["Alive"] and node["Resources"].get("CPU")
         ]
         with token_in(folder) as token:
-            asked = [looking.options(scheduling_strategy=place).remote(token, make_shop) for place in places]
+            asked = [looking.options(**options, scheduling_strategy=place).remote(token, make_shop) for place in places]
             looks: list[Look] = self.ray.get(asked)
         if blind := [seen for seen in looks if seen.hindrance]:
             raise BadSetting(blind[0].hindrance)
@@ -102,9 +103,10 @@ class _Tasks:
 
     def __init__(self, ray: Any, needs: Needs, board: Board):
         memory = int(needs.memory_gib * 2**30) if needs.memory_gib else None
-        options = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": memory}
+        share = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": memory}
         # of a worker's death the next order tells, so it is not Ray that tries again
-        self.task = ray.remote(_work).options(**options, max_retries=0, runtime_env={"env_vars": environment()})
+        self.options = {**share, "max_retries": 0, "runtime_env": {"env_vars": environment()}}
+        self.task = ray.remote(_work)
         self.ear = ray.remote(_Ear).options(num_cpus=0, max_restarts=-1).remote()
         self.ray, self.board, self.stopping = ray, board, False
         self.orders: dict[Any, Order] = {}  # by the reference of their task
@@ -112,7 +114,7 @@ class _Tasks:
         self.deaths: Counter[str] = Counter()
 
     def submit(self, order: Order) -> None:
-        self.orders[self.task.options(name=order.name).remote(order, self.ear)] = order
+        self.orders[self.task.options(**self.options, name=order.name).remote(order, self.ear)] = order
 
     def events(self) -> Iterator[Event]:
         """Until the last task has ended, or was stopped."""
