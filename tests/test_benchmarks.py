@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import augment, faults, judging, memory, throughput, time_to_accuracy
+from benchmarks import augment, faults, judging, memory, scaling, throughput, time_to_accuracy
 from benchmarks.throughput import Case
+from lilliput.studies import results
+from lilliput.studies.engines import processes
+from lilliput.studies.engines.processes import in_turn
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,6 +69,18 @@ def test_a_row_of_throughput_has_medians_and_ratios(photos):
     }
     row = throughput.row(case_of(photos), figures)
     assert row == "| 32 | simclr | shufflenet_v2 | 20 (10-30) | 40 (40-40) | fp32 x2 | 0.50 | – |"
+
+
+def test_engines_are_timed_by_jobs_that_do_nothing_and_by_a_grid(scenes, monkeypatch, tmp_path):
+    done = []
+    monkeypatch.setattr(scaling, "grid", lambda engine, data, out, cells, epochs: done.append((engine.workers, cells)))
+    monkeypatch.setattr(processes, "side_by_side", lambda jobs, make, workers, board: in_turn(jobs, make(), board))
+    one, two = scaling.measured("processes", scenes, cells=4, epochs=1)
+    assert done == [(1, 4), (2, 4)] and (one["efficiency"], one["workers"], two["workers"]) == (1.0, 1, 2)
+    assert 0 <= one["cell_seconds"] <= one["first_seconds"] < 60
+    monkeypatch.undo()
+    scaling.grid(scaling.Processes(), scenes, tmp_path / "s", 2, 1)
+    assert {row.seed for row in results.read(tmp_path / "s").itertuples()} == {0, 1}
 
 
 @pytest.mark.parametrize("side", ["ours", "lightly"])

@@ -53,12 +53,10 @@ def environment() -> dict[str, str]:
 
 def carry_out(order: Order, send: Callable[[Message], None]) -> Finished:
     """Do the job; lines and progress are sent."""
-    import torch
-
     began = time.perf_counter()
     with suppress(OSError):
         os.chdir(order.directory)
-    torch.set_num_threads(order.threads)
+    os.environ["OMP_NUM_THREADS"] = str(order.threads)  # torch reads it when it is imported, with the study
     with sent_to(send):
         try:
             shop, job = _shop(order.make_shop), pickle.loads(order.job)

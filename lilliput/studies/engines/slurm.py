@@ -100,7 +100,9 @@ def minutes(time: Any) -> int:
         places = {(False, 1): (60,), (False, 2): (60, 1), (False, 3): (3600, 60, 1)}
         places |= {(True, 1): (3600,), (True, 2): (3600, 60), (True, 3): (3600, 60, 1)}
         units = places[bool(dash), len(parts)]
-        seconds = int(days or 0) * 86_400 + sum(part * unit for part, unit in zip(parts, units, strict=True))
+        seconds = (int(days) if dash else 0) * 86_400 + sum(
+            part * unit for part, unit in zip(parts, units, strict=True)
+        )
         if seconds <= 0:
             raise ValueError
     except (KeyError, ValueError):
