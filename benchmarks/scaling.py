@@ -49,7 +49,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("results/scaling"))
     options = parser.parse_args()
-    data, rows = few_images(), []
+    data = few_images()
+    rows: list[dict[str, Any]] = []
     print(f"{options.cells} cells of {options.epochs} epochs, {processor()}, {cores()} cores, {commit()}\n")
     print(f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}")
     for name in options.engines:

@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,8 @@ def carry_out(order: Order, send: Callable[[Message], None]) -> Finished:
     with suppress(OSError):
         os.chdir(order.directory)
     os.environ["OMP_NUM_THREADS"] = str(order.threads)  # torch reads it when it is imported, with the study
+    if "torch" in sys.modules:  # which an earlier job of this process had
+        sys.modules["torch"].set_num_threads(order.threads)
     with sent_to(send):
         try:
             shop, job = _shop(order.make_shop), pickle.loads(order.job)

@@ -67,16 +67,20 @@ class Ray(Engine):
         return max(1, room)
 
     def run(self, jobs: Jobs, make_shop: Callable[[], Any], board: Board, folder: Path) -> Iterator[Event]:
+        try:
+            if jobs:
+                yield from self._run([Order.of(*job, make_shop, self.needs.threads) for job in jobs], board, folder)
+        finally:
+            board.close()
+
+    def _run(self, orders: list[Order], board: Board, folder: Path) -> Iterator[Event]:
+        self._refuse_blind(folder, orders[0].make_shop)
         tasks = _Tasks(self.ray, self.needs, board)
         try:
-            orders = [Order.of(name, job, make_shop, self.needs.threads) for name, job in jobs]
-            if orders:
-                self._refuse_blind(folder, orders[0].make_shop)
             for order in orders:
                 tasks.submit(order)
             yield from tasks.events()
         finally:
-            board.close()
             tasks.kill()
 
     def _refuse_blind(self, folder: Path, make_shop: bytes) -> None:

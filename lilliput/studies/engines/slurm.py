@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -216,6 +217,10 @@ class _Queue:
             except Exception as error:  # submitit's, of what went wrong around the work
                 lines = str(error).split("----------------------\n")
                 return Finished(order.name, True, 0.0, " ".join(lines[1 % len(lines)].split()[-40:]), str(error))
+        if job.state.startswith("CANCELLED"):
+            return Finished(
+                order.name, True, 0.0, f"its job {job.job_id} was cancelled; the same command goes on with it"
+            )
         self.deaths[order.name] += 1
         why = f"its job {job.job_id} ended without a result ({job.state}); see {job.paths.stderr}"
         if self.deaths[order.name] >= DEATHS:
@@ -276,5 +281,6 @@ class _Queued:
         if not isinstance(message, str) and now - self.last < SECONDS_BETWEEN_MESSAGES:
             return
         self.last = self.last if isinstance(message, str) else now
-        with open(self.said, "a", encoding="utf-8") as file:
+        # what cannot be told costs no work
+        with suppress(OSError), open(self.said, "a", encoding="utf-8") as file:
             file.write(json.dumps(message) + "\n")

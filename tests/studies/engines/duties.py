@@ -8,7 +8,7 @@ from pathlib import Path
 from lilliput.system import signals
 from lilliput.system.locks import alone
 
-SECONDS = 60  # within which what is waited for must have come
+SECONDS = 180  # within which what is waited for must have come
 
 
 def here(folder):

@@ -138,7 +138,7 @@ def test_a_pre_empted_job_saves_and_takes_another_turn(request, tmp_path):
 def test_a_signal_lets_a_task_of_ray_save(request, tmp_path, monkeypatch):
     engine = installed("ray", request)
     with engine.opened():
-        jobs = [("job", until_asked), ("next", until_let_go), ("waits", until_let_go)]
+        jobs = [("job", until_asked), ("other", until_asked), ("waits", until_let_go)]
         events = engine.run(jobs, partial(here, tmp_path), Board(), tmp_path)
         next(events)
         wait_for((tmp_path / "pid").exists)
