@@ -109,20 +109,12 @@ def grid(engine: Engine, data: Data, out: Path, cells: int, epochs: int) -> None
 
 def empty(engine: Engine, folder: Path) -> tuple[float, float]:
     """Seconds until the first of some jobs that do nothing has ended, and of each that follows."""
-    jobs = [(str(number), nothing) for number in range(EMPTY)]
+    jobs = [(str(number), bool) for number in range(EMPTY)]  # of an empty workshop: False, nothing to do
     began, ends = time.perf_counter(), []
-    for event in engine.run(jobs, nobody, Board(), folder):
+    for event in engine.run(jobs, dict, Board(), folder):
         if isinstance(event, Finished):
             ends.append(time.perf_counter())
     return ends[0] - began, (ends[-1] - ends[0]) / (len(ends) - 1)
-
-
-def nobody() -> None:
-    """The workshop of those who do nothing."""
-
-
-def nothing(_: None) -> bool:
-    return False
 
 
 if __name__ == "__main__":
