@@ -12,7 +12,7 @@ from lilliput import catalog
 from lilliput.data.store import Data
 from lilliput.datasets import Source, without_leaks
 from lilliput.errors import BadSetting
-from lilliput.studies.engines import Engine, engine_of, processes
+from lilliput.studies.engines import Engine, engine_of
 from lilliput.system.door import door
 from lilliput.system.progress import say
 from lilliput.system.resources import Resources
