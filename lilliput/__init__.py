@@ -6,20 +6,27 @@ from lilliput._version import version as __version__
 from lilliput.catalog import use
 
 if TYPE_CHECKING:
-    from lilliput.api import detect, pretrain, probe, prune, report, study, transfer, verify
+    from lilliput.api import clean, detect, embed, pretrain, probe, prune, report, search, study, transfer, verify
     from lilliput.datasets import open_data
+    from lilliput.gallery.embedder import Embedder
     from lilliput.training.encoders import load_encoder
 
-JOBS = ("detect", "pretrain", "probe", "prune", "report", "study", "transfer", "verify")  # of api
+JOBS = (  # of api
+    *("clean", "detect", "embed", "pretrain", "probe", "prune", "report", "search", "study", "transfer", "verify"),
+)
 __all__ = [  # all of JOBS too
+    "Embedder",
     "__version__",
+    "clean",
     "detect",
+    "embed",
     "load_encoder",
     "open_data",
     "pretrain",
     "probe",
     "prune",
     "report",
+    "search",
     "study",
     "transfer",
     "use",
@@ -37,6 +44,10 @@ def __getattr__(name: str):
         from lilliput.datasets import open_data
 
         return open_data
+    if name == "Embedder":
+        from lilliput.gallery.embedder import Embedder
+
+        return Embedder
     if name == "load_encoder":
         from lilliput.training.encoders import load_encoder
 

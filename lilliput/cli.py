@@ -273,9 +273,7 @@ def _detect(a: argparse.Namespace, options: dict[str, Any]) -> int:
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
-    for path in api.report(a.study_folder, a.data, data_folder=a.folder, workers=None):
-        print(visible(str(path)))
-    return 0
+    return _named(api.report(a.study_folder, a.data, data_folder=a.folder, workers=None))
 
 
 def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
@@ -289,6 +287,35 @@ def _compare(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput.reports.compare import compare
 
     print(compare(os.path.expanduser(a.first), os.path.expanduser(a.second)))
+    return 0
+
+
+def _embed(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+
+    return _named(api.embed(a.run_folder, a.image_folder, a.out, device=a.device, plan=_plan(a)))
+
+
+def _search(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+    from lilliput.system.records import read_json
+
+    files = api.search(a.run_folder, a.image, a.image_folder, a.out, k=a.k, device=a.device, plan=_plan(a))
+    for near in read_json(files[1])["neighbours"]:
+        print(f"{near['distance']:.4f}  {visible(near['file'])}")
+    return _named(files)
+
+
+def _clean(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+
+    flags = _same(a, "labels", "device")
+    return _named(api.clean(a.run_folder, a.image_folder, a.out, plan=_plan(a), **flags))
+
+
+def _named(files: list[Path]) -> int:
+    for path in files:
+        print(visible(str(path)))
     return 0
 
 
@@ -321,6 +348,9 @@ COMMANDS: dict[str, Command] = {
     "report": _report,
     "verify": _verify,
     "compare": _compare,
+    "embed": _embed,
+    "search": _search,
+    "clean": _clean,
     "prepare": _prepare,
     "list": _list,
 }

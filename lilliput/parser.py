@@ -7,6 +7,7 @@ from lilliput._version import version
 
 RECIPES = ("small", "large", "paper")
 WEIGHTS = "a folder with the libraries' files of ImageNet's weights (default: their cache, else fetched)"
+ENCODER = "the folder of a run, whose last encoder is taken, or an encoder's file"
 FILES = "where the files of a named data set are"
 
 
@@ -20,7 +21,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lilliput {version}")
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     judging = (_add_probe, _add_transfer, _add_detect, _add_prune, _add_report, _add_verify, _add_compare)
-    for add in (_add_study, _add_pretrain, *judging, _add_prepare, _add_list):
+    using = (_add_embed, _add_search, _add_clean)
+    for add in (_add_study, _add_pretrain, *judging, *using, _add_prepare, _add_list):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
     return parser
@@ -220,6 +222,36 @@ def _add_compare(verbs) -> None:
     compare = _verb(verbs, "compare", "two studies side by side, or a study and the paper's Table 1")
     compare.add_argument("first", metavar="STUDY")
     compare.add_argument("second", metavar="STUDY", help="another study, or the word paper")
+
+
+def _add_embed(verbs) -> None:
+    embed = _verb(verbs, "embed", "features of all images of a folder, by a run's last encoder", computes=True)
+    embed.add_argument("run_folder", metavar="RUN", help=ENCODER)
+    embed.add_argument("image_folder", metavar="DIR", help="images, at any depth")
+    embed.add_argument("--out", required=True, metavar="FILE", help="what to write: .npy, .npz or .parquet")
+    _machine_flags(embed)
+
+
+def _add_search(verbs) -> None:
+    search = _verb(verbs, "search", "the images of a folder that are nearest to an image", computes=True)
+    search.add_argument("run_folder", metavar="RUN", help=ENCODER)
+    search.add_argument("image", metavar="IMAGE")
+    search.add_argument("--in", dest="image_folder", required=True, metavar="DIR", help="images, at any depth")
+    search.add_argument("--k", type=positive, default=20, metavar="N", help="so many (default: %(default)s)")
+    search.add_argument("--out", metavar="FILE.png", help="the picture; a .json comes beside it (default: RUN/search/)")
+    _machine_flags(search)
+
+
+def _add_clean(verbs) -> None:
+    text = "what to look at in a folder of images: copies, images off the topic, likely errors of labels"
+    clean = _verb(verbs, "clean", text, computes=True)
+    clean.add_argument("run_folder", metavar="RUN", help=ENCODER)
+    clean.add_argument("image_folder", metavar="DIR", help="images, at any depth; none is ever deleted")
+    clean.add_argument(
+        "--labels", metavar="FILE.csv", help="a table of file and label, or the word folders: classes by their names"
+    )
+    clean.add_argument("--out", metavar="DIR", help="the folder of the page and the table (default: RUN/clean)")
+    _machine_flags(clean)
 
 
 def _add_prepare(verbs) -> None:

@@ -19,7 +19,7 @@ FLOORS = (
     ("training",),
     ("studies",),
     ("reports",),
-    ("detection",),
+    ("detection", "gallery"),
     ("api",),
     ("parser",),
     ("cli",),

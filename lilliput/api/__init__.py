@@ -2,5 +2,19 @@
 
 from lilliput.api.judging import detect, probe, prune, report, transfer, verify
 from lilliput.api.learning import make_cells, pretrain, study
+from lilliput.api.using import clean, embed, search
 
-__all__ = ["detect", "make_cells", "pretrain", "probe", "prune", "report", "study", "transfer", "verify"]
+__all__ = [
+    "clean",
+    "detect",
+    "embed",
+    "make_cells",
+    "pretrain",
+    "probe",
+    "prune",
+    "report",
+    "search",
+    "study",
+    "transfer",
+    "verify",
+]

@@ -7,8 +7,10 @@ import re
 import secrets
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from lilliput.errors import BadData, LilliputError, Unreadable
 from lilliput.system.progress import say
@@ -19,18 +21,26 @@ SECONDS_OF_A_DRAFT = 600  # far longer than a file takes to be written
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader, and the next start after a crash, finds the old one or the new one whole."""
+    with writing_whole(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """As `write_whole`, of what the block writes bit by bit; after an exception in it the old file is there."""
     draft = path.with_name(f".{path.name}.{by_chance()}.tmp")
     try:
         with open(draft, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
         sync(path.parent)
     except OSError as error:
+        raise _not_written(path, error) from None
+    finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-        raise _not_written(path, error) from None
 
 
 def by_chance() -> str:

@@ -66,9 +66,13 @@ def picture(drawn: bytes, alt: str) -> str:
 
 def thumbnail(images: Images, row: int) -> str:
     """The image at a row, at most 64 px wide: a JPEG in base64."""
-    pixels = images.batch(np.array([row]))[0].permute(1, 2, 0).numpy()
-    image, drawn = Image.fromarray(pixels), io.BytesIO()
-    image.thumbnail((64, 64))
+    return jpeg(images.batch(np.array([row]))[0].numpy(), 64)
+
+
+def jpeg(pixels: np.ndarray, widest: int) -> str:
+    """An image, uint8 [3, H, W], at most so many pixels wide: a JPEG in base64."""
+    image, drawn = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), io.BytesIO()
+    image.thumbnail((widest, widest))
     image.save(drawn, format="jpeg", quality=70)
     return _base64(drawn)
 
