@@ -3,9 +3,10 @@
 python -m benchmarks.cleaning --data DIR --encoders RUN [RUN ...] [--strange DIR ...] [--count 2000] [--seed 0]
 
 DIR has a folder for each class. Of its images `count`, evenly, are taken into a folder of work, where a tenth are
-planted again: compressed anew, cropped by 5 to 10 %, mirrored, made brighter or darker. Images of other folders are
-added for strangers (--strange); labels are changed by lot. Compared are saved encoders, raw pixels (the grey pictures that an index
-keeps) and imagehash's perceptual hash (extra `bench`). Rows go to results/cleaning/rows.csv; a table is printed.
+planted again: compressed anew, cropped by 5 to 10 %, mirrored, made brighter or darker. Images of other folders
+(--strange) are added for strangers; labels are changed by lot. Compared are saved encoders, raw pixels (the grey pictures
+that an index keeps) and imagehash's perceptual hash (extra `bench`). Rows go to results/cleaning/rows.csv; a table is
+printed.
 """
 
 import argparse
