@@ -4,9 +4,9 @@ python -m benchmarks.cleaning --data DIR --encoders RUN [RUN ...] [--strange DIR
 
 DIR has a folder for each class. Of its images `count`, evenly, are taken into a folder of work, where a tenth are
 planted again: compressed anew, cropped by 5 to 10 %, mirrored, made brighter or darker. Images of other folders
-(--strange) are added for strangers; labels are changed by lot. Compared are saved encoders, raw pixels (the grey pictures
-that an index keeps) and imagehash's perceptual hash (extra `bench`). Rows go to results/cleaning/rows.csv; a table is
-printed.
+(--strange) are added for strangers; labels are changed by lot. Compared are saved encoders, raw pixels (the grey
+pictures that an index keeps) and imagehash's perceptual hash (extra `bench`). Rows go to results/cleaning/rows.csv; a
+table is printed.
 """
 
 import argparse
@@ -152,8 +152,7 @@ def _row_of_pairs(
     pairs = list(scored)
     right = np.array([tuple(sorted(pair)) in sought for pair in pairs])
     score = np.array([scored[pair] for pair in pairs])
-    kinds = "copies: " + ", ".join(KINDS)
-    return _row("copies", kinds, by, images, len(sought), right, score, score >= sure)
+    return _row("copies", ", ".join(KINDS), by, images, len(sought), right, score, score >= sure)
 
 
 def of_the_rest(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import augment, faults, judging, memory, scaling, throughput, time_to_accuracy
+from benchmarks import augment, cleaning, faults, judging, memory, scaling, throughput, time_to_accuracy
 from benchmarks.throughput import Case
 from lilliput.studies import results
 from lilliput.studies.engines import processes
@@ -129,6 +129,27 @@ def test_the_memory_of_a_run_is_some_hundred_mebibytes(photos):
 def test_both_ways_of_augmenting_are_timed():
     ours, torchvisions = augment.views_per_s(32, count=2, times=1)
     assert ours > 0 and torchvisions > 0
+
+
+def test_cleaning_compares_an_encoder_pixels_and_a_perceptual_hash(photos, finished_run, tmp_path):
+    pytest.importorskip("imagehash", reason="imagehash is not installed (extra bench)")
+    options = argparse.Namespace(
+        data=str(photos / "labelled/train"), encoders=[finished_run], strange=[str(photos / "pool")], count=40, seed=0
+    )
+    rows = list(cleaning.measured(tmp_path, options))
+    assert [(row.problem, row.by) for row in rows if row.problem != "off topic"] == [
+        *(("copies", "run"), ("labels", "run"), ("labels", "run")),
+        *(("copies", "pixels"), ("copies", "imagehash (and mirrored)"), ("labels", "pixels"), ("labels", "pixels")),
+    ]
+    assert all(0 <= share <= 1 for row in rows for share in (row.precision, row.recall, row.average_precision))
+    assert cleaning.table(rows).count("\n") == 1 + len(rows)
+
+
+def test_precision_and_recall_of_a_ranking_by_hand():
+    right, score = np.array([True, False, True, False]), np.array([4.0, 3.0, 2.0, 1.0])
+    row = cleaning._row("p", "q", "r", 9, 4, right, score, score >= 2)
+    assert (row.found, row.precision, row.recall) == (3, 0.667, 0.5)
+    assert row.average_precision == round((1 + 2 / 3) / 4, 3)  # two of the four were never proposed
 
 
 KILLED_ONCE = """

@@ -24,7 +24,7 @@ LAYOUT = (
     "@media (max-width: 700px) { figure.tile img { width: 96px; } }"
 )
 TITLES = {
-    "copies": ("Copies", "Each box is one image, several times: the largest file first, and of all the surest."),
+    "copies": ("Copies", "Each box is one image several times, the largest file first; the surest boxes come first."),
     "off_topic": (
         "Off the topic",
         "Images far from all others, the farthest first; the number is how many times the usual distance. An unusual "
@@ -104,7 +104,7 @@ def _tiles(found: Iterable[Finding], root: Path) -> str:
 
 def _tile(finding: Finding, root: Path) -> str:
     label = f"<b>{html.text(finding.label)}</b>, likelier {html.text(finding.of)}<br>" if finding.label else ""
-    caption = f"{label}{finding.score:g} {html.text(finding.file)}"
+    caption = f"{label}{finding.score:g}<br>{html.text(finding.file)}"
     return f"<figure class=tile>{_thumbnail(root / finding.file)}<figcaption>{caption}</figcaption></figure>"
 
 
