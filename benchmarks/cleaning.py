@@ -27,7 +27,7 @@ COPIED = 10  # one image in so many is planted again
 STRANGERS = 40
 CHANGED = (0.05, 0.1)  # shares of the labels
 BITS = 10  # of 64 in which perceptual hashes of copies may differ, as is usual
-COLUMNS = ("problem", "planted", "by", "images", "count", "found", "precision", "recall", "average_precision")
+COLUMNS = ("problem", "planted", "by", "images", "planted_images", "found", "precision", "recall", "average_precision")
 
 
 class Row(NamedTuple):
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     planted: str  # what
     by: str  # encoder or other
     images: int
-    count: int
+    sought: int
     found: int
     precision: float
     recall: float
@@ -69,7 +69,7 @@ def measured(work: Path, options: argparse.Namespace) -> Iterator[Row]:
     rng = np.random.default_rng(options.seed)
     copies = plant(Path(options.data), work / "images", options.count, rng)
     strangers = [_strangers(Path(folder), work / f"strange-{n}") for n, folder in enumerate(options.strange)]
-    names = None
+    names: list[str] = []
     for encoder in options.encoders:
         lens = open_lens(encoder)
         index = gather(work / "images", lens)
@@ -136,7 +136,7 @@ def by_hash(folder: Path, names: list[str], planted: dict[tuple[str, str], str])
             plain.append(bits(image.convert("RGB")))
             mirrored.append(bits(ImageOps.mirror(image.convert("RGB"))))
     hashes, turned = np.array(plain, np.uint64), np.array(mirrored, np.uint64)
-    scored = {}
+    scored: dict[tuple[str, str], float] = {}
     for row in range(len(names)):
         later = np.arange(row + 1, len(names))
         apart = np.minimum(*(np.bitwise_count(hashes[row] ^ other[later]) for other in (hashes, turned)))

@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from lilliput.data.filling import reason_of
 from lilliput.errors import BadData
-from lilliput.gallery.index import chunks_of
 from lilliput.gallery.lens import Lens, open_lens
 from lilliput.images.decode import decode, quietly, square
 
@@ -79,7 +78,8 @@ def _check(images: Any) -> Sequence[str | os.PathLike] | np.ndarray:
 def _batches(images: Sequence[str | os.PathLike] | np.ndarray, lens: Lens) -> Iterator[np.ndarray]:
     """uint8 [B, 3, H, H] of the lens's size."""
     size = lens.image_size
-    for chunk in chunks_of(images, lens.batch):
+    for first in range(0, len(images), lens.batch):
+        chunk = images[first : first + lens.batch]
         if isinstance(chunk, np.ndarray):
             yield np.stack([_squared(image, size) for image in chunk])
         else:

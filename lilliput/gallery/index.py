@@ -5,6 +5,7 @@ name, size and time of change; what is new or has changed joins in parts of its 
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +34,7 @@ from lilliput.system.tensors import read_tensors, write_tensors
 
 FORMAT = 1
 SMALL = 32  # pixels a side of the grey pictures
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
 BLOCK = 1024  # rows that are read at once
 PARTS_IN_MEMORY = 64
 T = TypeVar("T")
@@ -80,7 +82,7 @@ class Index:
         return np.concatenate(list(self.blocks(kind)))
 
 
-def gather(folder: str | Path, lens: Lens) -> Index:
+def gather(folder: str | os.PathLike, lens: Lens) -> Index:
     """The index of all images below a folder, at any depth; only what is not known yet is looked at.
 
     BadData where none can be read. Those that cannot are counted aloud; they are tried again the next time.
@@ -228,7 +230,7 @@ def _seen(chunk: Sequence[File], results: list[Read], lens: Lens) -> Part:
 
 def grey(pixels: np.ndarray) -> np.ndarray:
     """uint8 [B, 3, H, H] -> their small grey pictures, uint8 [B, 32, 32]: means over areas."""
-    luma = np.tensordot(pixels.astype(np.float32), np.float32([0.299, 0.587, 0.114]), axes=(1, 0))  # [B, H, H]
+    luma = np.tensordot(pixels.astype(np.float32), np.array(LUMA, np.float32), axes=(1, 0))  # [B, H, H]
     small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(luma), SMALL)
     return small.round().to(torch.uint8).numpy()
 
