@@ -21,6 +21,7 @@ from lilliput.studies.statistics import Mean, accuracies, chance_of, difference,
 from lilliput.system.progress import duration
 
 UNTRAINED = ("random_init", "random_init_measured")
+SIDES = ("above", "level", "below")  # of what a cell is held against
 MOST_NAMED = 6  # cells in one sentence
 
 
@@ -139,7 +140,19 @@ def _by_backbone(cells: list[Standing]) -> list[str]:
     ]
 
 
-def _beside_untrained(cells: list[Standing], baselines: Baselines, starts: list[Standing]) -> list[str]:
+def learned(rows: pd.DataFrame, *, test_images: int | None) -> dict[tuple[str, str], str]:
+    """Of each technique and backbone: whether it is "above", "level" with or "below" its untrained network."""
+    everything = standings(rows, test_images)
+    cells = [cell for cell in everything if cell.technique not in BASELINES]
+    baselines = {(cell.technique, cell.backbone): cell for cell in everything if cell.technique in BASELINES}
+    pairs = _with_untrained(cells, baselines, standings(rows, test_images, start=True))
+    sides = zip(SIDES, _beside(pairs), strict=True)
+    return {(cell.technique, cell.backbone): side for side, found in sides for cell in found}
+
+
+def _with_untrained(
+    cells: list[Standing], baselines: Baselines, starts: list[Standing]
+) -> list[tuple[Standing, Standing]]:
     """Each cell beside the best of the untrained: its backbone's, and what it started from itself.
 
     A recipe may begin otherwise than the stock network does: with its residual branches silent, or from given weights.
@@ -151,9 +164,14 @@ def _beside_untrained(cells: list[Standing], baselines: Baselines, starts: list[
         own += [one for one in starts if (one.technique, one.backbone) == (cell.technique, cell.backbone)]
         if own:
             pairs.append((cell, max(own, key=lambda one: one.accuracy)))
+    return pairs
+
+
+def _beside_untrained(cells: list[Standing], baselines: Baselines, starts: list[Standing]) -> list[str]:
+    pairs = _with_untrained(cells, baselines, starts)
     if not pairs:
         return []
-    above, level, below = _beside(pairs)
+    above, level, below = (_names(side) for side in _beside(pairs))
     if len(above) == len(cells):
         return ["Every cell is above its untrained network beyond uncertainty."]
     sentences = [f"Above their untrained networks beyond uncertainty: {len(above)} of {cells_of(len(pairs))}."]
@@ -177,13 +195,17 @@ def _beside_pixels(cells: list[Standing], baselines: Baselines) -> list[str]:
     ]
 
 
-def _beside(pairs: Sequence[tuple[Standing, Standing]]) -> tuple[list[str], list[str], list[str]]:
-    """The names of the cells that are above, level with and below what each is paired with, by Welch and Holm."""
+def _beside(pairs: Sequence[tuple[Standing, Standing]]) -> tuple[list[Standing], list[Standing], list[Standing]]:
+    """The cells that are above, level with and below what each is paired with, by Welch and Holm."""
     gaps = [difference(cell.mean, other.mean) for cell, other in pairs]
-    sides: tuple[list[str], list[str], list[str]] = ([], [], [])
+    sides: tuple[list[Standing], list[Standing], list[Standing]] = ([], [], [])
     for (cell, _), gap, sure in zip(pairs, gaps, holm([chance_of(gap) for gap in gaps]), strict=True):
-        sides[1 if not sure else 0 if gap.value > 0 else 2].append(cell.name)
+        sides[1 if not sure else 0 if gap.value > 0 else 2].append(cell)
     return sides
+
+
+def _names(cells: Sequence[Standing]) -> list[str]:
+    return [cell.name for cell in cells]
 
 
 def _of_one_seed(seeds: int) -> list[str]:

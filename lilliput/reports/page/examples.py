@@ -7,12 +7,11 @@ import pandas as pd
 
 from lilliput.errors import BadData
 from lilliput.reports.page import html, pictures
-from lilliput.reports.page.looks import Look, looks_of, saliency_of
+from lilliput.reports.page.looks import METHODS, Look, looks_of
 from lilliput.reports.page.pictures import Case
 from lilliput.reports.page.section import Cells, Inspection, inspected_source, last_trained, matrix, source, still
 from lilliput.reports.words import ABSENT, share, signed, title
 
-CLASSES_SHOWN = 10
 MAP_POINTS, MAP_STEPS = 400, 500
 PAIRS_SHOWN = 10
 RETRIEVAL = {
@@ -31,10 +30,10 @@ def saliency(inspection: Inspection) -> str:
         "its own class hangs on: the gradient by the pixels as in the paper's figure 3, SmoothGrad, Integrated "
         "Gradients from grey, and Grad-CAM.</p>"
     ]
-    looks, gaps = _looks(inspection, inspection.by_technique)
+    looks, gaps = _looks(inspection, inspection.by_technique, is_close=True)
     parts.append(gaps)
     for look in looks:
-        figure = pictures.saliency(_cases(inspection, look), look, sample)
+        figure = pictures.saliency(_cases(look, sample.test.labels), look, sample)
         alt = f"Saliency of {title(look.technique)} on {look.backbone}: images by class and four maps over each."
         heading = f"<h3>{html.text(title(look.technique))} on {html.text(look.backbone)}</h3>"
         parts.append(heading + still(study, f"saliency-{look.technique}", figure, alt))
@@ -44,9 +43,11 @@ def saliency(inspection: Inspection) -> str:
     return "".join([*parts, _on_object(inspection, scores), inspected_source(inspection, "saliency")])
 
 
-def _looks(inspection: Inspection, cells: Cells, *, epochs: bool = False) -> tuple[list[Look], str]:
+def _looks(
+    inspection: Inspection, cells: Cells, *, epochs: bool = False, is_close: bool = False
+) -> tuple[list[Look], str]:
     """Those that there are of the cells, and which have none, as HTML; BadData where none has."""
-    looks = list(looks_of(inspection.study.folder, inspection.sample, cells, epochs=epochs))
+    looks = list(looks_of(inspection.study.folder, inspection.sample, cells, epochs=epochs, is_close=is_close))
     if not looks:
         raise BadData("no trained encoder of these cells is left")
     shown = {(look.technique, look.backbone) for look in looks}
@@ -54,19 +55,11 @@ def _looks(inspection: Inspection, cells: Cells, *, epochs: bool = False) -> tup
     return looks, f"<p>Without a trained encoder, so not shown: {html.text(', '.join(names))}.</p>" if names else ""
 
 
-def _cases(inspection: Inspection, look: Look) -> list[Case]:
-    """For some classes: the surest image told right and the one told wrong whose class had the least chance."""
-    truth, guess = inspection.sample.test.labels, look.scores.argmax(1)
-    rows: list[int] = []
-    for number in range(min(CLASSES_SHOWN, len(inspection.sample.test.classes))):
-        members = np.flatnonzero(truth == number)
-        chance, is_right = look.scores[members, number], guess[members] == number
-        rows += [int(members[is_right][chance[is_right].argmax()])] if is_right.any() else []
-        rows += [int(members[~is_right][chance[~is_right].argmin()])] if not is_right.all() else []
-    maps = saliency_of(inspection.study.folder, look, inspection.sample, rows)
+def _cases(look: Look, truth: np.ndarray) -> list[Case]:
+    guess = look.scores.argmax(1)
     return [
-        Case(row, bool(guess[row] == truth[row]), {method: of_all[place] for method, of_all in maps.items()})
-        for place, row in enumerate(rows)
+        Case(int(row), bool(guess[row] == truth[row]), {method: look.map_of(method)[place] for method in METHODS})
+        for place, row in enumerate(look.cases)
     ]
 
 

@@ -57,11 +57,10 @@ def picture(drawn: bytes, alt: str) -> str:
     """A still figure, drawn as a PNG, in the page itself."""
     image = Image.open(io.BytesIO(drawn)).convert("RGB")
     image = image.resize((round(SHOWN * image.width), round(SHOWN * image.height)))
-    image = image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)  # a third of the bytes
     small = io.BytesIO()
-    image.save(small, format="png")
+    image.save(small, format="webp", quality=80, method=2)  # a third of a PNG's bytes, and of its time
     size = f"width={image.width} height={image.height}"
-    return f'<figure><img alt="{text(alt)}" {size} src="data:image/png;base64,{_base64(small)}"></figure>'
+    return f'<figure><img alt="{text(alt)}" {size} src="data:image/webp;base64,{_base64(small)}"></figure>'
 
 
 def thumbnail(images: Images, row: int) -> str:

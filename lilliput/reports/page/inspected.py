@@ -1,6 +1,7 @@
 """The sections that need the images: one that fails says why and costs no other."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from lilliput.reports.page import examples, html, probed, skips
@@ -31,11 +32,17 @@ MAKERS = (
 )
 
 
-def inspected_sections(study: Study, sample: Sample, *, workers: int = 1) -> list[Section]:
-    """In the order of the page; encoders that were not inspected yet are, so many at once."""
-    rows = inspect(study.folder, study.record["judge"], sample, workers=workers)
-    inspection = open_inspection(study, sample, rows)
-    makers = [maker for maker in MAKERS if maker.concerns(study)]
+def inspected(study: Study, sample: Sample, *, workers: int = 1) -> Inspection:
+    """The study with what probes say of its encoders; those that were not inspected yet are, so many at once."""
+    inspection = open_inspection(study, sample)
+    close = inspection.by_technique
+    rows = inspect(study.folder, study.record["judge"], sample, close=close, workers=workers)
+    return replace(inspection, rows=rows)
+
+
+def inspected_sections(inspection: Inspection) -> list[Section]:
+    """In the order of the page."""
+    makers = [maker for maker in MAKERS if maker.concerns(inspection.study)]
     return [Section(maker.anchor, maker.title, _body(maker, inspection)) for maker in makers]
 
 

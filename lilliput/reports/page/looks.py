@@ -6,7 +6,7 @@ there is not done again. The sample is the same for all cells.
 
 import glob
 import io
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from lilliput.data.masks import has_masks
 from lilliput.data.store import Images, spaced
 from lilliput.probes import LabelledExam
 from lilliput.probes.knn import nearness
-from lilliput.probes.linear import Classifier, fitted
+from lilliput.probes.linear import fitted
 from lilliput.probes.saliency import METHODS, saliency_maps
 from lilliput.studies import results
 from lilliput.studies.engines import processes
@@ -47,6 +47,8 @@ UNTRAINED = ("saliency",)  # of PROBES, those that judge epoch 0 beside the last
 # what rows of a probe have by its scores of today
 TODAY = {"colour": "colour_pull_specific_pairs", "saliency": "on_object_own_images"}
 NEIGHBOURS = 5
+PANEL = ("gradient", "grad_cam")  # of METHODS, those that every cell is shown by
+CLASSES_SHOWN, CLASSES_OF_PANEL = 10, 2
 WORTH_A_WORKER = 4  # encoders
 
 
@@ -60,7 +62,15 @@ class Look(NamedTuple):
     scores: np.ndarray  # [M, C] chances of the classes, by the linear probe
     neighbours: np.ndarray  # [Q, 5] rows of the sample's training images nearest to the queries, by Euclid
     features: np.ndarray  # [M, D]
-    classifier: tuple[np.ndarray, ...]  # the parts of a Classifier
+    cases: np.ndarray  # [K] rows of the test images that it is shown by: see `cases_of`
+    maps: np.ndarray  # [2 or 4, K, H, W] by PANEL or all METHODS: what the score of their own class hangs on
+
+    def map_of(self, method: str) -> np.ndarray:
+        """[K, H, W], of the cases."""
+        return self.maps[list(_methods(is_close=len(self.maps) > len(PANEL))).index(method)]
+
+
+STORED = Look._fields[Look._fields.index("scores") :]  # in the .npz of a look
 
 
 class Sample(NamedTuple):
@@ -94,9 +104,11 @@ def spread_by_class(store: Images, count: int) -> np.ndarray:
     return np.sort(np.concatenate([own[spaced(len(own), each)] for own in members]))
 
 
-def inspect(folder: Path, judge_name: str, sample: Sample, *, workers: int = 1) -> pd.DataFrame:
+def inspect(
+    folder: Path, judge_name: str, sample: Sample, *, close: Collection[tuple[str, str]] = (), workers: int = 1
+) -> pd.DataFrame:
     """Judge every cell's last encoder by PROBES, its first by UNTRAINED and all by geometry; the rows, those of before
-    too.
+    too. Each cell is looked at once; those of the (technique, backbone) `close` closely.
 
     `workers`: so many encoders at once, where there are enough of them to be worth a process.
     """
@@ -104,7 +116,7 @@ def inspect(folder: Path, judge_name: str, sample: Sample, *, workers: int = 1) 
     results.mend(inspected)
     runs = [run for run in sorted((folder / "cells").glob("*")) if saved_encoders(run)]
     jobs = [(run.name, partial(_inspect_run, run, inspected)) for run in runs]
-    make_desk = partial(Desk, judge_name, sample)
+    make_desk = partial(Desk, judge_name, sample, close)
     engine, board, ended = processes.Processes(min(workers, len(jobs) // WORTH_A_WORKER)), Board(), 0
     with own_threads():
         for event in engine.run(jobs, make_desk, board, inspected):
@@ -122,8 +134,8 @@ class Desk:
     Untrained encoders of a backbone are the same for most techniques.
     """
 
-    def __init__(self, judge_name: str, sample: Sample):
-        self.name, self.sample = judge_name, sample
+    def __init__(self, judge_name: str, sample: Sample, close: Collection[tuple[str, str]] = ()):
+        self.name, self.sample, self.close = judge_name, sample, close
         self.probes = {**AT_ALL_EPOCHS, **PROBES}
         if not has_masks(sample.test):
             del self.probes["saliency"]
@@ -150,12 +162,21 @@ def _inspect_run(run: Path, inspected: Path, desk: Desk) -> bool:
     record, saved = read_run(run), saved_encoders(run)
     done = _done(record, inspected, desk.name)
     done |= {(epoch, name) for epoch in saved for name in set(desk.probes) - desk.asked(epoch, saved)}
+    _look_ahead(run, record, max(saved), inspected, desk)
     if all((epoch, name) in done for epoch in saved for name in desk.probes):
         return False
     judge = desk.judge(record)
     for rows in judge_run(run, judge, at=list(saved), done=done):
         judge.keep(inspected, rows)
     return True
+
+
+def _look_ahead(run: Path, record: dict[str, Any], epoch: int, inspected: Path, desk: Desk) -> None:
+    """Store the look at a cell's last encoder, which the page will want, of its first seed."""
+    cell = record["technique"], record["backbone"]
+    if epoch and trained_runs(inspected.parent, *cell)[0] == run:
+        with suppress(Exception):  # whoever wants to show it says what is amiss
+            _look(run, epoch, inspected, desk.sample, is_close=cell in desk.close)
 
 
 def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple[int, str]]:
@@ -167,17 +188,19 @@ def _done(record: dict[str, Any], inspected: Path, judge_name: str) -> set[tuple
     return {(at, name) for at, name in results.done(rows) if name not in TODAY or (at, name, TODAY[name]) in marked}
 
 
-def looks_of(folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False) -> Iterator[Look]:
+def looks_of(
+    folder: Path, sample: Sample, cells: list[tuple[str, str]], *, epochs: bool = False, is_close: bool = False
+) -> Iterator[Look]:
     """The last encoder of each (technique, backbone), of its first seed; with `epochs`, each of its encoders.
 
-    Of its first seed that has trained ones that can be read: a cell of which none has is left out.
+    `is_close`: with more cases and all methods of saliency. Of its first seed that has trained ones that can be read:
+    a cell of which none has is left out.
     """
     for technique, backbone in cells:
         for run in trained_runs(folder, technique, backbone):
             saved = saved_encoders(run)
-            looks = [
-                _look_or_none(run, epoch, saved[epoch], folder, sample) for epoch in (saved if epochs else [max(saved)])
-            ]
+            wanted = saved if epochs else [max(saved)]
+            looks = [_look_or_none(run, epoch, folder, sample, is_close=is_close) for epoch in wanted]
             if found := [look for look in looks if look]:
                 yield from found
                 break
@@ -191,53 +214,63 @@ def trained_runs(folder: Path, technique: str, backbone: str) -> list[Path]:
     return [run for run in runs if any(saved_encoders(run))]
 
 
-def saliency_of(folder: Path, look: Look, sample: Sample, rows: Sequence[int]) -> dict[str, np.ndarray]:
-    """For each method, [N, H, W]: what the score of their own class hangs on, in these of the sample's test images."""
-    run = folder / "cells" / cell_name(look.technique, look.backbone, look.seed)
-    exam = _exam_of(saved_encoders(run)[look.epoch], read_run(run), sample)
-    device = exam.plan.device
-    images = sample.test.load(np.array(rows), device)
-    labels = torch.as_tensor(sample.test.labels[rows], device=device)
-    classify = Classifier(*(torch.as_tensor(part, device=device) for part in look.classifier))
-    return {m: saliency_maps(exam.encoder, classify, images, labels, m).cpu().numpy() for m in METHODS}
+def cases_of(scores: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
+    """For so many classes: the surest image told right, and the one told wrong whose class had the least chance.
+
+    Rows of scores [M, C] and of their true classes [M]; of a class that is told all right or all wrong, one.
+    """
+    rows, guess = [], scores.argmax(1)
+    for number in range(min(classes, scores.shape[1])):
+        members = np.flatnonzero(truth == number)
+        chance, is_right = scores[members, number], guess[members] == number
+        rows += [members[is_right][chance[is_right].argmax()]] if is_right.any() else []
+        rows += [members[~is_right][chance[~is_right].argmin()]] if not is_right.all() else []
+    return np.array(rows, dtype=np.int64)
 
 
-def _look_or_none(run: Path, epoch: int, path: Path, folder: Path, sample: Sample) -> Look | None:
+def _methods(*, is_close: bool) -> tuple[str, ...]:
+    return METHODS if is_close else PANEL
+
+
+def _look_or_none(run: Path, epoch: int, folder: Path, sample: Sample, *, is_close: bool) -> Look | None:
     signals.check("stopped while the page was made")
     try:
-        return _look(run, epoch, path, folder / "inspect", sample)
+        return _look(run, epoch, folder / "inspect", sample, is_close=is_close)
     except Exception as error:  # its cell's other seeds can stand for it
         say(f"{run.name} epoch {epoch} is not shown: {error}")
         return None
 
 
-def _look(run: Path, epoch: int, path: Path, inspected: Path, sample: Sample) -> Look:
-    """That of before, where the encoder is no newer; else made anew, and stored."""
-    record, file = read_run(run), inspected / f"{run.name}-{epoch:03}.npz"
+def _look(run: Path, epoch: int, inspected: Path, sample: Sample, *, is_close: bool) -> Look:
+    """That of before, where the encoder is no newer and it was close enough; else made anew, and stored."""
+    record, file, path = read_run(run), inspected / f"{run.name}-{epoch:03}.npz", saved_encoders(run)[epoch]
     encoder = record["technique"], record["backbone"], record["seed"], epoch
     if file.exists() and file.stat().st_mtime >= path.stat().st_mtime:
         # what a damaged file makes numpy raise is not documented; it is made anew
         with suppress(Exception), opened(file) as content, np.load(content, allow_pickle=False) as stored:
-            parts = tuple(stored[name] for name in Classifier._fields)
-            return Look(*encoder, stored["scores"], stored["neighbours"], stored["features"], parts)
-    arrays = _arrays(_exam_of(path, record, sample), sample)
+            if len(stored["maps"]) >= len(_methods(is_close=is_close)):
+                return Look(*encoder, *(stored[name] for name in STORED))
+    arrays = _arrays(_exam_of(path, record, sample), sample, is_close=is_close)
     inspected.mkdir(parents=True, exist_ok=True)
     write_whole(file, _npz(arrays))
-    parts = tuple(arrays[name] for name in Classifier._fields)
-    return Look(*encoder, arrays["scores"], arrays["neighbours"], arrays["features"], parts)
+    return Look(*encoder, *(arrays[name] for name in STORED))
 
 
-def _arrays(exam: LabelledExam, sample: Sample) -> dict[str, np.ndarray]:
-    """What a look is stored as: its arrays by their names, and the parts of its classifier."""
-    classify = exam.once(fitted).classify
-    queries = exam.test_features[torch.as_tensor(sample.queries, device=exam.plan.device)]
-    tensors = {
-        "scores": classify(exam.test_features).softmax(1),
-        "neighbours": nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices,
-        "features": exam.test_features,
-        **dict(zip(Classifier._fields, classify, strict=True)),
+def _arrays(exam: LabelledExam, sample: Sample, *, is_close: bool) -> dict[str, np.ndarray]:
+    """What a look is stored as, by the names of its fields."""
+    classify, device, truth = exam.once(fitted).classify, exam.plan.device, sample.test.labels
+    queries = exam.test_features[torch.as_tensor(sample.queries, device=device)]
+    scores = classify(exam.test_features).softmax(1).cpu().numpy()
+    cases = cases_of(scores, truth, CLASSES_SHOWN if is_close else CLASSES_OF_PANEL)
+    images, labels = sample.test.load(cases, device), torch.as_tensor(truth[cases], device=device)
+    maps = [saliency_maps(exam.encoder, classify, images, labels, name) for name in _methods(is_close=is_close)]
+    return {
+        "scores": scores,
+        "neighbours": nearness(queries, exam.train_features)["euclidean"].topk(NEIGHBOURS).indices.cpu().numpy(),
+        "features": exam.test_features.cpu().numpy(),
+        "cases": cases,
+        "maps": torch.stack(maps).cpu().numpy(),
     }
-    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
 
 def _exam_of(path: Path, record: dict[str, Any], sample: Sample) -> LabelledExam:

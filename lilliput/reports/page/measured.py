@@ -1,4 +1,4 @@
-"""Sections from results.csv alone: the verdict, the table, accuracy against pretraining and against cost."""
+"""Sections from results.csv alone: the table, accuracy against pretraining and against cost."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,14 @@ from matplotlib.figure import Figure
 
 from lilliput.catalog import BASELINES
 from lilliput.reports import figures, paper
-from lilliput.reports.flags import flag_lines
 from lilliput.reports.page import html
 from lilliput.reports.page.asked import asked_sections
 from lilliput.reports.page.section import Section, Study, source, still
-from lilliput.reports.verdict import standings, verdict
+from lilliput.reports.verdict import standings
 from lilliput.reports.words import ABSENT, count, share, shortest, title
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import select
 from lilliput.system.progress import duration
-from lilliput.system.visible import counted
 
 
 class Column(NamedTuple):
@@ -73,24 +71,8 @@ ORDERS = {"technique": paper.TECHNIQUES, "backbone": paper.BACKBONES}
 def measured_sections(study: Study) -> list[Section]:
     """In the order of the page."""
     cells = _cells(study)
-    first = [verdict_section(study), table_section(study, cells), *_curve_sections(study)]
+    first = [table_section(study, cells), *_curve_sections(study)]
     return [*first, _cost_section(study, cells), *asked_sections(study)]
-
-
-def verdict_section(study: Study) -> Section:
-    """The question, the answer, what qualifies it, and flags."""
-    first, *others = verdict(study.rows, test_images=study.test_images, seeds=study.seeds)
-    flags = [f"Flagged: {line}" for line in flag_lines(study.rows)]
-    listed = "".join(f"<li>{html.text(line)}</li>" for line in [*others, *flags])
-    grid = f"{counted(len(study.techniques), 'technique(s)')} on {counted(len(study.backbones), 'backbone(s)')}"
-    question = (
-        f"Which way of learning without labels suits which small network, for {study.record['judge']}? "
-        f"{grid} learned from {study.record['pool_images']:,} images without labels at "
-        f"{study.record['image_size']} px for {study.record['epochs']} epochs; a linear probe judged what they had "
-        f"learned on {study.test_images:,} test images."
-    )
-    body = f"<p>{html.text(question)}</p><p class=lead>{html.text(first)}</p><ul>{listed}</ul>"
-    return Section("verdict", "Verdict", body)
 
 
 def table_section(study: Study, cells: pd.DataFrame | None = None) -> Section:

@@ -1,17 +1,22 @@
 """report.html: a study in one page that opens anywhere; it loads nothing, and every figure says where it comes from."""
 
+import base64
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lilliput.data.store import Images
 from lilliput.errors import BadData, wanted
 from lilliput.reports.material import Material, open_material
 from lilliput.reports.page import html
+from lilliput.reports.page.cells import cells_of
 from lilliput.reports.page.detected import detected_sections
-from lilliput.reports.page.inspected import inspected_sections
+from lilliput.reports.page.inspected import inspected, inspected_sections
 from lilliput.reports.page.looks import TEST, TRAIN, sample_of
 from lilliput.reports.page.measured import measured_sections
-from lilliput.reports.page.section import Section, Study, open_study
+from lilliput.reports.page.overview import overview_section
+from lilliput.reports.page.section import Inspection, Section, Study, open_study
 from lilliput.reports.style import own_style
 from lilliput.reports.words import ABSENT, flat
 from lilliput.system.files import write_whole
@@ -56,26 +61,31 @@ def write_report(material: Material, judging: tuple[Images, Images] | None = Non
     for library in LIBRARIES:
         wanted(library, extra="report")
     study = open_study(material)
+    inspection, pictures = _with_images(study, judging, workers)
     sections = [
+        overview_section(study),
         *measured_sections(study),
         *detected_sections(study),
-        *_with_images(study, judging, workers),
+        *pictures,
         protocol_section(study),
     ]
     path = study.folder / "report.html"
-    write_whole(path, _composed(study, sections).encode())
+    write_whole(path, _composed(study, sections, cells_of(study, inspection)).encode())
     return path
 
 
-def _with_images(study: Study, judging: tuple[Images, Images] | None, workers: int) -> list[Section]:
-    """Where the images are not to be had and none were given, a section that says so."""
+def _with_images(
+    study: Study, judging: tuple[Images, Images] | None, workers: int
+) -> tuple[Inspection | None, list[Section]]:
+    """The sections of images; where these are not to be had and none were given, one that says so."""
     try:
         sample = sample_of(study.record, judging)
     except BadData as error:
         if judging:
             raise
-        return [Section("pictures", "Pictures", f"<p>There are none: {html.text(error)}.</p>")]
-    return inspected_sections(study, sample, workers=workers)
+        return None, [Section("pictures", "Pictures", f"<p>There are none: {html.text(error)}.</p>")]
+    inspection = inspected(study, sample, workers=workers)
+    return inspection, inspected_sections(inspection)
 
 
 def protocol_section(study: Study) -> Section:
@@ -95,7 +105,7 @@ def protocol_section(study: Study) -> Section:
     return Section("protocol", "Data, protocol, machine", text + html.facts(facts))
 
 
-def _composed(study: Study, sections: Sequence[Section]) -> str:
+def _composed(study: Study, sections: Sequence[Section], cells: dict[str, Any]) -> str:
     from plotly.offline import get_plotlyjs
 
     links = "".join(f'<a href="#{section.anchor}">{html.text(section.title)}</a>' for section in sections)
@@ -110,8 +120,19 @@ def _composed(study: Study, sections: Sequence[Section]) -> str:
         "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; script-src 'unsafe-inline'; "
         "style-src 'unsafe-inline'; img-src data: blob:\">"
         f"<link rel=icon href=data:,><title>{html.text(title)}</title>"
-        f"<style>{(ASSETS / 'page.css').read_text(encoding='utf-8')}</style></head><body>"
+        f"<style>{_asset('page.css')}</style></head><body>"
         f"<header><h1>{html.text(title)}</h1><nav aria-label=Sections>{links}</nav></header><main>{bodies}</main>"
-        f"<script>{get_plotlyjs()}</script>"
-        f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script></body></html>"
+        "<dialog id=compared aria-label='Two cells side by side'></dialog><div id=tip hidden></div>"
+        f"<script type=application/json id=cells-data>{html.script_json(cells)}</script>"
+        f"<script type=application/gzip id=plotly>{_packed(get_plotlyjs())}</script>"
+        f"<script>{_asset('page.js')}{_asset('cells.js')}</script></body></html>"
     )
+
+
+def _packed(code: str) -> str:
+    """A script of megabytes as gzip in base64, two fifths of it; page.js unpacks it. The same for the same script."""
+    return base64.b64encode(gzip.compress(code.encode(), mtime=0)).decode()
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")

@@ -59,13 +59,8 @@ class Sheet:
             self.axes.add_patch(Rectangle((x, y), self.side, self.side, fill=False, edgecolor=frame, linewidth=1.5))
 
     def overlay(self, x: float, y: float, images: Images, row: int, saliency_map: np.ndarray) -> None:
-        """The image in grey, and over it the map, up to its highest hundredth."""
-        grey = enlarged(images.batch(np.array([row]))[0].float().mean(0).numpy(), self._pixels_a_side)[..., None]
-        top = np.quantile(saliency_map, 0.99) or 1.0
-        strength = Image.fromarray(np.clip(saliency_map / top, 0, 1).astype(np.float32))
-        strong = np.asarray(strength.resize(grey.shape[:2], Image.Resampling.BILINEAR))
-        alpha = 0.15 + 0.75 * strong[..., None]
-        self._put(x, y, grey * (1 - alpha) + matplotlib.colormaps["inferno"](strong)[..., :3] * 255 * alpha)
+        """The image in grey, and over it the map."""
+        self._put(x, y, overlaid(images, row, saliency_map, self._pixels_a_side))
 
     def finished(self) -> Figure:
         """The figure, when all is on it."""
@@ -90,6 +85,16 @@ class Sheet:
         down, across, side = round(y * DPI), round(x * DPI), self._pixels_a_side
         place = self.pixels[down : down + side, across : across + side]
         place[..., :3], place[..., 3] = pixels[: place.shape[0], : place.shape[1]].round(), 255
+
+
+def overlaid(images: Images, row: int, saliency_map: np.ndarray, side: int) -> np.ndarray:
+    """[side, side, 3] in 0..255: the image in grey, and over it the map [H, W], up to its highest hundredth."""
+    grey = enlarged(images.batch(np.array([row]))[0].float().mean(0).numpy(), side)[..., None]
+    top = np.quantile(saliency_map, 0.99) or 1.0
+    strength = Image.fromarray(np.clip(saliency_map / top, 0, 1).astype(np.float32))
+    strong = np.asarray(strength.resize(grey.shape[:2], Image.Resampling.BILINEAR))
+    alpha = 0.15 + 0.75 * strong[..., None]
+    return grey * (1 - alpha) + matplotlib.colormaps["inferno"](strong)[..., :3] * 255 * alpha
 
 
 def enlarged(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -88,11 +88,11 @@ def open_study(material: Material) -> Study:
     return Study(folder, rows, record, techniques, paper.in_order(trained.backbone, paper.BACKBONES))
 
 
-def open_inspection(study: Study, sample: Sample, rows: pd.DataFrame) -> Inspection:
-    """Around the study's most accurate cell, of those that have trained encoders still."""
+def open_inspection(study: Study, sample: Sample) -> Inspection:
+    """Around the study's most accurate cell, of those that have trained encoders still; without rows yet."""
     cells = [cell for cell in standings(study.rows, study.test_images) if cell.technique not in BASELINES]
     best = next((cell for cell in cells if trained_runs(study.folder, cell.technique, cell.backbone)), cells[0])
-    return Inspection(study, sample, rows, best.technique, best.backbone)
+    return Inspection(study, sample, study.rows[:0], best.technique, best.backbone)
 
 
 def still(study: Study, name: str, figure: Figure, alt: str) -> str:

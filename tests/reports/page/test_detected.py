@@ -34,4 +34,4 @@ def test_a_table_for_each_mode_and_the_picture_of_the_best(study):
     tables = section.body.split("<h4>")
     assert "stays as it is" in tables[1] and "learns too" in tables[2]
     assert all(number in tables[2] and number not in tables[1] for number in (".250", ".500", ".125"))
-    assert section.body.count("data:image/png") == 1 and "<img src=x" not in section.body
+    assert section.body.count("data:image/webp") == 1 and "<img src=x" not in section.body

@@ -64,6 +64,22 @@ def test_every_section_is_filled_and_every_picture_described(study):
     )
 
 
+def test_the_map_of_cells_has_each_accuracy_with_its_interval(study):
+    """And what is beside it is for a cell: its figures are those of the table."""
+    page, _ = read(study[0])
+    heat = re.search(r"<table id=heat>.*?</table>", page, re.S).group(0)
+    cells = re.findall(r'data-tip="([^"]*)"[^>]*>(?:<button[^>]*>)?(\.\d{3}|1\.000)', heat)
+    assert len(cells) > 4 and all(shown in tip and "±" in tip for tip, shown in cells)
+    table = page.partition('<section id="table">')[2].partition("</section>")[0]
+    assert all(shown in table for _, shown in cells)
+    data = json.loads(re.search(r"<script type=application/json id=cells-data>(.*?)</script>", page, re.S).group(1))
+    assert len(data["cells"]) == heat.count("<button")
+    for cell in data["cells"].values():
+        keys = [cell["neighbours"][0]["image"], *cell["neighbours"][0]["near"], cell["saliency"][0]["image"]]
+        assert set(keys) <= set(data["images"]) and len(cell["saliency"][0]["maps"]) == len(data["methods"]) == 2
+        assert cell["epochs"] == sorted(cell["epochs"]) and len(cell["epochs"]) == len(cell["values"]) > 1
+
+
 def test_names_of_classes_are_text_and_the_page_loads_nothing(study):
     page, reader = read(study[0])
     assert not [1 for tag, about in reader.tags if about.get("src") == "x" or "onerror" in about]
@@ -146,9 +162,43 @@ def browser():
     driver.quit()
 
 
+def opened(browser, out):
+    """The page in the browser, when its plots are drawn."""
+    wait = pytest.importorskip("selenium.webdriver.support.wait")
+    browser.get((out / "report.html").as_uri())
+    drawn = "return document.querySelectorAll('#figure1 .main-svg, #open .main-svg').length"
+    wait.WebDriverWait(browser, 60).until(lambda browser: browser.execute_script(drawn) >= 2)
+
+
+def test_in_a_browser_a_cell_opens_and_two_stand_side_by_side(study, browser):
+    browser.set_window_size(1200, 900)
+    opened(browser, study[0])
+    buttons = browser.find_elements("css selector", "#heat button")
+    (best,) = [button for button in buttons if button.get_attribute("aria-pressed") == "true"]
+    assert float(best.text) == max(float(button.text) for button in buttons)  # the most accurate is open
+    other = next(button for button in buttons if button != best)
+    browser.execute_script("arguments[0].click()", other)
+    name = other.get_attribute("data-cell").split()[1]
+    assert browser.find_element("css selector", "#open h3").text.partition(" on ")[2].startswith(name)
+    for part in (".right, #open .wrong", "figcaption", ".curve .main-svg"):
+        assert browser.find_elements("css selector", f"#open {part}"), part
+    pixels = "return [...document.querySelectorAll('#open img')].map((one) => one.naturalWidth)"
+    assert all(browser.execute_script(pixels))
+    browser.execute_script("arguments[0].click()", browser.find_element("css selector", "#open button.plain"))
+    browser.execute_script("arguments[0].click()", best)
+    dialog = browser.find_element("id", "compared")
+    assert dialog.is_displayed() and len(dialog.find_elements("css selector", ".cell")) == 2
+    said = dialog.find_element("css selector", "p").text
+    first, _, rest = said.partition(" − ")
+    assert first.endswith(name) and (": −." in rest) == (float(other.text) < float(best.text))
+    browser.execute_script("arguments[0].click()", dialog.find_element("css selector", "button"))
+    assert not dialog.is_displayed()
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
 def test_in_a_browser_nothing_fails_nothing_is_fetched_and_tables_sort(study, browser):
     browser.set_window_size(1200, 900)
-    browser.get((study[0] / "report.html").as_uri())
+    opened(browser, study[0])
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     fetched = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = {one["params"]["request"]["url"] for one in fetched if one["method"] == "Network.requestWillBeSent"}
@@ -163,7 +213,7 @@ def test_in_a_browser_nothing_fails_nothing_is_fetched_and_tables_sort(study, br
 
 
 def test_in_a_browser_a_point_of_the_map_shows_its_image_and_a_chart_keeps_to_its_place(study, browser):
-    browser.get((study[0] / "report.html").as_uri())
+    opened(browser, study[0])
     browser.execute_script(
         "const plot = document.getElementById('plot-map');"
         "plot.emit('plotly_hover', {points: [{customdata: 3}], event: {clientX: 10, clientY: 10}});"
@@ -172,7 +222,7 @@ def test_in_a_browser_a_point_of_the_map_shows_its_image_and_a_chart_keeps_to_it
     assert image.is_displayed() and image.get_property("naturalWidth") > 0
     for width in (390, 800, 1400):
         browser.set_window_size(width, 900)
-        browser.refresh()
+        opened(browser, study[0])
         inside, outside = browser.execute_script(
             "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
         )

@@ -78,5 +78,4 @@ function sort(heading) {
 document.querySelectorAll("table.sortable th button").forEach((button) =>
   button.addEventListener("click", () => sort(button.closest("th"))));
 
-drawAll();
-dark.addEventListener("change", drawAll);
+dark.addEventListener("change", () => window.Plotly && drawAll());
