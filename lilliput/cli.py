@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from lilliput import catalog
-from lilliput.errors import LilliputError, UnknownName
+from lilliput.errors import BadSetting, LilliputError, UnknownName
 from lilliput.parser import make_parser
-from lilliput.system import signals, streams
+from lilliput.system import launched, signals, streams
 from lilliput.system.visible import visible
 
 Command = Callable[[argparse.Namespace, dict[str, Any]], int]
@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     _none_left(rest, arguments)
     options = _extra_options(arguments)
+    if launched.size() > 1 and arguments.command != "pretrain":
+        raise BadSetting(f"torchrun is for `pretrain`; start `lilliput {arguments.command}` by itself")
     catalog.use(*arguments.use)
     with signals.listening():
         try:
@@ -64,7 +66,8 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
             sys.stdout.flush()  # a full disk is told here, or not at all
             return status
         except signals.Stopped as stop:
-            print(f"lilliput: {stop}", file=sys.stderr)
+            if launched.rank() == 0:
+                print(f"lilliput: {stop}", file=sys.stderr)
             return 128 + (signals.asked() or 0)
 
 
@@ -187,7 +190,8 @@ def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
     flags = _same(a, "seed", *SOURCE, *TRAINING)
     out = api.pretrain(technique, backbone, a.data, a.out, plan=_plan(a), **flags, **options)
-    print(visible(summary(out)))
+    if launched.rank() == 0:
+        print(visible(summary(out)))
     return 0
 
 

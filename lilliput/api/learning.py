@@ -13,6 +13,7 @@ from lilliput.data.store import Data
 from lilliput.datasets import Source, without_leaks
 from lilliput.errors import BadSetting
 from lilliput.studies.engines import Engine, engine_of
+from lilliput.system import distributed
 from lilliput.system.door import door
 from lilliput.system.progress import say
 from lilliput.system.resources import Resources
@@ -28,6 +29,7 @@ SECOND = "distil"  # the technique of a study's second round
 
 
 @door
+@distributed.joined()
 def pretrain(
     technique: str,
     backbone: str,
@@ -64,7 +66,8 @@ def pretrain(
     reads them. `init`: what to start from instead of random weights: a file of them, a run's folder, or "imagenet"
     (from the folder `imagenet_weights`, the library's cache, or fetched). `teacher`: what `distil` learns from: a saved
     encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. `balance`: images of each
-    class, as in `open_data`. Raises LilliputError (UnknownName, BadSetting, BadData) before any work.
+    class, as in `open_data`. Raises LilliputError (UnknownName, BadSetting, BadData) before any work. In a script that torchrun started, all its
+    processes train one run together (docs/scale.md).
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))

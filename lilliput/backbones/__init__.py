@@ -1,11 +1,11 @@
 """Networks that give maps and features, one file each, and any of timm's and torchvision's by name."""
 
 from lilliput.backbones._backbone import Backbone, check_image_size
+from lilliput.backbones._batch_norm import BATCH_NORMS, join_batch_norm, split_batch_norm
 from lilliput.backbones._condense import at_the_end, condensed, condenses
 from lilliput.backbones._library import library_backbone
 from lilliput.backbones._residual import begin_residuals_at_zero
 from lilliput.backbones._stock import read_weights, stock_file, take_weights
-from lilliput.backbones._surgery import BATCH_NORMS, split_batch_norm
 from lilliput.backbones._thin import Link, keep_channels, links
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "check_image_size",
     "condensed",
     "condenses",
+    "join_batch_norm",
     "keep_channels",
     "library_backbone",
     "links",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lilliput.backbones._surgery import BATCH_NORMS
+from lilliput.backbones._batch_norm import BATCH_NORMS
 
 
 def in_parts(maps: Callable[[Tensor], list[Tensor]], images: Tensor, parts: int, network: nn.Module) -> list[Tensor]:

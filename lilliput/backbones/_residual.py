@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lilliput.backbones._surgery import BATCH_NORMS
+from lilliput.backbones._batch_norm import BATCH_NORMS
 from lilliput.backbones._trial import TrialFailed, at_fitting_size, black_images
 from lilliput.system.modes import evaluating
 

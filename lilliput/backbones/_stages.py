@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lilliput.backbones._surgery import BATCH_NORMS
+from lilliput.backbones._batch_norm import BATCH_NORMS
 from lilliput.backbones._trial import Layer, Split, TrialFailed, at_fitting_size, run_stages, watching
 from lilliput.errors import BadSetting
 from lilliput.system.modes import evaluating

@@ -1,6 +1,5 @@
-"""Changes to a network, in place: another stem, narrower, other inputs, without dropout, with split batch norm."""
+"""Changes to a network, in place: another stem, narrower, other inputs, without dropout."""
 
-import functools
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,6 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from lilliput.backbones._batch_norm import BATCH_NORMS
 from lilliput.backbones._trial import (
     Split,
     TrialFailed,
@@ -22,7 +22,6 @@ from lilliput.backbones._trial import (
 from lilliput.errors import BadSetting
 from lilliput.system.modes import evaluating
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # the kinds of layers that may be made to keep the resolution
 STEMS = {"stock": 0, "half": 1, "quarter": 2}  # the halvings of the resolution that are taken out
 
@@ -205,35 +204,3 @@ def keep_rows(layer: nn.Module, rows: slice | Tensor) -> None:
             setattr(layer, name, nn.Parameter(values.detach()[rows].clone()))
         elif isinstance(values, Tensor):
             setattr(layer, name, values[rows].clone())
-
-
-def split_batch_norm(module: nn.Module, groups: int) -> nn.Module:
-    """Make every batch norm in `module` normalise `groups` parts of the batch apart, as so many devices would.
-
-    Changes the layers' class, in place: names of the weights stay, and what the layer does besides (timm's fuse an
-    activation) stays too.
-    """
-    for layer in module.modules():
-        if isinstance(layer, BATCH_NORMS):
-            layer.__class__ = _split_class(type(layer))  # type: ignore[arg-type]
-            layer.groups = groups  # type: ignore[assignment]
-    return module
-
-
-@functools.cache
-def _split_class(kind: Any) -> Any:
-    def forward(self, images):
-        whole = super(split, self).forward  # type: ignore[arg-type]
-        groups = min(self.groups, len(images) // 2)  # a part of one image has no variance
-        if not self.training or groups < 2:
-            return whole(images)
-        momentum = self.momentum
-        if momentum is not None:  # all the parts together move the running statistics as far as one batch would
-            self.momentum = 1 - (1 - momentum) ** (1 / groups)
-        try:
-            return torch.cat([whole(part) for part in images.tensor_split(groups)])
-        finally:
-            self.momentum = momentum
-
-    split = type(f"Split{kind.__name__}", (kind,), {"forward": forward})
-    return split

@@ -16,7 +16,8 @@ from torch import Tensor, fx, nn
 from lilliput.backbones._backbone import Backbone
 from lilliput.backbones._depthwise import DepthwiseConv2d
 from lilliput.backbones._one_place import OnePlaceConv2d
-from lilliput.backbones._surgery import BATCH_NORMS, keep_rows
+from lilliput.backbones._batch_norm import BATCH_NORMS
+from lilliput.backbones._surgery import keep_rows
 from lilliput.backbones._trial import measure
 from lilliput.errors import BadSetting
 from lilliput.system.modes import evaluating

@@ -81,15 +81,18 @@ class Images(ABC):
     def batches(
         self, size: int, device: "str | torch.device", epoch: int, rng: "torch.Generator", start: int = 0
     ) -> "Iterator[torch.Tensor]":
-        """An epoch in whole batches [size, 3, H, H], from number `start` on, as `load` gives them.
+        """An epoch in whole batches [size, 3, H, H], from number `start` on, as `load` gives them; of several processes
+        each gets its part of every batch.
 
         Their order is drawn from `rng` before this returns; `epoch` is for sources that need more than that.
         """
         import torch  # here, so that listing datasets stays quick
 
+        from lilliput.system import distributed
+
         order = torch.randperm(len(self), generator=rng, device=rng.device).cpu().numpy()
         firsts = range(start * size, len(self) // size * size, size)
-        return (self.load(order[first : first + size], device) for first in firsts)
+        return (self.load(distributed.own(order[first : first + size]), device) for first in firsts)
 
     def take(self, rows: Any) -> "Subset":
         """The images at these rows alone, in their order; `rows` as for `batch`."""

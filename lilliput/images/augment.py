@@ -11,21 +11,12 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from lilliput.images.draws import chosen, integers, normal, shares, uniform
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 CACHE = 2**21  # bytes of images that a core's second cache holds beside what is computed from them
 SMALLEST_AREA = 0.05  # of a small view, as a share of its image
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as Pillow and torchvision weigh it
-
-
-def uniform(count: int | tuple[int, ...], low: float, high: float, rng: Generator) -> Tensor:
-    """Independent draws in low..high, on the generator's device."""
-    shape = (count,) if isinstance(count, int) else count
-    return torch.empty(shape, device=rng.device).uniform_(low, high, generator=rng)
-
-
-def chosen(count: int, p: float, rng: Generator) -> Tensor:
-    """[count] booleans, each true with probability p."""
-    return torch.rand(count, device=rng.device, generator=rng) < p
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -64,8 +55,8 @@ def crop_boxes(
     any_fits = fits.gather(1, first).squeeze(1)
     h = torch.where(any_fits, h.gather(1, first).squeeze(1), height)
     w = torch.where(any_fits, w.gather(1, first).squeeze(1), width)
-    top = (torch.rand(count, device=rng.device, generator=rng) * (height - h + 1)).floor()
-    left = (torch.rand(count, device=rng.device, generator=rng) * (width - w + 1)).floor()
+    top = (shares(count, rng) * (height - h + 1)).floor()
+    left = (shares(count, rng) * (width - w + 1)).floor()
     return top, left, h, w
 
 
@@ -139,8 +130,8 @@ def drop_colours_(images: Tensor, rng: Generator, *, p: float) -> Tensor:
     Doersch, Gupta, Efros, ICCV 2015, section 3.2: else a lens's colour fringes tell where in a photograph one is.
     """
     picked = chosen(len(images), p, rng)
-    kept = torch.randint(3, (len(images),), device=rng.device, generator=rng)
-    noise = torch.randn(images.shape, device=rng.device, generator=rng)
+    kept = integers(0, 3, len(images), rng)
+    noise = normal(images.shape, rng)
 
     def dropped(some: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
         stay = torch.nn.functional.one_hot(kept, 3)[:, :, None, None].bool()
@@ -172,7 +163,7 @@ def padded_crop(images: Tensor, rng: Generator, *, padding: float = 1 / 8, flip:
     lines = []
     for length in (height, width):
         reach = round(length * padding)
-        shift = torch.randint(-reach, reach + 1, (batch, 1), device=rng.device, generator=rng)
+        shift = integers(-reach, reach + 1, (batch, 1), rng)
         place = torch.arange(length, device=images.device) + shift
         lines.append(_reflect(place, length))
     rows, columns = lines
@@ -243,7 +234,7 @@ def colour_jitter_(
     picked = chosen(batch, p, rng)
     drawn = [uniform(batch, max(0.0, 1 - s), 1 + s, rng) for s in (brightness, contrast, saturation)]
     turns = uniform(batch, -hue, hue, rng)
-    order = torch.rand((batch, 4), device=rng.device, generator=rng).argsort(1)
+    order = shares((batch, 4), rng).argsort(1)
     fades = order[order != HUE].view(batch, 3)
     factors = torch.stack(drawn, dim=1).gather(1, fades)
     places = (order == HUE).int().argmax(1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lilliput.errors import BadSetting, LilliputError
+from lilliput.system import distributed
 from lilliput.system.files import home
 from lilliput.system.machine import allocator, processor
 from lilliput.system.progress import say
@@ -38,6 +39,7 @@ class Plan:
     compile: bool = False  # training by torch.compile
     deterministic: bool = False  # the same bits on CUDA too, where the quickest kernels add in any order
     accumulate: int | None = None  # parts in which the backbone takes a batch; None: as few as memory takes
+    processes: int = 1  # that have a batch together
 
     def take_effect(self) -> None:
         """What is set for the whole process: from here on compute so."""
@@ -73,8 +75,8 @@ class Plan:
         return asdict(self)
 
     def fixed(self) -> dict[str, Any]:
-        """All but the device, as `choose` takes it."""
-        return {name: value for name, value in self.as_dict().items() if name != "device"}
+        """All that can be fixed, as `choose` takes it."""
+        return {name: value for name, value in self.as_dict().items() if name in KINDS}
 
     def __str__(self) -> str:
         words = [self.device, self.precision, "channels_last" if self.channels_last else "contiguous"]
@@ -86,6 +88,8 @@ class Plan:
             words.append("deterministic")
         if self.accumulate and self.accumulate > 1:
             words.append(f"batches in {self.accumulate} parts")
+        if self.processes > 1:
+            words.append(f"{self.processes} processes")
         if allocator():
             words.append(f"memory by {allocator()}")
         return ", ".join(words)
@@ -124,7 +128,7 @@ def choose(
     threads are measured where they are not fixed, once for all runs of that `name` here. torch.compile is never chosen:
     to compile takes longer than a trial may.
     """
-    device = _usable(device or _best_device())
+    device = _usable(distributed.own_device(device) or _best_device())
     wanted = {key: value for key, value in (fixed or {}).items() if value is not None}
     _check(wanted, device)
     usual = {"precision": _usual(device), "channels_last": True, "compile": False, "deterministic": False}

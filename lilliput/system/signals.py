@@ -8,6 +8,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lilliput.system import launched
+
 LISTENED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _asked: int | None = None
 
@@ -24,6 +26,12 @@ def asked() -> int | None:
     return _asked
 
 
+def ask(number: int) -> None:
+    """Stop, as if this process had got the signal of that number: another one that it works with has."""
+    global _asked
+    _asked = number
+
+
 def check(what: str = "stopped") -> None:
     """Stopped, if that was asked for; between two pieces of work."""
     if _asked is not None:
@@ -32,9 +40,11 @@ def check(what: str = "stopped") -> None:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Within the block, which must run in the main thread, signals ask; a second one kills as it always did."""
+    """Within the block, which must run in the main thread, signals ask; a second one kills as it always did, but one of
+    several processes of a run: a terminal or a scheduler may reach it beside torchrun, which kills it in the end."""
     global _asked
-    before = {number: signal.signal(number, _ask) for number in LISTENED}
+    handler = _ask if launched.size() == 1 else _heed
+    before = {number: signal.signal(number, handler) for number in LISTENED}
     try:
         yield
     finally:
@@ -69,5 +79,4 @@ def _ask(number: int, _frame: object) -> None:
 
 
 def _heed(number: int, _frame: object) -> None:
-    global _asked
-    _asked = number
+    ask(number)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput.optim import foreach
+from lilliput.system.distributed import gather
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -49,11 +50,11 @@ def own_places(small: Tensor, whole: Tensor) -> Tensor:
 
 @torch.no_grad()
 def spread(projections: Tensor) -> Tensor:
-    """[B, D] -> how far the normalised projections lie apart: 1 in all directions, 0 all in one.
+    """[B, D] -> how far the normalised projections of a batch lie apart: 1 in all directions, 0 all in one.
 
     Chen, He, SimSiam, CVPR 2021, figure 2, times the square root of D.
     """
-    unit = F.normalize(projections.float(), dim=1)
+    unit = F.normalize(gather(projections).float(), dim=1)
     return unit.std(0).mean() * unit.shape[1] ** 0.5
 
 

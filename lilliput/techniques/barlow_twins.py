@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lilliput.images import augment
 from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.system.distributed import gather
 from lilliput.techniques import Technique, full_precision, mlp
 
 EPSILON = 1e-5  # of a feature's variance over a batch
@@ -48,7 +49,7 @@ class BarlowTwins(Technique):
         return augment.solarise_(images, rng, p=solarise)
 
     def forward(self, one, two):
-        one, two = self.projector(self.encoder(one)), self.projector(self.encoder(two))
+        one, two = (gather(self.projector(self.encoder(view))) for view in (one, two))
         return barlow(one, two, redundancy=self.redundancy)
 
     def guessing(self, batch):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lilliput.images import augment, colour
 from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.system.distributed import total
 from lilliput.techniques import Technique, full_precision
 from lilliput.techniques.split_brain import CELL, Painter, split_lab
 
@@ -74,7 +75,7 @@ class Colourisation(Technique):
     def forward(self, images):
         ab = F.avg_pool2d(colour.rgb_to_lab(images), CELL, ceil_mode=True)[:, 1:]
         bins = colour.colour_bins(ab)
-        counts = torch.bincount(bins.flatten(), minlength=self.paint.bins)
+        counts = total(torch.bincount(bins.flatten(), minlength=self.paint.bins))
         if not self.paint.started:
             self.paint.start(counts)
         self.shown += counts

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lilliput.images import augment
+from lilliput.images import augment, draws
 from lilliput.optim.recipe import SMALL, Recipe
 from lilliput.techniques import Technique, full_precision, mlp
 
@@ -61,13 +61,13 @@ def places(count: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor,
     side = max(1, math.floor(size / (3 + 2 * GAP + 2 * JITTER)))
     shake = math.floor(side * JITTER)
     step = side + round(side * GAP)
-    place = torch.randint(len(PLACES), (count,), device=rng.device, generator=rng)
+    place = draws.integers(0, len(PLACES), count, rng)
     away = torch.tensor(PLACES, device=rng.device)[place] * step  # [N, 2]
     # the first tile lies anywhere, as long as both are within the image whatever they are shaken by
     low, high = shake - away.clamp(max=0), size - side - shake - away.clamp(min=0)
-    first = low + (torch.rand(count, 2, device=rng.device, generator=rng) * (high - low + 1)).floor().long()
+    first = low + (draws.shares((count, 2), rng) * (high - low + 1)).floor().long()
     both = torch.stack([first, first + away], dim=1)  # [N, tile, axis]
-    both = both + torch.randint(-shake, shake + 1, both.shape, device=rng.device, generator=rng)
+    both = both + draws.integers(-shake, shake + 1, both.shape, rng)
     return both[..., 0], both[..., 1], place, side
 
 

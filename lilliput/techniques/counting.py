@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lilliput.images import augment
 from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.system import distributed
 from lilliput.techniques import Technique, full_precision, mlp
 
 
@@ -60,5 +61,6 @@ def miscounted(whole: Tensor, parts: Tensor, *, margin: float) -> Tensor:
 
     Equation 6.
     """
-    own, other = ((counts - parts).square().sum(1) for counts in (whole, whole.roll(1, 0)))
+    others = distributed.own(distributed.gather(whole).roll(1, 0))
+    own, other = ((counts - parts).square().sum(1) for counts in (whole, others))
     return (own + (margin - other).relu()).mean()

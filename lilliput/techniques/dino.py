@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
+from lilliput.system.distributed import size, total
 from lilliput.techniques import Technique, frozen_copy, full_precision, move_towards
 from lilliput.techniques.byol import target_rate
 
@@ -95,7 +96,7 @@ class DINO(Technique):
         share = 1 - target_rate(progress, self.momentum)
         move_towards(self.teacher[0], self.encoder, share)
         move_towards(self.teacher[1], self.head, share)
-        self.centre.lerp_(self.said.mean((0, 1)), 1 - self.centring)
+        self.centre.lerp_(total(self.said.mean((0, 1))) / size(), 1 - self.centring)
         self.sharp.fill_(self.coldest + (self.warmest - self.coldest) * min(1.0, progress / WARM_UP))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lilliput.errors import BadSetting
 from lilliput.images import augment
 from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.system.distributed import gather
 from lilliput.techniques import Technique, full_precision, mlp, pass_on
 
 WAYS = ("queue", "regression", "relations")
@@ -76,8 +77,9 @@ class Distil(Technique):
         if self.by == "regression":
             return apart(own, self.said)
         if self.by == "relations":
-            self.measures["loss_of_guessing"] = unlike(torch.eye(len(own), device=own.device), self.said)
-            return unlike(own, self.said)
+            said = gather(self.said)
+            self.measures["loss_of_guessing"] = unlike(torch.eye(len(said), device=said.device), said)
+            return unlike(gather(own), said)
         # what a student says that finds every image of the queue alike
         even = torch.zeros(len(own), 1 + len(self.queue), device=own.device)
         wanted = similar(self.said, self.said, self.queue, temperature=self.sharp)
@@ -91,7 +93,7 @@ class Distil(Technique):
     def after_step(self, progress):
         pass_on(self.encoder, progress)  # and not the teacher, which learns no more
         if size := len(self.queue):
-            newest = self.said[-size:]
+            newest = gather(self.said)[-size:]
             places = (self.oldest + torch.arange(len(newest), device=newest.device)) % size
             self.queue[places] = newest
             self.oldest.add_(len(newest)).remainder_(size)

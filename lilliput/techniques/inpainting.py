@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput.errors import BadSetting
-from lilliput.images import augment
+from lilliput.images import augment, draws
 from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.system.distributed import total
 from lilliput.techniques import Technique, full_precision
 
 MEAN = (0.485, 0.456, 0.406)  # of photographs, by ImageNet's; what is cut out is filled with it
@@ -107,8 +108,8 @@ class _Turned(torch.autograd.Function):
 def cut_out(count: int, blocks: int, size: int, rng: torch.Generator) -> Tensor:
     """bool [B, 1, size, size]: squares at random places, which may overlap; paper's figure 3b."""
     low, high = (share * size for share in SIDES)
-    side = augment.uniform((count, blocks, 1), low, high, rng).round().clamp(min=1)
-    first = (torch.rand(count, blocks, 2, device=rng.device, generator=rng) * (size - side + 1)).floor()
+    side = draws.uniform((count, blocks, 1), low, high, rng).round().clamp(min=1)
+    first = (draws.shares((count, blocks, 2), rng) * (size - side + 1)).floor()
     place = torch.arange(size, device=rng.device)
     within = (place >= first[..., None]) & (place < (first + side)[..., None])  # [B, blocks, axis, size]
     return (within[:, :, 0, :, None] & within[:, :, 1, None, :]).any(1, keepdim=True)
@@ -117,4 +118,4 @@ def cut_out(count: int, blocks: int, size: int, rng: torch.Generator) -> Tensor:
 @full_precision
 def missed(images: Tensor, painted: Tensor, cut: Tensor) -> Tensor:
     """[B, 3, H, W] twice, [B, 1, H, W] -> mean squared difference over what was cut out; equation 1."""
-    return (cut * (images - painted).square()).sum() / (3 * cut.sum())
+    return total((cut * (images - painted).square()).sum()) / (3 * total(cut.sum()))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lilliput.errors import BadSetting
-from lilliput.images import augment
+from lilliput.images import augment, draws
 from lilliput.optim.recipe import SMALL, Recipe
 from lilliput.techniques import Technique, full_precision, mlp
 
@@ -54,7 +54,7 @@ class Jigsaw(Technique):
         top, left, side = cells(len(images), min(images.shape[2:]), rng)
         images = augment.grey_(images.clone(), rng, p=self.grey)
         tiles = normalised(augment.tiles(images, top, left, side, images.shape[2] // 2))
-        which = torch.randint(len(self.orders), (len(images),), device=rng.device, generator=rng)
+        which = draws.integers(0, len(self.orders), len(images), rng)
         order = self.orders[which].to(images.device)
         return tiles.gather(1, order[:, :, None, None, None].expand_as(tiles)), which
 
@@ -74,7 +74,7 @@ def cells(count: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, 
     side = math.floor(cell * TILE)
     number = torch.arange(GRID**2, device=rng.device)
     corner = torch.stack([number // GRID, number % GRID]) * cell  # [2, 9]
-    shift = torch.rand(count, 2, GRID**2, device=rng.device, generator=rng) * (cell - side + 1)
+    shift = draws.shares((count, 2, GRID**2), rng) * (cell - side + 1)
     top, left = (corner + shift).floor().clamp(max=size - side).unbind(1)
     return top, left, side
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from lilliput.backbones import split_batch_norm
 from lilliput.errors import BadSetting
-from lilliput.images import augment
+from lilliput.images import augment, draws
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
-from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards, own_places
+from lilliput.system.distributed import gather, own
+from lilliput.techniques import Technique, frozen_copy, full_precision, mlp, move_towards
 
 
 class MoCoV2(Technique):
@@ -64,7 +65,7 @@ class MoCoV2(Technique):
         self.register_buffer("oldest", torch.zeros((), dtype=torch.long))
 
     def views(self, images, rng):
-        order = torch.randperm(len(images), device=rng.device, generator=rng)
+        order = draws.order(len(images), rng)
         whole = {"area": (self.area, 1.0)}
         views = self._view(images, rng, **whole), self._view(images, rng, **whole), order
         return *views, *augment.small_views(self.small_views, self._view, images, rng, self.small_area)
@@ -78,15 +79,17 @@ class MoCoV2(Technique):
     def forward(self, one, two, order, small=None):
         queries = self.head(self.encoder(one))
         with torch.no_grad():
-            keys = self.key(two[order])[order.argsort()]
-            self.keys = F.normalize(keys.float(), dim=1)
-        logits = moco_logits(queries, self.keys, self.queue, temperature=self.temperature)
+            keys = gather(self.key(own(gather(two)[order])))[order.argsort()]
+            self.keys = F.normalize(keys.float(), dim=1)  # of the whole batch
+        logits = moco_logits(queries, own(self.keys), self.queue, temperature=self.temperature)
         self.measures["key_found"] = (logits.argmax(1) == 0).float().mean()
         if small is None:
             return missed(logits)
-        queries, keys = self.head(self.encoder(small)), self.keys[own_places(small, one)]
-        own = moco_logits(queries, keys, self.queue, temperature=self.temperature)
-        return torch.lerp(missed(logits), missed(own), self.small_weight)
+        # an image's small views one after another, so that they are in its group
+        small = small.unflatten(0, (-1, len(one))).transpose(0, 1).flatten(0, 1)
+        queries, keys = self.head(self.encoder(small)), own(self.keys).repeat_interleave(len(small) // len(one), 0)
+        of_small = moco_logits(queries, keys, self.queue, temperature=self.temperature)
+        return torch.lerp(missed(logits), missed(of_small), self.small_weight)
 
     def guessing(self, batch):
         return math.log(1 + len(self.queue))

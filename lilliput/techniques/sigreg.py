@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lilliput.images import augment
 from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.system.distributed import gather
 from lilliput.techniques import Technique, full_precision, mlp
 
 REACH = 3.0  # up to which the characteristic functions are compared
@@ -54,7 +55,7 @@ class SIGReg(Technique):
         return augment.solarise_(images, rng, p=0.2)
 
     def forward(self, directions, *views):
-        projections = torch.stack([self.projector(self.encoder(view)) for view in views])
+        projections = torch.stack([gather(self.projector(self.encoder(view))) for view in views])
         near = far_from_mean(projections)
         gaussian = far_from_gaussian(projections, directions, knots=self.knots)
         self.measures.update(invariance=near.detach(), sigreg=gaussian.detach())

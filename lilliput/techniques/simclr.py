@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
+from lilliput.system.distributed import gather
 from lilliput.techniques import Technique, full_precision, mlp, own_places
 
 MEASURED = 256  # images of a batch whose partners are looked for
@@ -65,12 +66,13 @@ class SimCLR(Technique):
         return augment.blur_(images, rng, p=self.blur)
 
     def forward(self, one, two, small=None):
-        one, two = self.projector(self.encoder(torch.cat([one, two]))).chunk(2)
+        one, two = map(gather, self.projector(self.encoder(torch.cat([one, two]))).chunk(2))
         self.measures["partners_found"] = partners_found(one[:MEASURED], two[:MEASURED])
         loss = nt_xent(one, two, temperature=self.temperature, decoupled=self.decoupled)
         if small is None:
             return loss
-        own = small_xent(self.projector(self.encoder(small)), one, two, temperature=self.temperature)
+        small = torch.cat([gather(of_each) for of_each in self.projector(self.encoder(small)).chunk(self.small_views)])
+        own = small_xent(small, one, two, temperature=self.temperature)
         return torch.lerp(loss, own, self.small_weight)
 
     def guessing(self, batch):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lilliput.images import augment, colour
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
+from lilliput.system.distributed import total
 from lilliput.techniques import Technique, full_precision
 
 HALF = 0.5  # one network split in two: each half has half the channels
@@ -84,7 +85,7 @@ class SplitBrain(Technique):
         return ab_loss + l_loss
 
     def _score(self, what, painter, maps, bins):
-        counts = torch.bincount(bins.flatten(), minlength=painter.bins)
+        counts = total(torch.bincount(bins.flatten(), minlength=painter.bins))
         if not painter.started:
             painter.start(counts)
         logits = painter(maps, bins.shape[-2:])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
+from lilliput.system.distributed import gather, own
 from lilliput.techniques import Technique, full_precision, mlp
 
 ROUNDS, TINY = 3, 1e-12  # of Sinkhorn and Knopp, and what is divided by at least
@@ -70,14 +71,14 @@ class SwAV(Technique):
 
     def forward(self, one, two, small=None):
         one, two = self._project(one), self._project(two)
-        self.projected = torch.stack([one, two]).detach()
+        self.projected = torch.stack([gather(one.detach()), gather(two.detach())])  # of the whole batch
         similar = [similarity(view, self.prototypes.weight) for view in (one, two)]
-        codes = [self._dealt(view, past) for view, past in zip(similar, self.queue, strict=True)]
+        codes = [self._dealt(gather(view.detach()), past) for view, past in zip(similar, self.queue, strict=True)]
         self.measures["prototypes_used"] = used(codes[0])
         small_ones = [] if small is None else similarity(self._project(small), self.prototypes.weight).split(len(one))
         losses = [
             told(view, code, temperature=self.temperature)
-            for code, other in zip(codes, reversed(similar), strict=True)
+            for code, other in zip(map(own, codes), reversed(similar), strict=True)
             for view in (other, *small_ones)
         ]
         return torch.stack(losses).mean()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lilliput.images import augment
 from lilliput.optim.recipe import SMALL, Recipe
+from lilliput.system.distributed import gather
 from lilliput.techniques import Technique, full_precision, mlp
 
 EPSILON = 1e-4  # the authors', within the root of a variance
@@ -52,7 +53,7 @@ class VICReg(Technique):
         return augment.solarise_(images, rng, p=0.1)
 
     def forward(self, one, two):
-        one, two = self.projector(self.encoder(one)), self.projector(self.encoder(two))
+        one, two = (gather(self.projector(self.encoder(view))) for view in (one, two))
         near, spread, apart = terms(one, two)
         self.measures.update(invariance=near.detach(), variance=spread.detach(), covariance=apart.detach())
         return self.invariance * near + self.variance * spread + self.covariance * apart

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from lilliput.backbones import Backbone
+from lilliput.backbones import Backbone, join_batch_norm
 from lilliput.errors import BadData, LilliputError
 from lilliput.optim.build import make_optimiser, set_rate
 from lilliput.optim.recipe import Recipe
+from lilliput.system import distributed
 from lilliput.system.plan import Plan
 from lilliput.system.progress import task
 from lilliput.system.seeds import epoch_seed
@@ -19,7 +20,8 @@ from lilliput.techniques import Technique
 
 Batches = Callable[[int, Generator, int], Iterator[Tensor]]
 """(epoch, rng, start) -> the epoch's batches of images, float [B, 3, H, W] in 0..1 where the technique is, from number
-`start` on. What their order needs is drawn from `rng` before it returns: the rest of `rng` is the views'."""
+`start` on; of several processes, this one's part of each. What their order needs is drawn from `rng` before it returns:
+the rest of `rng` is the views'."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class Learner:
     """A technique, where and how it is trained, and the optimiser that moves it."""
 
     def __init__(self, technique: Technique, recipe: Recipe, plan: Plan):
+        join_batch_norm(technique, recipe.batch)
         self.technique = plan.hasten(plan.place(technique))
+        distributed.send_weights(self.technique)
         for network in self.technique.modules():
             if isinstance(network, Backbone):
                 network.parts = plan.accumulate or 1
@@ -66,8 +70,9 @@ class Learner:
             loss = self.technique(*views)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        self.scaler.unscale_(self.optimiser)
         gradients = [p.grad for p in self.technique.parameters() if p.grad is not None]
+        distributed.average_(gradients)
+        self.scaler.unscale_(self.optimiser)
         norm = nn.utils.get_total_norm(gradients)
         measures = dict(self.technique.measures)
         if self.scaler.is_enabled():  # fp16 overflows at first: those steps are skipped, and have no norm
@@ -138,7 +143,7 @@ def train(
 
 
 class _Tally:
-    """Sums over an epoch's steps, which stay on the device until it ends; and its seconds."""
+    """Sums over an epoch's steps, which stay on the device and in the process until it ends; and its seconds."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -154,11 +159,17 @@ class _Tally:
         return self.before + time.perf_counter() - self.began
 
     def means(self) -> dict[str, float]:
+        self._share()
         return {name: (total / self.count).item() for name, total in self.sums.items()}
 
     def tensors(self) -> dict[str, Tensor]:
+        self._share()
         spent = torch.tensor([self.count, self.seconds()], dtype=torch.float64)
         return {"spent": spent, **{f"sum/{name}": total.cpu() for name, total in self.sums.items()}}
+
+    def _share(self) -> None:
+        """Sums become those of all processes: each has measured on its own images."""
+        distributed.average_(list(self.sums.values()))
 
     def go_on(self, tensors: dict[str, Tensor], device: str) -> None:
         """From where `tensors` were taken."""

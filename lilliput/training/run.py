@@ -4,6 +4,9 @@ The folder holds run.json (every effective setting), log.jsonl (a row per epoch)
 """
 
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from torch import Tensor
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting, LilliputError
 from lilliput.probes import effective_rank
-from lilliput.system import cost, signals
+from lilliput.system import cost, distributed, signals
 from lilliput.system.locks import alone
 from lilliput.system.machine import ran_out
 from lilliput.system.plan import Plan, choose, own_threads
@@ -55,13 +58,14 @@ def pretrain(
     cost.check_country(resources.country)
     recipe = cell.recipe.suited(technique.encoder)
     settings = settings_of(cell, recipe, data, every, stopping)
-    _make_folder(out)
-    with own_threads(), alone(out):
-        record, state = reopen(out, settings)
+    distributed.check_alike(settings, "settings or images")
+    with own_threads(), ExitStack() as stack:
+        record, state = distributed.from_first(lambda: stack.enter_context(_opened(out, settings)))
         if state and state.ends(recipe.epochs):
             return out
-        plan = _plan_again(out, record, resources) if record else plan_for(cell, data.pool.image_size, resources)
-        plan = _in_parts(plan, cell, data.pool.image_size, goes_on=bool(state))
+        chosen = partial(_plan, out, record, cell, data.pool.image_size, resources, distributed.size())
+        plan = distributed.from_first(partial(chosen, goes_on=bool(state)))
+        plan = replace(plan, device=distributed.own_device(plan.device))
         plan.take_effect()
         run: _Run | None = None
         try:
@@ -69,7 +73,7 @@ def pretrain(
             if state and record:
                 run.resume(record, state)
             else:
-                run.begin({**settings, "plan": plan.as_dict()}, resources.country)
+                distributed.from_first(partial(run.begin, {**settings, "plan": plan.as_dict()}, resources.country))
             run.train(every, resources)
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
@@ -77,7 +81,8 @@ def pretrain(
             traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
             run = None
             del technique
-            raise LilliputError(f"{cell.name}: {what_fits(cell, data.pool.image_size, plan)} ({error})") from None
+            with distributed.apart():
+                raise LilliputError(f"{cell.name}: {what_fits(cell, data.pool.image_size, plan)} ({error})") from None
     return out
 
 
@@ -119,7 +124,7 @@ class _Run:
     def train(self, every: int, resources: Resources) -> None:
         """To the last epoch; raises Stopped, with all of it saved, where a signal asks for that."""
         images, batch, device = self.data.pool, self.learner.recipe.batch, self.learner.plan.device
-        spending = Spending(resources.country, resources.share, self.spent)
+        spending = Spending(resources.country, resources.share, self.spent, measured=distributed.is_first())
         cost.reset_peak_memory(device)
         try:
             for epoch in train(
@@ -129,13 +134,18 @@ class _Run:
                 seed=self.cell.seed,
                 start=self.start,
                 midway=self.midway,
-                stop=signals.asked,
+                stop=distributed.asked,
                 label=self.cell.name,
             ):
-                if self._close(epoch, spending, due=epoch.number % every == 0):
+                due = epoch.number % every == 0
+                if distributed.from_first(partial(self._close, epoch, spending, due=due)):
                     break
         except Pause as pause:
-            self._pause(pause, spending)
+            epochs = distributed.from_first(partial(self._pause, pause, spending))
+            raise signals.Stopped(
+                f"{self.cell.name} stopped after epoch {epochs} and {pause.step} steps, all of it saved in "
+                f"{self.folder}; the same command goes on from there"
+            ) from None
         finally:
             spending.stop()
 
@@ -192,8 +202,8 @@ class _Run:
             row["stopped"] = reason
         return reason is not None
 
-    def _pause(self, pause: Pause, spending: Spending) -> None:
-        """Save the steps that the broken epoch has done, and raise Stopped."""
+    def _pause(self, pause: Pause, spending: Spending) -> int:
+        """Save the steps that the broken epoch has done; how many whole epochs there were before."""
         epochs = self.rows[-1]["epoch"] if self.rows else self.start
         if pause.step:
             tensors = tensors_of(self.learner.technique, self.learner.optimiser)
@@ -201,10 +211,7 @@ class _Run:
             for name, value in spending.so_far().items():
                 tensors[f"spent/{name}"] = torch.tensor(value, dtype=torch.float64)
             self._save_state(epochs, tensors, step=pause.step)
-        raise signals.Stopped(
-            f"{self.cell.name} stopped after epoch {epochs} and {pause.step} steps, all of it saved in {self.folder}; "
-            f"the same command goes on from there"
-        ) from None
+        return epochs
 
     def _save_encoder(self, epoch: int) -> None:
         header = {
@@ -234,12 +241,40 @@ def _make_folder(out: Path) -> None:
         raise BadSetting(f"{out} is the folder of a study; choose another --out for a single run")
 
 
-def _plan_again(out: Path, record: dict[str, Any], resources: Resources) -> Plan:
+@contextmanager
+def _opened(out: Path, settings: dict[str, Any]) -> Iterator[tuple[dict[str, Any] | None, State | None]]:
+    """What the folder holds of a run of these settings; as long as the block runs, this process is alone in it."""
+    _make_folder(out)
+    with alone(out):
+        yield reopen(out, settings)
+
+
+def _plan(
+    out: Path,
+    record: dict[str, Any] | None,
+    cell: Cell,
+    size: int,
+    resources: Resources,
+    processes: int,
+    *,
+    goes_on: bool,
+) -> Plan:
+    """How so many processes run the cell together, with its parts of a batch."""
+    if record:
+        plan = _plan_again(out, record, resources, processes)
+    else:
+        plan = replace(plan_for(cell, size, resources), processes=processes)
+    return _in_parts(plan, cell, size, goes_on=goes_on)
+
+
+def _plan_again(out: Path, record: dict[str, Any], resources: Resources, processes: int) -> Plan:
     """The plan that a run was begun with, or what is asked for instead, which is then recorded."""
     begun = Plan(**record["plan"])
+    kept = begun if processes == begun.processes else replace(begun, accumulate=None)
     try:
         given = {key: value for key, value in resources.plan.items() if value is not None}
-        plan = choose(resources.device or begun.device, {**begun.fixed(), **given})
+        plan = choose(resources.device or begun.device, {**kept.fixed(), **given})
+        plan = replace(plan, processes=processes)
     except BadSetting as error:
         raise BadSetting(f"{out} was begun with {begun}: {error}") from None
     if plan != begun:
@@ -250,8 +285,17 @@ def _plan_again(out: Path, record: dict[str, Any], resources: Resources) -> Plan
 
 
 def _in_parts(plan: Plan, cell: Cell, size: int, *, goes_on: bool) -> Plan:
-    """The plan with its parts of a batch, said where there are several; a run goes on with those that it began with."""
-    batch, plan = cell.recipe.batch, in_parts(plan, cell, size)
+    """The plan with its parts of a batch, said where there are several; a run goes on with those that it began with.
+
+    BadSetting where several processes have the batch: they are its parts.
+    """
+    batch = cell.recipe.batch
+    if plan.processes > 1 and (plan.accumulate or 1) > 1:
+        raise BadSetting(
+            f"--accumulate {plan.accumulate} is for one process; each of {plan.processes} has "
+            f"{batch // plan.processes} images of a batch of {batch}: start more, or choose a smaller --batch"
+        )
+    plan = replace(plan, accumulate=1) if plan.processes > 1 else in_parts(plan, cell, size)
     parts = plan.accumulate or 1
     if parts > 1 and not goes_on:
         say(

@@ -74,8 +74,9 @@ def test_mocos_small_queries_look_for_the_keys_of_their_images(images):
     found = model(*views)
     again = built("moco_v2", queue=16)
     again(*views[:3])  # makes the keys, and moves batch norm as the other did
-    queries = again.head(again.encoder(views[3]))
-    logits = moco_logits(queries, model.keys.repeat(2, 1), model.queue, temperature=0.2)
+    of_each_image = views[3][torch.arange(16).view(2, 8).T.flatten()]  # in its group of batch norm
+    queries = again.head(again.encoder(of_each_image))
+    logits = moco_logits(queries, model.keys.repeat_interleave(2, 0), model.queue, temperature=0.2)
     assert torch.allclose(found, -logits.log_softmax(1)[:, 0].mean(), atol=1e-5)
 
 
