@@ -66,8 +66,8 @@ def pretrain(
     reads them. `init`: what to start from instead of random weights: a file of them, a run's folder, or "imagenet"
     (from the folder `imagenet_weights`, the library's cache, or fetched). `teacher`: what `distil` learns from: a saved
     encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. `balance`: images of each
-    class, as in `open_data`. Raises LilliputError (UnknownName, BadSetting, BadData) before any work. In a script that torchrun started, all its
-    processes train one run together (docs/scale.md).
+    class, as in `open_data`. In a script that torchrun started, all its processes train one run together. Raises
+    LilliputError (UnknownName, BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))

@@ -117,7 +117,10 @@ def grouped_batch_norm(
     if sharing > 1:
         own = rank() // sharing
         found = torch.stack([mean[own], variance[own]])[None]
-    normalised = [_normalised(piece, *moments, weight, bias, eps) for piece, moments in zip(pieces, found, strict=True)]
+    normalised = [
+        _normalised(piece, mean, variance, weight, bias, eps)
+        for piece, (mean, variance) in zip(pieces, found, strict=True)
+    ]
     return torch.cat(normalised).to(images.dtype)
 
 

@@ -90,7 +90,7 @@ class Images(ABC):
 
         from lilliput.system import distributed
 
-        order = torch.randperm(len(self), generator=rng, device=rng.device).cpu().numpy()
+        order = torch.randperm(len(self), generator=rng, device=rng.device).cpu()
         firsts = range(start * size, len(self) // size * size, size)
         return (self.load(distributed.own(order[first : first + size]), device) for first in firsts)
 

@@ -56,7 +56,7 @@ def joined() -> Iterator[None]:
     if launched.size() == 1:
         yield
         return
-    if not dist.is_initialized():
+    if made := not dist.is_initialized():
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
@@ -67,7 +67,8 @@ def joined() -> Iterator[None]:
         if not _lost(error):
             raise
         raise LilliputError("another process of this run has ended: what it said tells why") from None
-    dist.destroy_process_group()
+    if made:
+        dist.destroy_process_group()
 
 
 @contextmanager
@@ -188,9 +189,12 @@ def highest(number: int) -> int:
 
 def asked() -> int | None:
     """As `signals.asked`, of any of the processes: all stop at the same step."""
-    if size() > 1 and (number := highest(signals.asked() or 0)):
+    if size() == 1:
+        return signals.asked()
+    number = highest(signals.asked() or 0)
+    if number:
         signals.ask(number)
-    return signals.asked()
+    return number or None
 
 
 def check_alike(value: Any, what: str) -> None:

@@ -43,8 +43,8 @@ def listening() -> Iterator[None]:
     """Within the block, which must run in the main thread, signals ask; a second one kills as it always did, but one of
     several processes of a run: a terminal or a scheduler may reach it beside torchrun, which kills it in the end."""
     global _asked
-    handler = _ask if launched.size() == 1 else _heed
-    before = {number: signal.signal(number, handler) for number in LISTENED}
+    asks = _ask if launched.size() == 1 else _heed
+    before = {number: signal.signal(number, asks) for number in LISTENED}
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.build import make_optimiser
 from lilliput.optim.recipe import Recipe
+from lilliput.system import distributed
 from lilliput.system.plan import Plan, choose
 from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
@@ -177,11 +178,16 @@ def build_checked(cell: Cell, size: int) -> Technique:
 
 
 def check_batch(batch: int, data: Data) -> None:
-    """BadSetting if a batch is larger than all images to learn from."""
+    """BadSetting if a batch is larger than all images to learn from, or cannot be split over the processes."""
     if len(data.pool) < batch:
         raise BadSetting(
             f"a batch of {batch} is larger than the {len(data.pool)} images of {data.name}; "
             f"use --batch {len(data.pool)} or less"
+        )
+    if batch % distributed.size():
+        raise BadSetting(
+            f"a batch of {batch} cannot be split evenly over {distributed.size()} processes; use --batch "
+            f"{max(1, batch // distributed.size()) * distributed.size()}"
         )
 
 

@@ -65,7 +65,7 @@ def pretrain(
             return out
         chosen = partial(_plan, out, record, cell, data.pool.image_size, resources, distributed.size())
         plan = distributed.from_first(partial(chosen, goes_on=bool(state)))
-        plan = replace(plan, device=distributed.own_device(plan.device))
+        plan = replace(plan, device=distributed.own_device(plan.device) or plan.device)
         plan.take_effect()
         run: _Run | None = None
         try:
