@@ -290,6 +290,8 @@ def _in_parts(plan: Plan, cell: Cell, size: int, *, goes_on: bool) -> Plan:
     BadSetting where several processes have the batch: they are its parts.
     """
     batch = cell.recipe.batch
+    if plan.processes > 1 and plan.compile:
+        raise BadSetting(f"the plan's compile is for one process, and here are {plan.processes}; leave it out")
     if plan.processes > 1 and (plan.accumulate or 1) > 1:
         raise BadSetting(
             f"--accumulate {plan.accumulate} is for one process; each of {plan.processes} has "
