@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from lilliput.backbones._backbone import Backbone
+from lilliput.backbones._batch_norm import BATCH_NORMS
 from lilliput.backbones._depthwise import DepthwiseConv2d
 from lilliput.backbones._one_place import OnePlaceConv2d
-from lilliput.backbones._batch_norm import BATCH_NORMS
 from lilliput.backbones._surgery import keep_rows
 from lilliput.backbones._trial import measure
 from lilliput.errors import BadSetting

@@ -88,11 +88,10 @@ class Images(ABC):
         """
         import torch  # here, so that listing datasets stays quick
 
-        from lilliput.system import distributed
+        from lilliput.data.feed import fed
 
-        order = torch.randperm(len(self), generator=rng, device=rng.device).cpu()
-        firsts = range(start * size, len(self) // size * size, size)
-        return (self.load(distributed.own(order[first : first + size]), device) for first in firsts)
+        order = torch.randperm(len(self), generator=rng, device=rng.device)
+        return fed(self, order, size, start, torch.device(device))
 
     def take(self, rows: Any) -> "Subset":
         """The images at these rows alone, in their order; `rows` as for `batch`."""

@@ -31,8 +31,16 @@ def at_a_time(images: Tensor) -> int:
     return max(1, CACHE // (images.shape[1:].numel() * images.element_size()))
 
 
+def takes_apart(images: Tensor) -> bool:
+    """Whether a change of some images is worked out for these alone. An accelerator changes all and keeps what is
+    wanted: to count the picked would make the program wait for it."""
+    return images.device.type == "cpu"
+
+
 def to_some_(picked: Tensor, change: Callable[..., Tensor], images: Tensor, *values: Tensor) -> Tensor:
     """change(images, *values) for the picked images [B] alone; the others stay."""
+    if not takes_apart(images):
+        return images.copy_(torch.where(per_image(picked), change(images, *values), images))
     for places in picked.nonzero().squeeze(1).split(at_a_time(images)):
         if len(places):
             images.index_copy_(0, places, change(*(batch.index_select(0, places) for batch in (images, *values))))
@@ -134,7 +142,7 @@ def drop_colours_(images: Tensor, rng: Generator, *, p: float) -> Tensor:
     noise = normal(images.shape, rng)
 
     def dropped(some: Tensor, kept: Tensor, noise: Tensor) -> Tensor:
-        stay = torch.nn.functional.one_hot(kept, 3)[:, :, None, None].bool()
+        stay = (kept[:, None] == torch.arange(3, device=kept.device))[:, :, None, None]
         own = some.gather(1, kept[:, None, None, None].expand(-1, 1, *some.shape[2:]))
         strength = own.std((1, 2, 3), keepdim=True) / 100
         return torch.where(stay, some, own.mean((2, 3), keepdim=True) + strength * noise)
@@ -235,9 +243,11 @@ def colour_jitter_(
     drawn = [uniform(batch, max(0.0, 1 - s), 1 + s, rng) for s in (brightness, contrast, saturation)]
     turns = uniform(batch, -hue, hue, rng)
     order = shares((batch, 4), rng).argsort(1)
-    fades = order[order != HUE].view(batch, 3)
+    fades = order.gather(1, (order == HUE).int().argsort(stable=True, dim=1)[:, :3])
     factors = torch.stack(drawn, dim=1).gather(1, fades)
     places = (order == HUE).int().argmax(1)
+    if not takes_apart(images):
+        return _jittered_together_(picked, images, fades, factors, turns, places)
     for place in range(4):
         to_some_(picked & (places == place), partial(_jittered, hue_place=place), images, fades, factors, turns)
     return images
@@ -250,6 +260,20 @@ def _jittered(images: Tensor, fades: Tensor, factors: Tensor, turns: Tensor, *, 
             images = shift_hue(images, turns)
         if place < 3:
             images = fade(images, fades[:, place], factors[:, place])
+    return images
+
+
+def _jittered_together_(
+    picked: Tensor, images: Tensor, fades: Tensor, factors: Tensor, turns: Tensor, places: Tensor
+) -> Tensor:
+    """As `_jittered` of the picked alone, whatever their hue's places: those whose turn it is not fade by 1."""
+    still = factors.new_ones(())
+    for late in (False, True):
+        for place in range(3):
+            now = picked & ((place >= places) == late)
+            images.copy_(fade(images, fades[:, place], torch.where(now, factors[:, place], still)))
+        if not late:
+            to_some_(picked, shift_hue, images, turns)
     return images
 
 

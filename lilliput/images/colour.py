@@ -36,25 +36,27 @@ def rgb_to_lab(images: Tensor) -> Tensor:
 
 
 @cache
-def gamut_points() -> Tensor:
-    """[313, 2]: the ab bins' centres, ordered by a, then b."""
+def gamut_points(device: torch.device | None = None) -> Tensor:
+    """[313, 2]: the ab bins' centres, ordered by a, then b; brought to a device once."""
     return torch.tensor(
-        [(a, b) for a, (first, last) in GAMUT.items() for b in range(first, last + 1, SPACING)], dtype=torch.float32
+        [(a, b) for a, (first, last) in GAMUT.items() for b in range(first, last + 1, SPACING)],
+        dtype=torch.float32,
+        device=device,
     )
 
 
 @cache
-def _nearest_bin_table() -> Tensor:
+def _nearest_bin_table(device: torch.device) -> Tensor:
     """[301, 301]: the bin nearest to every whole (a, b) in -150..150; ab are rounded to whole steps before."""
     steps = torch.arange(-150, 151, dtype=torch.float32)
     grid = torch.cartesian_prod(steps, steps)
-    return torch.cdist(grid, gamut_points()).argmin(1).reshape(301, 301)
+    return torch.cdist(grid, gamut_points()).argmin(1).reshape(301, 301).to(device)
 
 
 def colour_bins(ab: Tensor) -> Tensor:
     """[B, 2, H, W] ab -> [B, H, W]: which of the 313 bins is nearest, to the rounding of a and b to whole steps."""
     a, b = (ab.round().long().clamp(-150, 150) + 150).unbind(1)
-    return _nearest_bin_table().to(ab.device)[a, b]
+    return _nearest_bin_table(ab.device)[a, b]
 
 
 def lightness_bins(lightness: Tensor) -> Tensor:

@@ -58,6 +58,18 @@ def spread(projections: Tensor) -> Tensor:
     return unit.std(0).mean() * unit.shape[1] ** 0.5
 
 
+@functools.cache
+def constant(values: tuple, device: torch.device) -> Tensor:
+    """A tensor of these numbers, or rows of numbers, brought to the device once: a program waits for what it sends."""
+    return torch.tensor(values, device=device)
+
+
+def counted(numbers: Tensor, count: int) -> Tensor:
+    """How often each of 0..count - 1 is among the numbers, [count]; torch.bincount makes the program wait for CUDA."""
+    places = numbers.flatten()
+    return places.new_zeros(count).scatter_add_(0, places, torch.ones_like(places))
+
+
 def frozen_copy(module: M) -> M:
     """A copy without gradients, its batch norm still in the module's mode."""
     return copy.deepcopy(module).requires_grad_(False)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lilliput.images import augment, colour
 from lilliput.optim.recipe import SMALL, Recipe
 from lilliput.system.distributed import total
-from lilliput.techniques import Technique, full_precision
+from lilliput.techniques import Technique, counted, full_precision
 from lilliput.techniques.split_brain import CELL, Painter, split_lab
 
 NEAREST, SIGMA = 5, 5.0  # bins that share in a colour, and Lab steps by which their share falls
@@ -75,9 +75,8 @@ class Colourisation(Technique):
     def forward(self, images):
         ab = F.avg_pool2d(colour.rgb_to_lab(images), CELL, ceil_mode=True)[:, 1:]
         bins = colour.colour_bins(ab)
-        counts = total(torch.bincount(bins.flatten(), minlength=self.paint.bins))
-        if not self.paint.started:
-            self.paint.start(counts)
+        counts = total(counted(bins, self.paint.bins))
+        self.paint.start(counts)
         self.shown += counts
         weights = rarity(self.shown, evened=self.evened)[bins]
         logits = self.paint(self.encoder.maps(images), bins.shape[-2:])
@@ -90,7 +89,7 @@ class Colourisation(Technique):
 
 def near_bins(ab: Tensor) -> Tensor:
     """[B, 2, H, W] ab -> [B, 313, H, W]: shares of the nearest bins, by a Gaussian of their distance; sum to 1."""
-    points = colour.gamut_points().to(ab.device)
+    points = colour.gamut_points(ab.device)
     distance, place = torch.cdist(ab.movedim(1, -1), points).topk(NEAREST, largest=False)
     shares = (-distance.square() / (2 * SIGMA**2)).softmax(-1)
     return torch.zeros(*place.shape[:-1], len(points), device=ab.device).scatter(-1, place, shares).movedim(-1, 1)
@@ -101,7 +100,7 @@ def rarity(shown: Tensor, *, evened: float) -> Tensor:
 
     The reciprocal of its share, smoothed by a Gaussian over its neighbours and mixed with an even one.
     """
-    points = colour.gamut_points().to(shown.device)
+    points = colour.gamut_points(shown.device)
     kernel = (-torch.cdist(points, points).square() / (2 * SIGMA**2)).exp()
     smooth = kernel / kernel.sum(0) @ (shown / shown.sum())
     weights = 1 / ((1 - evened) * smooth + evened / len(shown))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lilliput.images import augment, draws
 from lilliput.optim.recipe import SMALL, Recipe
-from lilliput.techniques import Technique, full_precision, mlp
+from lilliput.techniques import Technique, constant, full_precision, mlp
 
 GAP, JITTER = 1 / 2, 7 / 96  # of a tile's side: between tiles, and by how much each is moved at most
 PLACES = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # rows and columns from the first
@@ -62,7 +62,7 @@ def places(count: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor,
     shake = math.floor(side * JITTER)
     step = side + round(side * GAP)
     place = draws.integers(0, len(PLACES), count, rng)
-    away = torch.tensor(PLACES, device=rng.device)[place] * step  # [N, 2]
+    away = constant(PLACES, rng.device)[place] * step  # [N, 2]
     # the first tile lies anywhere, as long as both are within the image whatever they are shaken by
     low, high = shake - away.clamp(max=0), size - side - shake - away.clamp(min=0)
     first = low + (draws.shares((count, 2), rng) * (high - low + 1)).floor().long()

@@ -16,7 +16,7 @@ from lilliput.errors import BadSetting
 from lilliput.images import augment, draws
 from lilliput.optim.recipe import SMALL, Recipe
 from lilliput.system.distributed import total
-from lilliput.techniques import Technique, full_precision
+from lilliput.techniques import Technique, constant, full_precision
 
 MEAN = (0.485, 0.456, 0.406)  # of photographs, by ImageNet's; what is cut out is filled with it
 SIDES = (1 / 8, 1 / 4)  # of a block, as shares of the image's
@@ -51,7 +51,7 @@ class Inpainting(Technique):
         return images, cut_out(len(images), self.blocks, images.shape[2], rng)
 
     def forward(self, images, cut):
-        fill = images.new_tensor(MEAN)[:, None, None]
+        fill = constant(MEAN, images.device)[:, None, None]
         shown = torch.where(cut, fill, images)
         painted = fill + self.paint(self.encoder.maps(shown)).float()
         if painted.shape[-2:] != images.shape[-2:]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lilliput.images import augment, colour
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.system.distributed import total
-from lilliput.techniques import Technique, full_precision
+from lilliput.techniques import Technique, counted, full_precision
 
 HALF = 0.5  # one network split in two: each half has half the channels
 CELL = 8  # pixels a side of what is painted: 12 x 12 cells at 96 px
@@ -85,9 +85,8 @@ class SplitBrain(Technique):
         return ab_loss + l_loss
 
     def _score(self, what, painter, maps, bins):
-        counts = total(torch.bincount(bins.flatten(), minlength=painter.bins))
-        if not painter.started:
-            painter.start(counts)
+        counts = total(counted(bins, painter.bins))
+        painter.start(counts)
         logits = painter(maps, bins.shape[-2:])
         self.measures[f"{what}_told"] = (logits.argmax(1) == bins).float().mean()
         # what always naming the batch's most common bin would reach: a network that sits on grey does no better
@@ -112,9 +111,13 @@ class Painter(nn.Module):
 
     @torch.no_grad()
     def start(self, counts):
-        """Guess as often as the first batch shows each bin: else the maps flatten to learn first what is common."""
-        self.common.copy_(((counts + 1) / (counts + 1).sum()).log())
-        self.name.get_parameter("bias").copy_(self.common)
+        """Guess as often as the first batch shows each bin: else the maps flatten to learn first what is common.
+
+        Later ones change nothing; which it is, is left to the device, as nobody waits for it.
+        """
+        bias = self.name.get_parameter("bias")
+        self.common.copy_(torch.where(self.started, self.common, ((counts + 1) / (counts + 1).sum()).log()))
+        bias.copy_(torch.where(self.started, bias, self.common))
         self.started.fill_(True)
 
     def guess(self, bins):

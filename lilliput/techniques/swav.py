@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lilliput.images import augment
 from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.system.distributed import gather, own
-from lilliput.techniques import Technique, full_precision, mlp
+from lilliput.techniques import Technique, counted, full_precision, mlp
 
 ROUNDS, TINY = 3, 1e-12  # of Sinkhorn and Knopp, and what is divided by at least
 
@@ -89,9 +89,12 @@ class SwAV(Technique):
     @torch.no_grad()
     def _dealt(self, similar: Tensor, past: Tensor) -> Tensor:
         """The codes of a batch, which is dealt out together with the past where the queue is full and in use."""
-        if self.in_use and len(past):
-            similar = torch.cat([similar, similarity(past, self.prototypes.weight)])
-        return dealt_evenly(similar, evenness=self.evenness)[: len(self.projected[0])]
+        alone = dealt_evenly(similar, evenness=self.evenness)
+        if not len(past):
+            return alone
+        together = torch.cat([similar, similarity(past, self.prototypes.weight)])
+        # both, and the device takes the one: to ask it which would be to wait for it
+        return torch.where(self.in_use, dealt_evenly(together, evenness=self.evenness)[: len(alone)], alone)
 
     def guessing(self, batch):
         return math.log(len(self.prototypes.weight))  # all prototypes alike
@@ -103,7 +106,7 @@ class SwAV(Technique):
         if size := self.queue.shape[1]:
             self.queue.copy_(torch.cat([self.projected, self.queue], dim=1)[:, :size])
             self.kept.add_(self.projected.shape[1]).clamp_(max=size)
-            self.in_use.fill_(progress >= self.from_share and self.kept == size)
+            self.in_use.copy_((self.kept == size) & (progress >= self.from_share))
 
     @torch.no_grad()
     def _to_unit_length(self):
@@ -137,4 +140,4 @@ def told(similar: Tensor, codes: Tensor, *, temperature: float) -> Tensor:
 
 def used(codes: Tensor) -> Tensor:
     """The share of the prototypes that are some image's first."""
-    return (codes.argmax(1).bincount(minlength=codes.shape[1]) > 0).float().mean()
+    return (counted(codes.argmax(1), codes.shape[1]) > 0).float().mean()

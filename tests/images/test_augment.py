@@ -24,6 +24,7 @@ TRANSFORMS = {
     "grey": partial(augment.grey_, p=0.5),
     "solarise": partial(augment.solarise_, p=0.5),
     "blur": partial(augment.blur_, p=1.0),
+    "drop_colours": partial(augment.drop_colours_, p=0.5),
 }
 CONTINUOUS = ("resized_crop", "colour_jitter", "blur")
 
@@ -41,6 +42,18 @@ def test_the_given_images_are_left_as_they_were_or_changed_in_place(name):
     before = images.clone()
     views = TRANSFORMS[name](images, rng())
     assert torch.equal(images, before) if name.endswith("crop") else views is images
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if not name.endswith("crop")])
+def test_images_changed_all_together_are_those_changed_one_by_one(name, monkeypatch):
+    """As on an accelerator, where those that stay are worked out too."""
+    images = pictures(32)
+    some = {**TRANSFORMS, "colour_jitter": partial(TRANSFORMS["colour_jitter"], p=0.8)}
+    picked = some[name](images.clone(), rng())
+    monkeypatch.setattr(augment, "takes_apart", lambda images: False)
+    together = some[name](copy := images.clone(), rng())
+    assert together is copy and not torch.equal(together, images)
+    torch.testing.assert_close(together, picked, rtol=0, atol=1e-6 if name == "blur" else 0)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
