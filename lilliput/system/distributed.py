@@ -8,6 +8,7 @@ nothing, and all that is here gives back what it was given.
 Data parallelism as in Li et al., VLDB 2020, https://arxiv.org/abs/2006.15704, without the overlap.
 """
 
+import atexit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
@@ -56,9 +57,10 @@ def joined() -> Iterator[None]:
     if launched.size() == 1:
         yield
         return
-    if made := not dist.is_initialized():
+    if not dist.is_initialized():
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
+        atexit.register(_part)  # and not before: of two groups, the second could meet what is left of the first
     try:
         with among(launched.rank(), launched.size()):
             yield
@@ -67,7 +69,10 @@ def joined() -> Iterator[None]:
         if not _lost(error):
             raise
         raise LilliputError("another process of this run has ended: what it said tells why") from None
-    if made:
+
+
+def _part() -> None:
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -58,10 +58,11 @@ def _bytes_saved(technique: Technique, size: int, plan: Plan) -> tuple[float, fl
 def what_fits(cell: Cell, size: int, plan: Plan) -> str:
     """What to do after memory ran out, from what two small batches keep for their backward pass."""
     batch = cell.recipe.batch
-    fits = min(batch_that_fits(cell.build(), size, plan), batch // 2)
+    together = plan.processes  # they have a batch in equal parts
+    fits = min(together * batch_that_fits(cell.build(), size, plan), batch // 2) // together * together
     smaller = int(size * (fits / batch) ** 0.5) // 8 * 8
     parts = max(2 * (plan.accumulate or 1), math.ceil(batch / fits) if fits else 0)
-    ways = [f"--accumulate {parts}", f"--batch {fits}"] if fits > 1 else []
+    ways = [f"--accumulate {parts}"] * (together == 1) + [f"--batch {fits}"] if fits > 1 else []
     ways += [f"--image-size {smaller}"] if smaller >= SMALLEST_SIZE else []
     return f"out of memory with a batch of {batch} at {size} px; " + (
         f"{' or '.join(ways)} would fit" if ways else "not even a batch of 2 would fit: take a smaller backbone"

@@ -2,6 +2,7 @@
 
 import re
 import weakref
+from dataclasses import replace
 
 import pytest
 
@@ -86,3 +87,5 @@ def test_memory_that_ran_out_names_the_parts_that_would_fit(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 2**30)
     cell, plan = make_cell("simclr", "mobilenet_v2", batch=512), Plan("cpu", "fp32", channels_last=True)
     assert re.search(r"--accumulate \d+ or --batch \d+ or --image-size \d+ would fit", memory.what_fits(cell, 96, plan))
+    of_three = re.search(r"px; --batch (\d+) or", memory.what_fits(cell, 96, replace(plan, processes=3)))
+    assert of_three and int(of_three[1]) % 3 == 0

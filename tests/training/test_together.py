@@ -66,6 +66,16 @@ BUGS = [
 ]
 
 
+QUICK = [  # batch norm, targets, what is gathered and dealt out, statistics; and the bugs of which most was heard
+    Case("byol", steps=2),
+    Case("simclr", {"small_views": 2}, steps=2),
+    Case("moco_v2", {"queue": 6}, steps=2),
+    Case("swav", {"queue": 8, "from_share": 0.0}, steps=2),
+    Case("inpainting", steps=2),
+    *(case for case in BUGS if case.technique in ("simclr", "byol", "rotnet") and not case.options),
+]
+
+
 def differences(case, outcomes):
     """What differs from the outcome of one process by more than rounding, or between processes by a bit."""
     expected = steps_of(case._replace(bug=""))
@@ -91,10 +101,12 @@ def all_differences(size, cases, folder):
     return {case.name: differences(case, [of_one[case.name] for of_one in found]) for case in cases}
 
 
-def test_two_processes_take_the_steps_of_one(tmp_path):
-    assert all_differences(2, USUAL, tmp_path) == {case.name: [] for case in USUAL}
+def test_two_processes_take_the_steps_of_one_but_for_what_others_have_shipped(tmp_path):
+    found = all_differences(2, QUICK, tmp_path)
+    assert {case.name: bool(found[case.name]) for case in QUICK} == {case.name: bool(case.bug) for case in QUICK}
 
 
+@pytest.mark.heavy
 def test_what_others_have_shipped_is_seen(tmp_path):
     found = all_differences(2, BUGS, tmp_path)
     assert [name for name, differing in found.items() if not differing] == []
