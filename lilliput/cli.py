@@ -18,7 +18,7 @@ from lilliput.system.visible import visible
 Command = Callable[[argparse.Namespace, dict[str, Any]], int]
 
 # Flags that a function of the same parameters gets as they are:
-SOURCE = ("pool", "folder", "image_size", "limit", "test_share", "labels", "balance")
+SOURCE = ("pool", "folder", "image_size", "limit", "test_share", "labels", "balance", "cache_gib")
 START = ("init", "teacher", "imagenet_weights")
 TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device", *START)
 GRID = ("techniques", "backbones", "probes")

@@ -20,6 +20,10 @@ class Unreadable(BadData):
     """What the system did not let us read: perhaps whole, so nothing to set aside or to write anew."""
 
 
+class CannotWrite(LilliputError):
+    """A disk that is full, or closed to the user."""
+
+
 class BadSetting(LilliputError):
     """An option or a combination of options that cannot work."""
 

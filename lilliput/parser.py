@@ -289,13 +289,13 @@ def _data_flags(parser: argparse.ArgumentParser) -> None:
         "--data",
         default=catalog.USUAL_DATA,
         metavar="DATA",
-        help="a data set's name or file, or a folder of images (default: %(default)s)",
+        help="a data set's name or file, a folder of images, or shards 'x/{000..099}.tar' (default: %(default)s)",
     )
     _source_flags(parser)
 
 
 def _source_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images to learn from instead")
+    parser.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images, or shards, to learn from instead")
     parser.add_argument("--folder", metavar="DIR", help=FILES)
     parser.add_argument("--image-size", type=positive, metavar="PX", help="default: the data's own")
     parser.add_argument(
@@ -305,6 +305,12 @@ def _source_flags(parser: argparse.ArgumentParser) -> None:
         "--balance",
         metavar="HOW",
         help="images of each class to learn from: long-tail:RATIO, equal or per-class:N (default: all)",
+    )
+    parser.add_argument(
+        "--cache-gib",
+        type=float,
+        metavar="N",
+        help="of shards from elsewhere so much stays on this disk (default: those in use)",
     )
     _label_flags(parser)
 
@@ -323,7 +329,7 @@ def _label_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _training_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: under runs/)")
+    parser.add_argument("--out", metavar="DIR", help="the folder of the results, or s3://... (default: under runs/)")
     parser.add_argument("--recipe", choices=RECIPES, help="default: small, or large from 50,000 images of 64 px on")
     parser.add_argument("--epochs", type=positive, metavar="N", help="default: the recipe's")
     parser.add_argument(

@@ -3,7 +3,11 @@
 And what the tests of runs and studies share: small settings, finished and killed ones, and ways to harm them.
 """
 
+import gc
 import itertools
+import socket
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -130,6 +134,98 @@ def rotnet_study(scenes, tmp_path_factory):
     out = tmp_path_factory.mktemp("study") / "s"
     api.study(scenes, out, techniques=["rotnet"], backbones=["shufflenet_v2"], **SMALL)
     return out
+
+
+class Proxy:
+    """Passes connections on to a server; the next one is cut after `cuts[0]` bytes of the answer, or of the question
+    where that is negative. `down`: takes none.
+
+    A question whose head is torn is not passed on: moto obeys it, while a store would miss its signature.
+    """
+
+    def __init__(self, address):
+        self.address, self.cuts, self.down = address, [], False
+        self.socket, self.threads = socket.create_server(("127.0.0.1", 0)), []
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self._begin(self._accept)
+
+    def _begin(self, work, *arguments):
+        self.threads.append(threading.Thread(target=work, args=arguments, daemon=True))
+        self.threads[-1].start()
+        return self.threads[-1]
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                ours = self.socket.accept()[0]
+                if self.down:
+                    ours.close()
+                else:
+                    self._begin(self._serve, ours, self.cuts.pop(0) if self.cuts else None)
+
+    def _serve(self, ours, cut):
+        with ours, suppress(OSError), socket.create_connection(self.address) as theirs:
+            back = self._begin(self._pass_on, theirs, ours, cut if cut is not None and cut >= 0 else None)
+            self._pass_on(ours, theirs, -cut if cut is not None and cut < 0 else None)
+            back.join()
+
+    def _pass_on(self, source, target, most):
+        with suppress(OSError):
+            while content := source.recv(65536):
+                if content.startswith(b"PUT ") and b"\r\n\r\n" not in content[:most]:
+                    break
+                target.sendall(content[:most])
+                if most is not None and (most := most - len(content)) <= 0:
+                    break
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        self.socket.shutdown(socket.SHUT_RDWR)  # a close alone wakes no `accept`
+        self.socket.close()
+        for thread in self.threads:
+            thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def bucket_server():
+    """The address of an object store of S3's kind on this machine."""
+    moto = pytest.importorskip("moto.server", reason="the extra `test` brings it")
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def leaving_nothing_open():
+    """Connections that were cut are told, by the libraries whose they were, within the module that cut them."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def store(bucket_server, leaving_nothing_open, monkeypatch, tmp_path):
+    """The proxy of the object store, in which there is a bucket called bucket, empty; this process finds it there."""
+    from lilliput.system import files, mirror
+    from lilliput.system.bucket import Bucket
+
+    proxy = Proxy(bucket_server)
+    settings = {"ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "y", "DEFAULT_REGION": "us-east-1"}
+    for name, value in {**settings, "ENDPOINT_URL": proxy.url, "CONFIG_FILE": str(tmp_path / "none")}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr(files, "_watches", {})
+    mirror._mirror.cache_clear()
+    client = Bucket("s3://bucket/x")._client
+    client.create_bucket(Bucket="bucket")
+    yield proxy
+    proxy.down, proxy.cuts = False, []
+    for page in client.list_objects_v2(Bucket="bucket").get("Contents", []):
+        client.delete_object(Bucket="bucket", Key=page["Key"])
+    client.close()
+    mirror._mirror.cache_clear()
+    proxy.close()
 
 
 def pytest_terminal_summary(terminalreporter):

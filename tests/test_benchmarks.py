@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import augment, cleaning, faults, judging, memory, scaling, throughput, time_to_accuracy
+from benchmarks import augment, cleaning, faults, judging, memory, scaling, streaming, throughput, time_to_accuracy
 from benchmarks.throughput import Case
 from lilliput.studies import results
 from lilliput.studies.engines import processes
@@ -196,3 +196,11 @@ folder = Path({str(folder)!r})
     ended = subprocess.run([sys.executable, "-c", head + script], capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
+
+
+def test_shards_are_packed_served_and_measured_beside_the_store(photos, tmp_path):
+    assert streaming.pack(photos / "pool", tmp_path / "shards", each=6) == 3
+    with streaming.served(tmp_path / "shards") as address:
+        for place in (str(photos / "pool"), f"{tmp_path}/shards/00{{0..2}}.tar", f"{address}/00{{0..2}}.tar"):
+            figures = streaming.measured(place, size=16, batch=4)
+            assert figures["images"] == 16 and figures["images_per_s"] > 0

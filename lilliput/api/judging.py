@@ -14,6 +14,7 @@ from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
 from lilliput.system.door import door
+from lilliput.system.mirror import here
 from lilliput.system.plan import Plan, choose
 from lilliput.system.visible import visible
 from lilliput.training.encoders import saved_encoders
@@ -42,7 +43,7 @@ def probe(
     """
     from lilliput.studies.judge import Judge, judge_run, told_apart
 
-    folder = Path(folder)
+    folder = here(folder)
     probes = [catalog.take("probes", name) for name in probes]
     record, chosen = _opened_run(folder, device, plan)
     size = record["image_size"]
@@ -85,7 +86,7 @@ def transfer(
     from lilliput.studies.judge import Judge, told_apart
     from lilliput.studies.transfer import transferred
 
-    folder = Path(folder)
+    folder = here(folder)
     names = [to] if isinstance(to, str | os.PathLike | Data) else list(to)
     if not names:
         raise BadSetting("to is empty; give one or more labelled data sets or folders")
@@ -129,15 +130,16 @@ def detect(
     from lilliput.detection.scores import check_libraries
 
     check_libraries()
-    places = [os.path.expanduser(place) for place in ([saved] if isinstance(saved, str | os.PathLike) else saved)]
+    saved = [saved] if isinstance(saved, str | os.PathLike) else saved
+    places = [here(os.path.expanduser(place)) for place in saved]
     encoders = candidates(places, baselines, imagenet_weights)
     how = detection.schedule(steps=steps, batch=batch, lr=lr, modes=modes)
     chosen = choose(device, plan or {})
     chosen.take_effect()
     task = detection.open_task(data, image_size, how, chosen, test_share=test_share)
-    only = Path(places[0]) if len(places) == 1 else None
+    only = places[0] if len(places) == 1 else None
     usual = only / "detection" if only and only.is_dir() else Path("runs") / f"detection-{task.name}"
-    out = Path(out) if out else usual
+    out = here(out) if out else usual
     detection.detect(task, encoders, list(modes), out)
     return out
 
@@ -170,7 +172,8 @@ def prune(
     them. Recovery takes `epochs` (a tenth of the run's) at the rate `lr` (a tenth of the run's). Where there are
     labels, both encoders and the one before are judged by `probes`. Raises LilliputError before any work.
     """
-    folder = Path(folder)
+    out = here(out or f"{os.fspath(folder).rstrip('/')}-thin")
+    folder = here(folder)
     record, chosen = _opened_run(folder, device, plan)
     pruning = Pruning(keep, images, seed, epochs, lr)
     source = Source(data, pool, data_folder, record["image_size"], limit, test_share, labels)
@@ -178,7 +181,6 @@ def prune(
     judged = opened.train is not None and opened.test is not None
     if judged:  # the encoder before, first: what cannot be judged is refused before any work
         probe(folder, opened, probes=probes, at=[max(saved_encoders(folder), default=0)], device=device, plan=plan)
-    out = Path(out or folder.with_name(f"{folder.name}-thin"))
     prune_run(folder, opened, out, pruning, chosen, country)
     if judged:
         probe(out, opened, probes=probes, device=device, plan=plan)
@@ -200,7 +202,7 @@ def verify(
     """
     from lilliput.studies.verification import verify
 
-    folder = Path(folder)
+    folder = here(folder)
     judging = None
     if data is not None:
         read = read_study if (folder / "study.json").exists() else read_run
@@ -225,7 +227,7 @@ def report(
     from lilliput.reports.page.page import write_report
     from lilliput.reports.tables import write_tables
 
-    folder = Path(folder)
+    folder = here(folder)
     material = open_material(folder)
     paths = write_tables(material)
     if not (folder / "study.json").exists():

@@ -15,6 +15,7 @@ from lilliput.errors import BadSetting
 from lilliput.studies.engines import Engine, engine_of
 from lilliput.system import distributed
 from lilliput.system.door import door
+from lilliput.system.mirror import here, refresh
 from lilliput.system.progress import say
 from lilliput.system.resources import Resources
 from lilliput.training import run
@@ -43,6 +44,7 @@ def pretrain(
     test_share: float | None = None,
     labels: str | os.PathLike | None = None,
     balance: str | None = None,
+    cache_gib: float | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
@@ -65,9 +67,9 @@ def pretrain(
     channels_last, threads and compile; the rest is measured. Encoders are saved every `every` epochs; `load_encoder`
     reads them. `init`: what to start from instead of random weights: a file of them, a run's folder, or "imagenet"
     (from the folder `imagenet_weights`, the library's cache, or fetched). `teacher`: what `distil` learns from: a saved
-    encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. `balance`: images of each
-    class, as in `open_data`. In a script that torchrun started, all its processes train one run together. Raises
-    LilliputError (UnknownName, BadSetting, BadData) before any work.
+    encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. `balance`, `cache_gib`: as in
+    `open_data`. In a script that torchrun started, all its processes train one run together. Raises LilliputError
+    (UnknownName, BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
     catalog.sort_options(options, techniques=[technique], backbones=[backbone], others=_parameters(pretrain))
@@ -76,10 +78,10 @@ def pretrain(
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     start = init_of(init, backbone, imagenet_weights) if init else None
     resources = Resources(device, plan or {}, country).checked()
-    opened = Source(data, pool, folder, image_size, limit, test_share, labels, balance).open()
+    opened = Source(data, pool, folder, image_size, limit, test_share, labels, balance, cache_gib).open()
     cell = wanted(recipe=recipe or usual_recipe(opened), init=start, data=opened)
     stopping = stopping_rule(opened, until_converged, score)
-    out = Path(out or Path("runs") / f"{cell.name}-{opened.name}")
+    out = here(out or Path("runs") / f"{cell.name}-{opened.name}")
     return run.pretrain(cell, opened, out, every=every, resources=resources, stopping=stopping)
 
 
@@ -100,6 +102,7 @@ def study(
     test_share: float | None = None,
     labels: str | os.PathLike | None = None,
     balance: str | None = None,
+    cache_gib: float | None = None,
     recipe: str | None = None,
     epochs: int | None = None,
     batch: int | None = None,
@@ -136,14 +139,13 @@ def study(
     first = partial(wanted, techniques, teacher=teacher)
     first(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     engine, resources = _place(on, workers, Resources(device, plan or {}, country))
-    source = Source(data, pool, folder, image_size, limit, test_share, labels, balance)
+    source = Source(data, pool, folder, image_size, limit, test_share, labels, balance, cache_gib)
     opened, judged, *others = _opened(source, judge, leave_out)
     recipe = recipe or usual_recipe(opened)
     stop, cells = stopping_rule(opened, until_converged, score), first(recipe=recipe, data=opened)
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
-    out, second = Path(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
-    with engine.opened():
-        return out, _run_rounds(grid, out, {"engine": engine, "further": others}, second, distil_from)
+    out, second = here(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
+    return out, _run_rounds(grid, out, {"engine": engine, "further": others}, second, distil_from)
 
 
 def _place(on: str | Engine | None, workers: int | None, resources: Resources) -> tuple[Engine, Resources]:
@@ -160,10 +162,12 @@ def _run_rounds(
     from lilliput.studies.results import teacher_among
     from lilliput.studies.study import study as run_grid
 
-    failed = run_grid(grid, out, **crew)
-    if distil_from:
-        taught = dataclasses.replace(grid, cells=second(teacher=teacher_among(out, distil_from)))
-        failed += run_grid(taught, out, **crew)
+    with crew["engine"].opened():
+        failed = run_grid(grid, out, **crew)
+        if distil_from:
+            taught = dataclasses.replace(grid, cells=second(teacher=teacher_among(out, distil_from)))
+            failed += run_grid(taught, out, **crew)
+    refresh(out)
     report(out)
     return failed
 

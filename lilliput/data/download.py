@@ -6,9 +6,11 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
+from typing import Any
 
 from lilliput.errors import BadData, LilliputError
 from lilliput.system.files import cannot_write, home
@@ -23,6 +25,14 @@ LEAST_BYTES, PER_SECONDS = 2**16, 60.0  # a server that sends less is as good as
 
 class Broken(Exception):
     """The connection failed or ended early; another attempt may go on from there."""
+
+
+class Unreachable(LilliputError):
+    """So many attempts in a row brought nothing new; what is there is as it was."""
+
+
+Ask = Callable[[str, int], Any]
+"""(url, start) -> as `answer`."""
 
 
 class _ClosingRedirects(urllib.request.HTTPRedirectHandler):
@@ -88,46 +98,66 @@ def md5_of(path: Path) -> str:
 
 def _offered(url: str, most_bytes: int | None, attempts: int) -> int:
     """How many bytes the server says that the file has; LilliputError where it does not say, or says too many."""
+    size, _ = offered(url, attempts)
+    if most_bytes is not None and size > most_bytes:
+        raise LilliputError(f"cannot download {url}: the server offers {size} bytes, more than {most_bytes}")
+    return size
+
+
+def offered(url: str, attempts: int, ask: Ask | None = None) -> tuple[int, Message]:
+    """How many bytes the server says that the file has, and all else that it says; LilliputError where it does not."""
+    pause = PAUSE_SECONDS
     for attempts_left in reversed(range(attempts)):
         try:
-            response = _response(url, 0)
+            response = (ask or answer)(url, 0)
             break
         except Broken as error:
             if not attempts_left:
-                raise LilliputError(f"cannot download {url}: {error}") from error
-            time.sleep(PAUSE_SECONDS)
+                raise Unreachable(f"cannot download {url}: {error}") from error
+            time.sleep(pause)
+            pause *= 2
     assert response is not None  # only a range can be refused
     with response:
         said = response.headers.get("Content-Length", "")
     if not said.isdecimal():
         raise LilliputError(f"cannot download {url}: the server does not say how long it is")
-    if most_bytes is not None and int(said) > most_bytes:
-        raise LilliputError(f"cannot download {url}: the server offers {said} bytes, more than {most_bytes}")
-    return int(said)
+    return int(said), response.headers
 
 
 def _downloaded(url: str, part: Path, size: int, attempts: int) -> str:
     """Download to `part` what is missing of it; its MD5."""
-    longest, attempts_left = _size(part), attempts
+    complete(url, part, size, attempts)
+    return md5_of(part)
+
+
+def complete(url: str, part: Path, size: int, attempts: int, ask: Ask | None = None) -> None:
+    """Download to `part` what is missing of so many bytes, each pause twice as long as the one before it.
+
+    Unreachable after so many attempts in a row that brought nothing new.
+    """
+    longest, attempts_left, pause = _size(part), attempts, PAUSE_SECONDS
     while True:
         try:
             if _size(part) < size:
-                _attempt(url, part, size)
-            return md5_of(part)
+                _attempt(url, part, size, ask or answer)
+            return
         except Broken as error:
             length = _size(part)
-            attempts_left = attempts if length > longest else attempts_left - 1
-            longest = max(longest, length)
+            if length > longest:
+                longest, attempts_left, pause = length, attempts, PAUSE_SECONDS
+            else:
+                attempts_left -= 1
             if attempts_left <= 0:
-                raise LilliputError(f"cannot download {url}: {error}") from error
+                raise Unreachable(f"cannot download {url}: {error}") from error
             say(f"{url} broke off at {length / 2**20:.1f} MiB ({error}): trying again")
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(pause)
+            pause *= 2
 
 
-def _attempt(url: str, part: Path, size: int) -> None:
+def _attempt(url: str, part: Path, size: int, ask: Ask) -> None:
     """Append to `part` what is missing, or start anew when the server cannot give a range."""
     start = _size(part)
-    response = _response(url, start)
+    response = ask(url, start)
     if response is None:
         return
     with response:
@@ -142,7 +172,7 @@ def _attempt(url: str, part: Path, size: int) -> None:
         raise Broken(f"{missing} bytes are missing")
 
 
-def _response(url: str, start: int) -> http.client.HTTPResponse | None:
+def answer(url: str, start: int) -> http.client.HTTPResponse | None:
     """The server's answer to the wish for all from byte `start` on; None where it has less than that."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:

@@ -78,9 +78,8 @@ def find(data: Data, *, near: int | None = NEAR) -> list[Leak]:
 def without(data: Data, leaks: list[Leak]) -> Data:
     """The same data, whose pool and training images lack those that leak; the test images stay, so figures compare."""
     clean = {where: _without(store, where, leaks) for where, store in _places(data).items()}
-    if data.train is None:
-        return data._replace(pool=clean["pool"])
-    return data._replace(pool=clean["pool"], train=clean.get("train", clean["pool"]))
+    pool = clean.get("pool", data.pool)
+    return data._replace(pool=pool, train=None if data.train is None else clean.get("train", pool))
 
 
 def summary(data: Data, leaks: list[Leak]) -> list[str]:
@@ -99,9 +98,11 @@ def names(store: Images, rows: Any) -> list[str]:
 
 
 def _places(data: Data) -> dict[str, Images]:
+    """Where a test image may be too; not in what is streamed, which nobody reads for that alone."""
+    pool = {} if data.pool.streamed else {"pool": data.pool}
     if data.train is None or data.train.digest == data.pool.digest:
-        return {"pool": data.pool}
-    return {"pool": data.pool, "train": data.train}
+        return pool
+    return {**pool, "train": data.train}
 
 
 def _by_place(data: Data, leaks: list[Leak]) -> Iterator[tuple[str, Images, list[Leak]]]:

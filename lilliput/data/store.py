@@ -8,9 +8,10 @@ import errno
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
 import numpy as np
@@ -32,7 +33,9 @@ class Images(ABC):
 
     folder: Path  # of the store that they are from
     manifest: dict[str, Any]  # of that store
-    digest: str  # of all that they hold
+    digest: str  # of all that they hold, or of what a stream says of it
+    streamed = False  # whether they are read from where they lie at every epoch anew
+    passed_over: Mapping[int, str] = MappingProxyType({})  # row -> why it could not be read when its turn came
     _labels: np.ndarray | None
 
     @abstractmethod
@@ -92,6 +95,10 @@ class Images(ABC):
 
         order = torch.randperm(len(self), generator=rng, device=rng.device)
         return fed(self, order, size, start, torch.device(device))
+
+    def at_hand(self, rows: np.ndarray) -> np.ndarray:
+        """As many rows as these, in their order, that cost no more to read than they must: here the same."""
+        return rows
 
     def take(self, rows: Any) -> "Subset":
         """The images at these rows alone, in their order; `rows` as for `batch`."""

@@ -10,7 +10,7 @@ from lilliput import catalog
 from lilliput.data import leaks
 from lilliput.data.balance import balance_of, balanced
 from lilliput.data.store import Data, Images, spaced
-from lilliput.datasets import _hub
+from lilliput.datasets import _hub, _shards
 from lilliput.errors import BadSetting, UnknownName
 from lilliput.system.door import door
 from lilliput.system.progress import say
@@ -28,6 +28,7 @@ class Source:
     test_share: float | None = None
     labels: str | os.PathLike | None = None
     balance: str | None = None
+    cache_gib: float | None = None
 
     def open(self, *, judging: bool = False) -> Data:
         """The data, prepared once; as they are where they are open already. `judging`: labels are needed."""
@@ -48,22 +49,27 @@ def open_data(
     test_share: float | None = None,
     labels: str | os.PathLike | None = None,
     balance: str | None = None,
+    cache_gib: float | None = None,
     judging: bool = False,
 ) -> Data:
-    """A named data set (or the file of one), one of Hugging Face's hub (hf/NAME) or a folder of images, prepared once:
-    pool, labelled train and test.
+    """A named data set (or the file of one), one of Hugging Face's hub (hf/NAME), a folder of images, prepared once:
+    pool, labelled train and test; or shards ('shards/{000..099}.tar', also by address), a pool that is streamed.
 
-    `pool`: a folder of unlabelled images to learn from instead; `limit`: at most so many of them; `folder`: where a
-    named data set's own files are. Of a folder of images without a split: `test_share` of each class judges; `labels`
-    is a table of file and label; `judging` says that labels are needed. `balance`: so many images of each class in
-    pool and training images, long-tail:RATIO, equal or per-class:N; then the limit. Raises UnknownName, BadSetting or
-    BadData.
+    `pool`: a folder of unlabelled images, or shards, to learn from instead; `limit`: at most so many of them; `folder`:
+    where a named data set's own files are. Of a folder of images without a split: `test_share` of each class judges;
+    `labels` is a table of file and label; `judging` says that labels are needed. `balance`: so many images of each
+    class in pool and training images, long-tail:RATIO, equal or per-class:N; then the limit. `cache_gib`: of shards
+    from elsewhere so much stays on the disk. Raises UnknownName, BadSetting or BadData.
     """
+    said = {"image_size": image_size, "folder": folder, "test_share": test_share, "labels": labels}
+    if any(name is not None and _shards.means_shards(os.fspath(name)) for name in (data, pool)):
+        return _of_shards(data, pool, said, {"--limit": limit, "--balance": balance}, cache_gib)
+    if cache_gib is not None:
+        raise BadSetting(f"--cache-gib {cache_gib:g} goes with shards from elsewhere")
     if balance is not None:
         balance_of(balance)  # refused before any work
         if pool is not None:
             raise BadSetting(f"--balance {balance} goes with images that have classes: leave --pool out")
-        said = {"image_size": image_size, "folder": folder, "test_share": test_share, "labels": labels}
         whole = balanced(open_data(data, judging=True, **said), balance)
         return whole._replace(pool=whole.pool if limit is None else whole.pool.take(spaced(len(whole.pool), limit)))
     options: dict[str, Any] = {"image_size": image_size, "limit": limit}
@@ -112,6 +118,30 @@ def _of_name(
     return Data(f"{prepared.name}+{other.name}", other.pool, prepared.train, prepared.test)
 
 
+def _of_shards(
+    data: str | os.PathLike,
+    pool: str | os.PathLike | None,
+    said: dict[str, Any],
+    others: dict[str, Any],
+    cache_gib: float | None,
+) -> Data:
+    """The data, or the pool beside labelled data, streamed."""
+    size = said.pop("image_size")
+    shards = data if pool is None else pool
+    refused = [flag for flag, value in others.items() if value is not None]
+    if pool is not None and _shards.means_shards(os.fspath(data)):
+        refused = ["--pool"]
+    elif pool is None:
+        refused += [f"--{name.replace('_', '-')}" for name, value in said.items() if value is not None]
+    if refused:
+        raise BadSetting(f"{shards} is streamed, so it takes no {refused[0]}; name fewer shards, or unpack them")
+    if pool is None:
+        return _shards.prepare(os.fspath(shards), image_size=size, cache_gib=cache_gib)
+    judging = open_data(data, image_size=size, limit=2, judging=True, **said)
+    streamed = _shards.prepare(os.fspath(shards), image_size=judging.pool.image_size, cache_gib=cache_gib)
+    return Data(f"{judging.name}+{streamed.name}", streamed.pool, judging.train, judging.test)
+
+
 def _of_hub(name: str, test_share: float | None, others: dict[str, Any], options: dict[str, Any]) -> Data:
     if said := [flag for flag, value in others.items() if value is not None]:
         raise BadSetting(f"{name} takes no {said[0]}")
@@ -128,6 +158,10 @@ def without_leaks(data: Data, judged: Data, leave_out: str | None) -> tuple[Data
     if leave_out not in (None, "exact", "near"):
         raise BadSetting(f"leave_out {leave_out!r} is neither exact nor near")
     alone = judged is data
+    if data.pool.streamed and judged.test is not None:
+        say(f"{data.name} is streamed: test images among its images are not looked for")
+        if leave_out and alone:
+            raise BadSetting(f"--leave-out {leave_out}: nobody looks for test images among those of {data.name}")
     joined = Data(data.name, data.pool, judged.train, judged.test)
     leaking = leaks.find(joined)
     for line in leaks.summary(joined, leaking):

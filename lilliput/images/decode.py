@@ -85,7 +85,7 @@ def _read(source: str | os.PathLike | bytes, size: int, finish: Finish) -> np.nd
         file.seek(0)
         if length > MOST_BYTES:
             raise ValueError(f"{length >> 20} MiB, more than {MOST_BYTES >> 20}")
-        with _one_at_a_time(length > LARGE_BYTES):
+        with one_at_a_time(length > LARGE_BYTES):
             if content := file.read(MOST_BYTES):
                 return _decoded(content, size, finish)
     raise ValueError("empty")
@@ -103,7 +103,7 @@ def _decoded(content: bytes, size: int, finish: Finish) -> np.ndarray:
         image.draft(None, (2 * size, 2 * size))  # type: ignore[arg-type]
         # One of several scans is held whole, whatever it is decoded at.
         pixels_held = pixels if scans > 1 else image.width * image.height
-        with _one_at_a_time(pixels_held > LARGE_PIXELS), closing(image):  # closed before it is the next one's turn
+        with one_at_a_time(pixels_held > LARGE_PIXELS), closing(image):  # closed before it is the next one's turn
             image.load()
             return finish(_rgb(image), image)
 
@@ -137,12 +137,20 @@ def sizes(path: str | os.PathLike) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def short_sides(sources: Iterable[str | os.PathLike | bytes]) -> list[int]:
     """The shorter side of each image in pixels, from its header; without those that have no readable one."""
-    sides = []
     with quietly():
-        for source in sources:
-            with suppress(Exception), _opened(source) as file, Image.open(file, formats=formats()) as image:
-                sides.append(min(image.size))
-    return sides
+        return [side for source in sources if (side := short_side(source)) is not None]
+
+
+def short_side(source: str | os.PathLike | bytes) -> int | None:
+    """The shorter side of an image in pixels, from its header; None where it has no readable one."""
+    with suppress(Exception), _opened(source) as file, Image.open(file, formats=formats()) as image:
+        return min(image.size)
+    return None
+
+
+def silence() -> None:
+    """As `quietly`, but from here on: for threads that outlast a block."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @contextmanager
@@ -154,7 +162,7 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def _one_at_a_time(large: bool) -> Iterator[None]:
+def one_at_a_time(large: bool) -> Iterator[None]:
     """Large images wait for each other, and none leaves its memory with the thread that decoded it."""
     if not large:
         yield

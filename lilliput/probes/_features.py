@@ -79,7 +79,7 @@ def measure_batch_norm(encoder: nn.Module, images: Images, *, plan: Plan, batch:
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the plain mean over the batches
-    rows = spaced(len(images), MEASURED)
+    rows = images.at_hand(spaced(len(images), MEASURED))
     parts = max(1, len(rows) // batch)
     encoder.train()
     for part in range(parts):  # each from the whole store, whatever its order

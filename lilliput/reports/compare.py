@@ -27,6 +27,7 @@ from lilliput.studies.statistics import (
     spearman,
     spearman_interval,
 )
+from lilliput.system.mirror import here
 from lilliput.system.visible import visible
 
 PAPER = "paper"
@@ -65,7 +66,7 @@ def compare(one: str | Path, two: str | Path) -> str:
 def _side(source: str | Path) -> Side:
     if str(source) == PAPER:
         return Side("the paper's Table 1", _unsure(paper.TABLE_1), None)
-    folder = Path(source)
+    folder = here(source)
     material = open_material(folder)
     if not (folder / "study.json").exists() or material.rows.empty:
         raise BadData(f"{folder} is not the folder of a judged study; give one, or the word {PAPER}")

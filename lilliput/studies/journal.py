@@ -14,7 +14,7 @@ from lilliput.studies.engines import Event, Started
 from lilliput.studies.grid import Grid
 from lilliput.studies.jobs import Job
 from lilliput.system import signals
-from lilliput.system.files import write_whole
+from lilliput.system.files import remove, write_whole
 from lilliput.system.progress import Board, duration, say
 from lilliput.system.visible import visible
 
@@ -59,7 +59,8 @@ class Journal:
             self.elsewhere.append(event.name)
             say(f"{event.name} is in work by another process")
         elif event.error is None:
-            error_file.unlink(missing_ok=True)
+            if error_file.exists():
+                remove(error_file)
         else:
             self.failed.append(event.name)
             error_file.parent.mkdir(parents=True, exist_ok=True)

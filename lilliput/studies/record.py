@@ -19,7 +19,7 @@ from lilliput.system.machine import commit, this_machine, versions
 from lilliput.system.records import of_kinds, read_json, write_json
 from lilliput.training.cell import Cell
 from lilliput.training.initial import IMAGENET, as_settings
-from lilliput.training.record import FORMAT, PLAN, SHOWN, check_format, renewed, same_settings
+from lilliput.training.record import FORMAT, PLAN, SHOWN, check_format, digest_meant, renewed, same_settings
 
 GROWS = ("techniques", "backbones", "seeds", "probes", "baselines")  # settings of a study to which more may be added
 BUDGET = ("epochs", "batch")  # under the paper's recipe each technique has its own; here stand the largest
@@ -132,6 +132,7 @@ def settings_of(grid: Grid) -> dict[str, Any]:
         "probe_options": {name: options for name, options in grid.probes.items() if options},
         "data": grid.data.name,
         "data_digest": pool.digest,
+        **digest_meant(pool),
         "pool_images": len(pool),
         **judges(grid.labelled.name, train, test),
         "image_size": pool.image_size,

@@ -6,13 +6,14 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from lilliput.errors import BadData, LilliputError, Unreadable
+from lilliput.errors import BadData, CannotWrite, LilliputError, Unreadable
 from lilliput.system.progress import say
 
 DRAFT = re.compile(r"\..+\.[0-9a-f]+\.tmp")
@@ -41,6 +42,39 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+    _tell(path)
+
+
+_watches: dict[Path, Callable[[Path], None]] = {}
+_unwatched = threading.local()
+
+
+def watch(folder: Path, told: Callable[[Path], None]) -> None:
+    """From here on `told` is called, in this process, with each file below the folder that was written or removed."""
+    _watches[folder] = told
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """What this thread writes within is told to nobody."""
+    before, _unwatched.on = getattr(_unwatched, "on", False), True
+    try:
+        yield
+    finally:
+        _unwatched.on = before
+
+
+def _tell(path: Path) -> None:
+    if _watches and not getattr(_unwatched, "on", False):
+        for folder in path.absolute().parents:
+            if folder in _watches:
+                _watches[folder](path.absolute())
+
+
+def remove(path: Path) -> None:
+    """Remove a file that is no longer needed, wherever it is kept too."""
+    path.unlink(missing_ok=True)
+    _tell(path)
 
 
 def by_chance() -> str:
@@ -60,6 +94,7 @@ def append_whole(path: Path, lines: bytes) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise _not_written(path, error) from None
+    _tell(path)
 
 
 def _not_written(path: Path, error: OSError) -> LilliputError:
@@ -97,6 +132,7 @@ def set_aside(path: Path, why: str | BadData) -> None:
         raise why
     new_path = free_name(path)
     path.rename(new_path)
+    _tell(path)
     say(f"{path} is damaged ({why}): set aside as {new_path.name}")
 
 
@@ -139,9 +175,7 @@ def home() -> Path:
         raise LilliputError("there is no home folder to keep data in; set $LILLIPUT_HOME to a folder") from None
 
 
-def cannot_write(folder: Path, error: OSError) -> LilliputError:
+def cannot_write(folder: Path, error: OSError) -> CannotWrite:
     """For when the disk that `home` is on is full or closed to the user."""
     reason = error.strerror or str(error)
-    return LilliputError(
-        f"cannot write in {folder}: {reason}; make room there, or set $LILLIPUT_HOME to another folder"
-    )
+    return CannotWrite(f"cannot write in {folder}: {reason}; make room there, or set $LILLIPUT_HOME to another folder")

@@ -2,7 +2,9 @@
 
 import math
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +22,7 @@ SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_MESSAGES = 0.2
 Message = str | tuple[str, int, int]  # a line, or (what, done, total) of a task
 _send: Callable[[Message], None] | None = None
+_of_thread = threading.local()  # its `send`, where it has one of its own
 
 
 @contextmanager
@@ -33,10 +36,33 @@ def sent_to(send: Callable[[Message], None]) -> Iterator[None]:
         _send = before
 
 
+class Aside:
+    """What other threads say, kept until the one that speaks for the process says it: a bar is one thread's."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+
+    def hear(self) -> None:
+        """From here on what this thread says is kept; its tasks are not shown."""
+        _of_thread.send = self._keep
+
+    def _keep(self, message: Message) -> None:
+        if isinstance(message, str):
+            self._lines.append(message)
+
+    def say(self) -> None:
+        while self._lines:
+            say(self._lines.popleft())
+
+
+def _sending() -> Callable[[Message], None] | None:
+    return getattr(_of_thread, "send", None) or _send
+
+
 def say(text: str) -> None:
     """Print one line, above any live bar; nothing in it is read as markup or obeyed by the terminal."""
-    if _send:
-        _send(text)
+    if send := _sending():
+        send(text)
     else:
         CONSOLE.print(Text(visible(text)), soft_wrap=True)
 
@@ -57,8 +83,8 @@ def duration(seconds: float) -> str:
 def task(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show `what` until the block ends; yields a function that advances it by so many of `total` steps."""
     what = visible(what)
-    if _send:
-        yield _advance(_messages(what, total, _send))
+    if send := _sending():
+        yield _advance(_messages(what, total, send))
     elif CONSOLE.is_terminal:
         with _bars() as bars:
             yield partial(bars.advance, bars.add_task(what, total=total))

@@ -8,7 +8,7 @@ from typing import Any
 
 from lilliput import catalog
 from lilliput.backbones import at_the_end, condenses
-from lilliput.data.store import Data
+from lilliput.data.store import Data, Images
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.recipe import Recipe
 from lilliput.system import cost
@@ -119,6 +119,7 @@ def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: St
         "backbone_options": cell.backbone_options,
         "data": data.name,
         "data_digest": data.pool.digest,
+        **digest_meant(data.pool),
         "pool_images": len(data.pool),
         "image_size": data.pool.image_size,
         **as_settings(cell.init),
@@ -126,6 +127,11 @@ def settings_of(cell: Cell, recipe: Recipe, data: Data, every: int, stopping: St
         "until_converged": dataclasses.asdict(stopping) if stopping else None,
         **catalog.own_files(techniques=[cell.technique], backbones=[cell.backbone]),
     }
+
+
+def digest_meant(pool: Images) -> dict[str, str]:
+    """For a record, where the digest of the images is not of their pixels."""
+    return {"data_digest_of": "names and sizes of the images in the shards, not their pixels"} if pool.streamed else {}
 
 
 def _defaults(kind: str, name: str) -> dict[str, Any]:

@@ -97,7 +97,8 @@ class _Run:
         self.midway: Pause | None = None
         self.spent: dict[str, float] = {}
         images = data.pool
-        self.ranked = images.batch(np.linspace(0, len(images) - 1, min(RANKED, len(images))).astype(int))
+        rows = np.linspace(0, len(images) - 1, min(RANKED, len(images))).astype(int)
+        self.ranked = images.batch(images.at_hand(rows))
 
     def begin(self, settings: dict[str, Any], country: str) -> None:
         """Write what a run has before its first step."""
@@ -148,6 +149,10 @@ class _Run:
             ) from None
         finally:
             spending.stop()
+            if images.passed_over:
+                say(
+                    f"{self.cell.name}: {len(images.passed_over)} of {len(images)} images could not be read, others did"
+                )
 
     def _close(self, epoch: Epoch, spending: Spending, *, due: bool) -> bool:
         """Log and save what an epoch gave, its encoder where it is due; whether training is over."""
@@ -188,6 +193,7 @@ class _Run:
             "dead": guards.dead(features),
             "loss_of_guessing": technique.guessing(recipe.batch),
             **epoch.measures,
+            **({"images_passed_over": passed} if (passed := len(self.data.pool.passed_over)) else {}),
             **spending.so_far(),
             "peak_memory_mib": max([cost.peak_memory_mib(plan.device), *(row["peak_memory_mib"] for row in self.rows)]),
         }

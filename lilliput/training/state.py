@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lilliput.errors import BadData, Unreadable
-from lilliput.system.files import set_aside
+from lilliput.system.files import remove, set_aside
 from lilliput.system.records import read_json, write_json
 from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training.record import FORMAT, check_format, read_log, read_run, renewed, same_settings, write_log
@@ -49,7 +49,7 @@ def save_state(folder: Path, state: State) -> None:
 def clear_states(folder: Path) -> None:
     """Keep the last two; a process that was killed may have left more."""
     for old in states(folder)[:-KEPT]:
-        old.unlink()
+        remove(old)
 
 
 def newest_state(folder: Path) -> State | None:

@@ -48,7 +48,7 @@ def stopping_rule(data: Data, after: int | None, score: str | None) -> Stopping 
 def score_of(name: str, encoder: torch.nn.Module, data: Data, plan: Plan) -> float:
     """The score of an encoder by these data, the greater the better."""
     if name == "rank" or data.train is None:
-        images = data.pool.take(spaced(len(data.pool), RANKED))
+        images = data.pool.take(data.pool.at_hand(spaced(len(data.pool), RANKED)))
         return effective_rank(extract(encoder, images, plan=plan, label="score"))
     features = extract(encoder, data.train, plan=plan, label="score")
     labels = torch.as_tensor(data.train.labels, device=plan.device)

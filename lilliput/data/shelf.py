@@ -1,0 +1,96 @@
+"""Shards within reach: those of this machine where they lie, those of other places held on its disk while in use."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, final
+
+from lilliput.data.remote import bring
+from lilliput.data.shards import Tar, state_of
+from lilliput.errors import LilliputError, Unreadable
+from lilliput.system.files import cannot_write, home, opened
+from lilliput.system.locks import locked
+
+NAME = "shard.tar"
+
+
+@final
+class Shelf:
+    """At most `most_bytes` of shards from elsewhere stay on the disk, beside those in hand; the longest unused go.
+
+    Several processes may share the folder: what one removes while another reads it is read to its end.
+    """
+
+    def __init__(self, most_bytes: int):
+        self.most_bytes = most_bytes
+        self._in_hand: set[Path] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def opened(self, tar: Tar) -> Iterator[BinaryIO]:
+        """The tar to read, brought here first where it has to be; LilliputError where it is gone or has changed."""
+        if tar.remote:
+            file = self._opened_here(tar)
+        else:
+            try:
+                file = opened(tar.source)
+            except OSError as error:
+                raise Unreadable(f"cannot read {tar.source}: {error.strerror}") from None
+        with file:
+            if not tar.remote and state_of(file) != tar.state:
+                raise Unreadable(f"{tar.source} has changed since its images were counted")
+            yield file
+
+    def _opened_here(self, tar: Tar) -> BinaryIO:
+        while True:
+            path = self.hold(tar)
+            with suppress(FileNotFoundError):  # another process has made room meanwhile
+                return opened(path)
+
+    def hold(self, tar: Tar) -> Path:
+        """Where a tar from elsewhere lies on this disk, brought here if need be."""
+        path = tar.folder / NAME
+        try:
+            if not path.exists():
+                tar.folder.mkdir(parents=True, exist_ok=True)
+                with locked(tar.folder):
+                    if not path.exists():  # nobody was quicker
+                        assert tar.remote is not None
+                        bring(tar.remote, path)
+                self._make_room(path)
+            with suppress(FileNotFoundError):
+                os.utime(path)
+        except OSError as error:
+            raise cannot_write(tar.folder, error) from error
+        return path
+
+    def __reduce__(self):
+        return Shelf, (self.most_bytes,)
+
+    def take_in_hand(self, tars: Iterable[Tar]) -> None:
+        """These stay until others are taken; their files are brought by whoever asks first."""
+        with self._lock:
+            self._in_hand = {tar.folder / NAME for tar in tars if tar.remote}
+
+    def _make_room(self, newest: Path) -> None:
+        """Remove what was unused for the longest time, until the rest is small enough."""
+        with self._lock:
+            held = []
+            for path in (home() / "shards").glob(f"*/{NAME}"):
+                with suppress(OSError):
+                    held.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+            excess = sum(size for _, size, _ in held) - self.most_bytes
+            for _, size, path in sorted(held):
+                if excess > 0 and path not in self._in_hand and path != newest:
+                    with suppress(OSError):
+                        path.unlink()
+                        excess -= size
+
+
+def bring_all(shelf: Shelf, tars: Iterable[Tar]) -> None:
+    """Those from elsewhere, one after the other; what stands in the way is told when they are read."""
+    for tar in tars:
+        with suppress(LilliputError):
+            shelf.hold(tar)
