@@ -131,7 +131,8 @@ class Stream(Images):
     def batches(
         self, size: int, device: "str | torch.device", epoch: int, rng: "torch.Generator", start: int = 0
     ) -> "Iterator[torch.Tensor]":
-        """As of any images; from whichever number on, what came before is not read."""
+        """As of any images; from whichever number on, what came before is not read. Of several processes each decodes its
+        part of every batch."""
         order = self.order(rng)
         self._gone.clear()
         firsts = range(start * size, len(self) // size * size, size)
@@ -150,6 +151,8 @@ class Stream(Images):
         meanwhile."""
         import torch
 
+        from lilliput.system.distributed import own
+
         window, waiting = -1, deque[tuple[np.ndarray, list[Future]]]()
         silence()
         with self._crew() as pool:
@@ -158,7 +161,8 @@ class Stream(Images):
                     if (now := order.window_at(first)) != window:
                         window = now
                         self._look_ahead(order, window)
-                    waiting.append(self._begun(pool, order[first : first + size]))
+                    rows = own(torch.from_numpy(order[first : first + size])).numpy()
+                    waiting.append(self._begun(pool, rows))
                 if waiting and (len(waiting) > AHEAD or first is None):
                     batch = torch.from_numpy(_whole(*waiting.popleft()))
                     self._aside.say()
@@ -199,10 +203,10 @@ class Stream(Images):
 
     def _image(self, row: int) -> np.ndarray:
         """The image of a row, uint8 [3, H, H], or of the next that can be read."""
-        own = bisect.bisect_right(self.starts, row) - 1
-        for shard in itertools.chain(range(own, len(self.shards)), range(own)):
+        its = bisect.bisect_right(self.starts, row) - 1
+        for shard in itertools.chain(range(its, len(self.shards)), range(its)):
             begin, end = self.starts[shard : shard + 2]
-            place = (row - self.starts[own]) % (end - begin)
+            place = (row - self.starts[its]) % (end - begin)
             for other in (*range(begin + place, end), *range(begin, begin + place)):
                 if shard in self._gone:
                     break

@@ -18,7 +18,7 @@ from lilliput.data.stream import Order
 from lilliput.datasets import _shards, open_data
 from lilliput.errors import BadData, BadSetting, CannotWrite, LilliputError
 from lilliput.images.decode import decode
-from lilliput.system import progress, signals
+from lilliput.system import distributed, progress, signals
 from lilliput.system.files import home
 from lilliput.training import run as training_run
 from lilliput.training.record import read_log
@@ -92,10 +92,14 @@ def test_the_order_is_known_by_windows_without_a_read():
     assert np.array_equal(order[5_000_000:5_000_064:2], part[::2])
 
 
-def test_parts_of_each_batch_make_up_the_order():
-    order = Order([0, 10, 30, 33, 60], seed=0)
-    parts = [order[first : first + 12][rank::3] for first in range(0, 60, 12) for rank in range(3)]
-    assert sorted(np.concatenate(parts).tolist()) == list(range(60))
+def test_each_of_several_processes_decodes_its_part_of_every_batch(folder, small_windows, monkeypatch):
+    whole, parts = named(epoch_of(pool(folder))), []
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(epoch_of(pool(folder)))
+    joined = [torch.cat(both) for both in zip(*parts, strict=True)]
+    assert all(len(part) == 4 for both in parts for part in both) and named(joined) == whole
 
 
 def test_a_window_has_both_images_and_shards_enough(monkeypatch):
