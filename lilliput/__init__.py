@@ -6,13 +6,39 @@ from lilliput._version import version as __version__
 from lilliput.catalog import use
 
 if TYPE_CHECKING:
-    from lilliput.api import clean, detect, embed, pretrain, probe, prune, report, search, study, transfer, verify
+    from lilliput.api import (
+        clean,
+        detect,
+        embed,
+        export,
+        pretrain,
+        probe,
+        prune,
+        report,
+        search,
+        study,
+        transfer,
+        verify,
+    )
     from lilliput.datasets import open_data
     from lilliput.gallery.embedder import Embedder
     from lilliput.training.encoders import load_encoder
 
 JOBS = (  # of api
-    *("clean", "detect", "embed", "pretrain", "probe", "prune", "report", "search", "study", "transfer", "verify"),
+    *(
+        "clean",
+        "detect",
+        "embed",
+        "export",
+        "pretrain",
+        "probe",
+        "prune",
+        "report",
+        "search",
+        "study",
+        "transfer",
+        "verify",
+    ),
 )
 __all__ = [  # all of JOBS too
     "Embedder",
@@ -20,6 +46,7 @@ __all__ = [  # all of JOBS too
     "clean",
     "detect",
     "embed",
+    "export",
     "load_encoder",
     "open_data",
     "pretrain",

@@ -274,6 +274,16 @@ def _detect(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 0
 
 
+def _export(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput import api
+
+    flags = _same(a, "int8", "dynamic", "uint8", "threads", "push", "classifier", "test_share", "labels")
+    out = api.export(a.run_folder, a.to, a.data, a.out, **flags)
+    print((out / "table.md").read_text(encoding="utf-8"))
+    print(visible(f"Everything is in {out}: {', '.join(sorted(path.name for path in out.iterdir()))}"))
+    return 0
+
+
 def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
@@ -349,6 +359,7 @@ COMMANDS: dict[str, Command] = {
     "transfer": _transfer,
     "prune": _prune,
     "detect": _detect,
+    "export": _export,
     "report": _report,
     "verify": _verify,
     "compare": _compare,

@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lilliput {version}")
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     judging = (_add_probe, _add_transfer, _add_detect, _add_prune, _add_report, _add_verify, _add_compare)
-    using = (_add_embed, _add_search, _add_clean)
+    using = (_add_embed, _add_search, _add_clean, _add_export)
     for add in (_add_study, _add_pretrain, *judging, *using, _add_prepare, _add_list):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
@@ -192,6 +192,32 @@ def _add_detect(verbs) -> None:
         help="without train/ and test/, so much of the images judges (default: 0.2)",
     )
     _machine_flags(detect)
+
+
+def _add_export(verbs) -> None:
+    text = "a run's last encoder as a file for a device, compared, timed, with a card"
+    export = _verb(verbs, "export", text, computes=True)
+    export.add_argument("run_folder", metavar="RUN")
+    export.add_argument("--to", required=True, choices=catalog.EXPORTS, help="the form")
+    export.add_argument("--out", metavar="DIR", help="the folder of the export (default: RUN/export/FORM)")
+    export.add_argument(
+        "--data",
+        metavar="DATA",
+        help="images to compare and to calibrate by; with labels and a split they judge (default: photographs)",
+    )
+    export.add_argument(
+        "--classifier",
+        metavar="DATA",
+        help="labelled images: their linear probe becomes part of the file, and is judged",
+    )
+    export.add_argument("--int8", action="store_true", help="a second ONNX file of eight bits, calibrated by --data")
+    export.add_argument("--dynamic", action="store_true", help="images of any size, not of the run's alone")
+    export.add_argument("--uint8", action="store_true", help="images as bytes in 0..255, not as floats in 0..1")
+    export.add_argument(
+        "--threads", type=positive, default=1, metavar="N", help="by which it is timed (default: %(default)s)"
+    )
+    export.add_argument("--push", metavar="USER/MODEL", help="then send the folder of --to hub there")
+    _label_flags(export)
 
 
 def _add_report(verbs) -> None:

@@ -19,7 +19,7 @@ FLOORS = (
     ("training",),
     ("studies",),
     ("reports",),
-    ("detection", "gallery"),
+    ("detection", "gallery", "deploy"),
     ("api",),
     ("parser",),
     ("cli",),

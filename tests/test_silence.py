@@ -180,6 +180,8 @@ def test_a_study_with_its_report_and_all_that_follows_call_nobody(listener, work
         ["report", "s"],
         ["compare", "s", "paper"],
         ["probe", "s/cells/simclr-squeezenet-0", "--probes", "linear", "knn", "finetune"],
+        ["export", "s/cells/simclr-squeezenet-0", "--to", "onnx", "--int8", "--data", "photographs"],
+        ["export", "s/cells/simclr-squeezenet-0", "--to", "hub"],
         ["pretrain", "byol", "shufflenet_v2", "--out", "r", *TINY],
         ["pretrain", "byol", "timm/mobilenetv3_small_050", "--out", "t", *TINY],
         ["prepare", "scenes", "--image-size", "48"],

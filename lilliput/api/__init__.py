@@ -1,5 +1,6 @@
 """The main jobs as functions, for the command line and for Python alike."""
 
+from lilliput.api.deploying import export
 from lilliput.api.judging import detect, probe, prune, report, transfer, verify
 from lilliput.api.learning import make_cells, pretrain, study
 from lilliput.api.using import clean, embed, search
@@ -8,6 +9,7 @@ __all__ = [
     "clean",
     "detect",
     "embed",
+    "export",
     "make_cells",
     "pretrain",
     "probe",

@@ -4,8 +4,9 @@ from lilliput.backbones._backbone import Backbone, check_image_size
 from lilliput.backbones._batch_norm import BATCH_NORMS, join_batch_norm, split_batch_norm
 from lilliput.backbones._condense import at_the_end, condensed, condenses
 from lilliput.backbones._library import library_backbone
+from lilliput.backbones._plain import plain
 from lilliput.backbones._residual import begin_residuals_at_zero
-from lilliput.backbones._stock import read_weights, stock_file, take_weights
+from lilliput.backbones._stock import read_weights, stock_file, stock_name, take_weights
 from lilliput.backbones._thin import Link, keep_channels, links
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "keep_channels",
     "library_backbone",
     "links",
+    "plain",
     "read_weights",
     "split_batch_norm",
     "stock_file",
+    "stock_name",
     "take_weights",
 ]

@@ -66,6 +66,12 @@ def published(backbone: str) -> Published:
     raise BadData(f"{backbone} has no weights of ImageNet in torchvision or timm")
 
 
+def stock_name(backbone: str) -> str | None:
+    """The network's name in its library, "torchvision/resnet18" or "timm/..."; None of one that no library has."""
+    name = STOCK.get(backbone, backbone)
+    return name if "/" in name else None
+
+
 def stock_file(backbone: str, folder: str | os.PathLike | None = None, *, fetch: bool = False) -> Path:
     """The file of the weights; BadData with the way to it where there is none."""
     known = published(backbone)

@@ -131,8 +131,10 @@ class Stream(Images):
     def batches(
         self, size: int, device: "str | torch.device", epoch: int, rng: "torch.Generator", start: int = 0
     ) -> "Iterator[torch.Tensor]":
-        """As of any images; from whichever number on, what came before is not read. Of several processes each decodes its
-        part of every batch."""
+        """As of any images; from whichever number on, what came before is not read.
+
+        Of several processes each decodes its part of every batch.
+        """
         order = self.order(rng)
         self._gone.clear()
         firsts = range(start * size, len(self) // size * size, size)
