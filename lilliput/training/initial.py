@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from lilliput.backbones import begin_residuals_at_zero, read_weights, take_weights
-from lilliput.errors import BadData
+from lilliput.errors import BadData, BadSetting
 from lilliput.system.files import read_whole
 
 IMAGENET = "imagenet"  # the name of each backbone's own, which its library publishes
@@ -50,10 +50,13 @@ def init_from(file: Path, name: str) -> Init:
 
 
 def started_from(build: Callable[..., Any], init: Init) -> Callable[..., Any]:
-    """A builder whose backbones have the weights of the file; BadData where these do not fit."""
+    """A builder whose backbones have the weights of the file; BadData where these do not fit, BadSetting where they
+    would fit by their shapes alone."""
 
     def started(**settings: Any) -> Any:
         backbone = build(**settings)
+        if init.name == IMAGENET and backbone.name.endswith("without skips"):
+            raise BadSetting(f"the weights of ImageNet were trained with skips, and this is {backbone.name}")
         take_weights(backbone, _weights(init), str(init.file))
         return backbone
 

@@ -56,6 +56,15 @@ def test_what_a_run_started_from_is_recorded_and_it_goes_on_with_nothing_else(we
     assert all(torch.equal(value, ended.state_dict()[name]) for name, value in begun.state_dict().items())
 
 
+def test_weights_of_a_network_with_skips_start_none_without(tmp_path):
+    """They fit by their shapes, and what they were trained for is gone."""
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(BadSetting, match="trained with skips, and this is resnet18 without skips"):
+        make_cell(
+            "rotnet", "resnet18", options={"skips": False}, init=init_of("imagenet", "resnet18", tmp_path)
+        ).build()
+
+
 def test_what_is_nothing_to_start_from_is_refused_by_name(weights, scenes, tmp_path):
     for wrong, named in ((tmp_path / "nowhere", "neither a file nor a run's folder"), (weights, "no encoder_")):
         with pytest.raises(BadData, match=named):
