@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import augment, cleaning, faults, judging, memory, scaling, streaming, throughput, time_to_accuracy
+from benchmarks import (
+    augment,
+    cleaning,
+    faults,
+    judging,
+    large,
+    memory,
+    scaling,
+    streaming,
+    throughput,
+    time_to_accuracy,
+)
 from benchmarks.throughput import Case
 from lilliput.studies import results
 from lilliput.studies.engines import processes
@@ -204,3 +215,19 @@ def test_shards_are_packed_served_and_measured_beside_the_store(photos, tmp_path
         for place in (str(photos / "pool"), f"{tmp_path}/shards/00{{0..2}}.tar", f"{address}/00{{0..2}}.tar"):
             figures = streaming.measured(place, size=16, batch=4)
             assert figures["images"] == 16 and figures["images_per_s"] > 0
+
+
+def test_cells_wait_for_the_place_that_is_free_first():
+    """3 | 2, then the other 2 behind the first 2, then 1 behind 3; two GPUs a cell halve all."""
+    assert large.wall([3, 2, 2, 1], gpus=2, gpus_a_cell=1) == 4
+    assert large.wall([3, 2, 2, 1], gpus=2, gpus_a_cell=2) == 4
+    assert large.wall([3, 2, 2, 1], gpus=4, gpus_a_cell=1) == 3
+
+
+def test_a_large_study_is_reckoned_from_passes_and_public_speeds(monkeypatch):
+    monkeypatch.setattr(large, "passes", lambda: {"simclr": 2.0})
+    monkeypatch.setattr(large, "AT_224", {"resnet18": 100.0})
+    (hours,) = large.cells_of(large.Large("one", images=3600, epochs=2, seeds=1, gpus_a_cell=1))
+    assert hours == 2 * 2 / 400
+    monkeypatch.undo()
+    assert large.passes()["simclr"] == 2 and large.passes()["moco_v2"] < 2 < large.passes()["byol"]
