@@ -20,7 +20,7 @@ Command = Callable[[argparse.Namespace, dict[str, Any]], int]
 # Flags that a function of the same parameters gets as they are:
 SOURCE = ("pool", "folder", "image_size", "limit", "test_share", "labels", "balance", "cache_gib")
 START = ("init", "teacher", "imagenet_weights")
-TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "device", *START)
+TRAINING = ("recipe", "epochs", "every", "batch", "until_converged", "score", "country", "track", "device", *START)
 GRID = ("techniques", "backbones", "probes")
 TUNABLES = ":".join(
     f"glibc.malloc.{name}={value}"

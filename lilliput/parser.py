@@ -4,6 +4,7 @@ import argparse
 
 from lilliput import catalog
 from lilliput._version import version
+from lilliput.tracking import TRACKERS
 
 RECIPES = ("small", "large", "paper")
 WEIGHTS = "a folder with the libraries' files of ImageNet's weights (default: their cache, else fetched)"
@@ -389,6 +390,7 @@ def _training_flags(parser: argparse.ArgumentParser) -> None:
         metavar="ISO",
         help="whose electricity, for the CO2 (three letters; default: %(default)s)",
     )
+    parser.add_argument("--track", nargs="+", choices=TRACKERS, help="trackers of experiments that follow the log")
     _machine_flags(parser)
 
 

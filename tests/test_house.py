@@ -13,7 +13,7 @@ HOME = Path(lilliput.__file__).parent
 FLOORS = (
     ("_version", "errors"),
     ("catalog", "system"),
-    ("images",),
+    ("images", "tracking"),
     ("backbones", "data", "optim"),
     ("techniques", "probes", "datasets"),
     ("training",),

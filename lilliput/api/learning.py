@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lilliput import catalog
+from lilliput import catalog, tracking
 from lilliput.data.store import Data
 from lilliput.datasets import Source, without_leaks
 from lilliput.errors import BadSetting
@@ -53,6 +53,7 @@ def pretrain(
     device: str | None = None,
     plan: Mapping[str, Any] | None = None,
     country: str = "USA",
+    track: str | Sequence[str] | None = None,
     until_converged: int | None = None,
     score: str | None = None,
     init: str | os.PathLike | None = None,
@@ -68,7 +69,8 @@ def pretrain(
     reads them. `init`: what to start from instead of random weights: a file of them, a run's folder, or "imagenet"
     (from the folder `imagenet_weights`, the library's cache, or fetched). `teacher`: what `distil` learns from: a saved
     encoder, a run's folder, or the name of a backbone, whose ImageNet weights then count. `balance`, `cache_gib`: as in
-    `open_data`. In a script that torchrun started, all its processes train one run together. Raises LilliputError
+    `open_data`. `track`: trackers of experiments that follow the log (docs/home.md). In a script that torchrun started,
+    all its processes train one run together. Raises LilliputError
     (UnknownName, BadSetting, BadData) before any work.
     """
     technique, backbone = catalog.take("techniques", technique), catalog.take("backbones", backbone)
@@ -77,7 +79,7 @@ def pretrain(
     wanted = partial(wanted, teacher=teacher_of(teacher, imagenet_weights) if teacher else None)
     wanted(recipe=recipe or "small")  # what can be refused is refused before the images are opened
     start = init_of(init, backbone, imagenet_weights) if init else None
-    resources = Resources(device, plan or {}, country).checked()
+    resources = Resources(device, plan or {}, country, track=_trackers(track)).checked()
     opened = Source(data, pool, folder, image_size, limit, test_share, labels, balance, cache_gib).open()
     cell = wanted(recipe=recipe or usual_recipe(opened), init=start, data=opened)
     stopping = stopping_rule(opened, until_converged, score)
@@ -110,6 +112,7 @@ def study(
     device: str | None = None,
     plan: Mapping[str, Any] | None = None,
     country: str = "USA",
+    track: str | Sequence[str] | None = None,
     until_converged: int | None = None,
     score: str | None = None,
     workers: int | None = 1,
@@ -125,10 +128,10 @@ def study(
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
     Epochs, batch, image size and data are the same for all cells (but under the recipe `paper`); an option goes to all
-    that take it. On embedded data, what is not given is chosen so that the whole takes minutes. `workers`: cells at
-    once; None for what suits the machine. `on`: another place for them (docs/scale.md). `judge`: of several, the first
-    is the study's own. `leave_out` ("exact", "near"): without test images that are learned from. `distil_from`: the
-    cell that teaches a second round, or "best". The others as in `pretrain`. Returns the folder and the failed cells.
+    that take it. On embedded data, what is not given is chosen to take minutes. `workers`: cells at once; None for what
+    suits the machine. `on`: another place (docs/scale.md). `judge`: the first is the study's own. `leave_out` ("exact",
+    "near"): no test images that are learned from. `distil_from`: the cell that teaches a second round, or "best". The
+    others as in `pretrain`. Returns the folder and the failed cells.
     """
     from lilliput.studies.grid import Grid
 
@@ -138,7 +141,7 @@ def study(
     wanted = partial(wanted, init=init, weights=imagenet_weights, second=[SECOND] if distil_from else [])
     first = partial(wanted, techniques, teacher=teacher)
     first(recipe=recipe or "small")  # what can be refused is refused before the images are opened
-    engine, resources = _place(on, workers, Resources(device, plan or {}, country))
+    engine, resources = _place(on, workers, Resources(device, plan or {}, country, track=_trackers(track)))
     source = Source(data, pool, folder, image_size, limit, test_share, labels, balance, cache_gib)
     opened, judged, *others = _opened(source, judge, leave_out)
     recipe = recipe or usual_recipe(opened)
@@ -146,6 +149,13 @@ def study(
     grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
     out, second = here(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
     return out, _run_rounds(grid, out, {"engine": engine, "further": others}, second, distil_from)
+
+
+def _trackers(track: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Names of trackers; BadSetting where one's library is not installed."""
+    names = (track,) if isinstance(track, str) else tuple(dict.fromkeys(track or ()))
+    tracking.check(names)
+    return names
 
 
 def _place(on: str | Engine | None, workers: int | None, resources: Resources) -> tuple[Engine, Resources]:

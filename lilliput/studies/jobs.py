@@ -25,9 +25,11 @@ from lilliput.system.plan import Plan, choose
 from lilliput.system.progress import say
 from lilliput.system.records import read_json, write_json
 from lilliput.system.seeds import seeded
+from lilliput.tracking import followed
 from lilliput.training.cell import Cell, plan_for
 from lilliput.training.encoders import saved_encoders
 from lilliput.training.initial import IMAGENET, init_from
+from lilliput.training.record import read_run
 from lilliput.training.run import pretrain
 from lilliput.training.spending import Spending
 from lilliput.training.state import trusted_log
@@ -264,8 +266,10 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
     resources = replace(shop.resources, device=plan.device, plan=plan.fixed())
     pretrain(cell, grid.data, folder, every=grid.every, resources=resources, stopping=grid.stopping)
     judge = shop.judge(plan)
-    for rows in judge_run(folder, judge, done=done):
-        judge.keep(shop.out, rows)
+    with followed(resources.track, folder, cell.name, read_run(folder)) as follower:
+        for rows in judge_run(folder, judge, done=done):
+            judge.keep(shop.out, rows)
+            follower.judged(rows)
     return True
 
 

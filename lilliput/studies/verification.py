@@ -19,6 +19,7 @@ from lilliput.system.plan import Plan, choose, nearest, own_threads
 from lilliput.system.progress import say, task
 from lilliput.system.records import read_json
 from lilliput.system.tensors import read_tensors
+from lilliput.tracking import FOLDER as TRACKING
 from lilliput.training.cell import cell_name
 from lilliput.training.encoders import planned, saved_encoders
 from lilliput.training.record import read_run
@@ -52,6 +53,7 @@ def damaged_files(folder: Path) -> tuple[int, list[str]]:
     """How many files a run or study has or should have, and of which there is something wrong: what it is."""
     kinds = ("*.safetensors", "*.json", "results.csv", "log.jsonl")
     files = sorted(path for kind in kinds for path in folder.rglob(kind))
+    files = [path for path in files if TRACKING not in path.relative_to(folder).parts]  # other people's
     wrong, lost = [], []
     with task("checking files", len(files)) as advance:
         for path in files:

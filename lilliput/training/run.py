@@ -25,6 +25,7 @@ from lilliput.system.plan import Plan, choose, own_threads
 from lilliput.system.progress import duration, say
 from lilliput.system.records import read_json, write_json
 from lilliput.system.resources import Resources
+from lilliput.tracking import followed, forget
 from lilliput.training import guards
 from lilliput.training.cell import Cell, checked, plan_for
 from lilliput.training.encoders import encoder_path, save_encoder
@@ -103,6 +104,7 @@ class _Run:
     def begin(self, settings: dict[str, Any], country: str) -> None:
         """Write what a run has before its first step."""
         self.record = {**settings, **circumstances(self.cell, self.data.pool.image_size, country)}
+        forget(self.folder)
         write_json(self.folder / "run.json", self.record)
         self._save_encoder(0)
         write_log(self.folder, [])
@@ -127,20 +129,26 @@ class _Run:
         images, batch, device = self.data.pool, self.learner.recipe.batch, self.learner.plan.device
         spending = Spending(resources.country, resources.share, self.spent, measured=distributed.is_first())
         cost.reset_peak_memory(device)
+        epochs = train(
+            self.learner,
+            partial(images.batches, batch, device),
+            len(images) // batch,
+            seed=self.cell.seed,
+            start=self.start,
+            midway=self.midway,
+            stop=distributed.asked,
+            label=self.cell.name,
+        )
         try:
-            for epoch in train(
-                self.learner,
-                partial(images.batches, batch, device),
-                len(images) // batch,
-                seed=self.cell.seed,
-                start=self.start,
-                midway=self.midway,
-                stop=distributed.asked,
-                label=self.cell.name,
-            ):
-                due = epoch.number % every == 0
-                if distributed.from_first(partial(self._close, epoch, spending, due=due)):
-                    break
+            told = resources.track if distributed.is_first() else ()
+            with followed(told, self.folder, self.cell.name, self.record) as follower:
+                follower.read(self.rows)
+                for epoch in epochs:
+                    due = epoch.number % every == 0
+                    over = distributed.from_first(partial(self._close, epoch, spending, due=due))
+                    follower.read(self.rows)
+                    if over:
+                        break
         except Pause as pause:
             epochs = distributed.from_first(partial(self._pause, pause, spending))
             raise signals.Stopped(
