@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lilliput import catalog
+from lilliput import catalog, config
 from lilliput.errors import BadSetting, LilliputError, UnknownName
 from lilliput.parser import make_parser
 from lilliput.system import launched, signals, streams
@@ -31,8 +31,8 @@ TUNABLES = ":".join(
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 when all went well, 1 on an error that the user can mend or a failed cell, 130 on Ctrl-C."""
     streams.keep_speaking()
-    arguments, rest = _parsed(sys.argv[1:] if argv is None else argv)
     try:
+        arguments, rest = _parsed(sys.argv[1:] if argv is None else argv)
         if argv is None and arguments.computes:
             _keep_memory()
         return _run(arguments, rest)
@@ -60,6 +60,12 @@ def _run(arguments: argparse.Namespace, rest: list[str]) -> int:
     if launched.size() > 1 and arguments.command != "pretrain":
         raise BadSetting(f"torchrun is for `pretrain`; start `lilliput {arguments.command}` by itself")
     catalog.use(*arguments.use)
+    said = config.written(arguments.verb, arguments, options)  # before paths make way for names
+    if arguments.takes_options:
+        _dealt(arguments, options)
+    if arguments.print_config:
+        print(said, end="")
+        return 0
     with signals.listening():
         try:
             status = COMMANDS[arguments.command](arguments, options)
@@ -92,12 +98,24 @@ def _parsed(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     verb = parser.get_default("verbs").get(words[0] if words else None)
     if verb is None:
         return parser.parse_known_args(words)
-    verb.set_defaults(flags=_flags_of(verb))
+    words = [*words[:1], *_from_file(words[1:], verb)]
+    verb.set_defaults(flags=_flags_of(verb), verb=verb)
     if verb.get_default("takes_options"):
         for flag in dict.fromkeys(word.partition("=")[0] for word in words):
             if flag.startswith("--") and flag not in (*_flags_of(verb), "--", "--help"):
                 verb.add_argument(flag, dest=flag, nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser.parse_known_args(words)
+
+
+def _from_file(words: list[str], verb: argparse.ArgumentParser) -> list[str]:
+    """The words, before them what the file of --config says: of two words for one thing the last holds."""
+    for place, word in enumerate(words):
+        flag, equals, file = word.partition("=")
+        if flag == "--config" and (equals or words[place + 1 :]):
+            file = file if equals else words[place + 1]
+            rest = words[:place] + words[place + (1 if equals else 2) :]
+            return [*config.words_of(file, verb), f"--config={file}", *rest]  # it ends the list of a flag before it
+    return words
 
 
 def _hyphened(word: str) -> str:
@@ -134,24 +152,28 @@ def _meant_flag(word: str, arguments: argparse.Namespace) -> str:
     return catalog.did_you_mean(word.partition("=")[0], known)
 
 
-def _dealt(a: argparse.Namespace, options: dict[str, Any], techniques: list[str], backbones: list[str]) -> None:
-    """Refuse what no technique, backbone or recipe takes; of flags the nearest is named."""
-    catalog.sort_options(
-        options, techniques=techniques, backbones=backbones, others=[flag[2:].replace("-", "_") for flag in a.flags]
-    )
+def _dealt(a: argparse.Namespace, options: dict[str, Any]) -> None:
+    """Names of what there is, in place of paths; refuse what no technique, backbone or recipe takes: of flags the
+    nearest is named."""
+    for kind in [kind for kind in GRID if kind in a]:
+        setattr(a, kind, [catalog.take(kind, name) for name in getattr(a, kind)])
+    if "technique" in a:
+        a.technique, a.backbone = catalog.take("techniques", a.technique), catalog.take("backbones", a.backbone)
+        a_techniques, a_backbones = [a.technique], [a.backbone]
+    else:
+        a_techniques, a_backbones = [*a.techniques, *(["distil"] if a.distil_from else [])], a.backbones
+    others = [flag[2:].replace("-", "_") for flag in a.flags]
+    catalog.sort_options(options, techniques=a_techniques, backbones=a_backbones, others=others)
 
 
 # What can be refused without torch is refused before it is imported: names and options.
 
 
 def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    names: dict[str, Any] = {kind: [catalog.take(kind, name) for name in getattr(a, kind)] for kind in GRID}
-    _dealt(a, options, [*names["techniques"], *(["distil"] if a.distil_from else [])], names["backbones"])
-
     from lilliput import api
 
-    flags = _same(a, "judge", "seeds", "leave_out", "baselines", "distil_from", *SOURCE, *TRAINING)
-    out, failed = api.study(a.data, a.out, plan=_plan(a), on=_engine(a), **names, **flags, **options)
+    flags = _same(a, *GRID, "judge", "seeds", "leave_out", "baselines", "distil_from", *SOURCE, *TRAINING)
+    out, failed = api.study(a.data, a.out, plan=_plan(a), on=_engine(a), **flags, **options)
     page = _page(out, a.workers)  # saved first, said last
     print((out / "table.md").read_text(encoding="utf-8"))
     print(visible(f"Everything is in {out}: {page}table.md, results.csv, figures, and cells/ with the encoders."))
@@ -182,14 +204,11 @@ def _page(out: Path, workers: int | None) -> str:
 
 
 def _pretrain(a: argparse.Namespace, options: dict[str, Any]) -> int:
-    technique, backbone = catalog.take("techniques", a.technique), catalog.take("backbones", a.backbone)
-    _dealt(a, options, [technique], [backbone])
-
     from lilliput import api
     from lilliput.training.run import summary
 
     flags = _same(a, "seed", *SOURCE, *TRAINING)
-    out = api.pretrain(technique, backbone, a.data, a.out, plan=_plan(a), **flags, **options)
+    out = api.pretrain(a.technique, a.backbone, a.data, a.out, plan=_plan(a), **flags, **options)
     if launched.rank() == 0:
         print(visible(summary(out)))
     return 0

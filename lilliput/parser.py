@@ -307,6 +307,12 @@ def _verb(
         metavar="FILE",
         help="techniques, backbones, probes and data sets of your own, to be known by their files' names",
     )
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="settings by the flags' names; a flag beside it wins over the file"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the settings as --config reads them, and do nothing else"
+    )
     parser.set_defaults(computes=computes, takes_options=takes_options)
     return parser
 

@@ -21,7 +21,7 @@ FLOORS = (
     ("reports",),
     ("detection", "gallery", "deploy"),
     ("api",),
-    ("parser",),
+    ("config", "parser"),
     ("cli",),
     ("__main__", "__init__"),
 )
