@@ -371,6 +371,16 @@ def _list(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 0
 
 
+def _doctor(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput.system.doctor import examine
+
+    broken = 0
+    for what, said, is_broken in examine():
+        print(f"{'BROKEN ' * is_broken}{what:10} {visible(said)}", flush=True)
+        broken += is_broken
+    return 1 if broken else 0
+
+
 COMMANDS: dict[str, Command] = {
     "study": _study,
     "pretrain": _pretrain,
@@ -387,4 +397,5 @@ COMMANDS: dict[str, Command] = {
     "clean": _clean,
     "prepare": _prepare,
     "list": _list,
+    "doctor": _doctor,
 }

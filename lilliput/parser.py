@@ -23,7 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     judging = (_add_probe, _add_transfer, _add_detect, _add_prune, _add_report, _add_verify, _add_compare)
     using = (_add_embed, _add_search, _add_clean, _add_export)
-    for add in (_add_study, _add_pretrain, *judging, *using, _add_prepare, _add_list):
+    for add in (_add_study, _add_pretrain, *judging, *using, _add_prepare, _add_list, _add_doctor):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
     return parser
@@ -290,6 +290,10 @@ def _add_prepare(verbs) -> None:
 def _add_list(verbs) -> None:
     listing = _verb(verbs, "list", "techniques, backbones, probes and data sets, with options and sources")
     listing.add_argument("kind", nargs="?", choices=catalog.KINDS, metavar="KIND", help=", ".join(catalog.KINDS))
+
+
+def _add_doctor(verbs) -> None:
+    _verb(verbs, "doctor", "whether this machine is ready: versions, devices, room, what is missing")
 
 
 def _verb(
