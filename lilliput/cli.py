@@ -381,6 +381,13 @@ def _doctor(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 1 if broken else 0
 
 
+def _completion(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    from lilliput.completing import script
+
+    print(script(make_parser(), a.shell))
+    return 0
+
+
 COMMANDS: dict[str, Command] = {
     "study": _study,
     "pretrain": _pretrain,
@@ -398,4 +405,5 @@ COMMANDS: dict[str, Command] = {
     "prepare": _prepare,
     "list": _list,
     "doctor": _doctor,
+    "completion": _completion,
 }

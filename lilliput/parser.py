@@ -4,6 +4,7 @@ import argparse
 
 from lilliput import catalog
 from lilliput._version import version
+from lilliput.completing import SHELLS
 from lilliput.tracking import TRACKERS
 
 RECIPES = ("small", "large", "paper")
@@ -23,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     judging = (_add_probe, _add_transfer, _add_detect, _add_prune, _add_report, _add_verify, _add_compare)
     using = (_add_embed, _add_search, _add_clean, _add_export)
-    for add in (_add_study, _add_pretrain, *judging, *using, _add_prepare, _add_list, _add_doctor):
+    for add in (_add_study, _add_pretrain, *judging, *using, _add_prepare, _add_list, _add_doctor, _add_completion):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
     return parser
@@ -294,6 +295,11 @@ def _add_list(verbs) -> None:
 
 def _add_doctor(verbs) -> None:
     _verb(verbs, "doctor", "whether this machine is ready: versions, devices, room, what is missing")
+
+
+def _add_completion(verbs) -> None:
+    completion = _verb(verbs, "completion", "lines by which a shell completes commands, flags and names")
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 
 def _verb(

@@ -21,7 +21,8 @@ FLOORS = (
     ("reports",),
     ("detection", "gallery", "deploy"),
     ("api",),
-    ("config", "parser"),
+    ("completing", "config"),
+    ("parser",),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -54,9 +54,8 @@ def _devices() -> Iterator[Finding]:
     except Exception as error:  # a library that it needs, of another version or for another machine
         yield Finding("devices", f"torch cannot be imported: {_in_a_line(error)}", is_broken=True)
         return
-    room = available_bytes() / GIB
-    free = f", {room:.1f} GiB of memory free" if room < 2**30 else ""
-    yield Finding("processor", f"{processor() or platform.machine()}, {cores()} of {os.cpu_count()} cores{free}")
+    room = f"{available_bytes() / GIB:.1f} GiB of memory free"
+    yield Finding("processor", f"{processor() or platform.machine()}, {cores()} of {os.cpu_count()} cores, {room}")
     asked = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
     yield Finding("threads", " ".join([f"{torch.get_num_threads()} of torch's", *asked]))
     names = [f"cuda:{number}" for number in range(torch.cuda.device_count())]

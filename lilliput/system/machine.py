@@ -21,6 +21,8 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
+MEMINFO, STATUS = Path("/proc/meminfo"), Path("/proc/self/status")
+
 
 def versions() -> dict[str, str]:
     """Versions of what computes."""
@@ -114,22 +116,28 @@ def available_bytes(device: str = "cpu") -> int:
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
     bounds = []
-    with suppress(OSError, StopIteration):
-        bounds.append(1024 * _kib(Path("/proc/meminfo"), "MemAvailable"))
+    try:
+        bounds.append(1024 * _kib(MEMINFO, "MemAvailable"))
+    except (OSError, StopIteration):  # no Linux
+        import psutil
+
+        bounds.append(psutil.virtual_memory().available)
     bounds += left_by_groups()
     with suppress(OSError, StopIteration, AttributeError):  # the last where there is no such module
         for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
             if (allowed := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY:
-                bounds.append(max(0, allowed - 1024 * _kib(Path("/proc/self/status"), field)))
-    return min(bounds, default=2**63)
+                bounds.append(max(0, allowed - 1024 * _kib(STATUS, field)))
+    return min(bounds)
 
 
 def peak_bytes() -> int:
     """The most memory that this process has held, since its peak was reset; 0 where the system does not tell."""
     with suppress(OSError, StopIteration):
-        return 1024 * _kib(Path("/proc/self/status"), "VmHWM")
+        return 1024 * _kib(STATUS, "VmHWM")
     if resource is None:
-        return 0
+        import psutil
+
+        return getattr(psutil.Process().memory_info(), "peak_wset", 0)
     unit = 1 if platform.system() == "Darwin" else 1024  # bytes there, KiB elsewhere
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -31,4 +31,4 @@ class Tracker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """All of it is where the tracker keeps it when this returns."""
+        """Nothing more comes in this run, unless it is opened again."""
