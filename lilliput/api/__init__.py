@@ -1,7 +1,7 @@
 """The main jobs as functions, for the command line and for Python alike."""
 
 from lilliput.api.deploying import export
-from lilliput.api.judging import detect, probe, prune, report, transfer, verify
+from lilliput.api.judging import detect, probe, prune, report, show, transfer, verify
 from lilliput.api.learning import make_cells, pretrain, study
 from lilliput.api.using import clean, embed, search
 
@@ -16,6 +16,7 @@ __all__ = [
     "prune",
     "report",
     "search",
+    "show",
     "study",
     "transfer",
     "verify",

@@ -238,5 +238,14 @@ def report(
     return [write_report(material, judging, workers=workers or processes.usual_size(None)), *paths]
 
 
+@door
+def show(folder: str | os.PathLike) -> Any:
+    """A study's table and figures, or a run's log, as an object that a notebook shows: `table` and `rows` are frames,
+    `pictures` figures by name."""
+    from lilliput.reports.shown import shown
+
+    return shown(Path(folder).expanduser())
+
+
 def _labelled(data: str | os.PathLike | Data, size: int, folder: str | os.PathLike | None) -> tuple[Images, Images]:
     return Source(data, folder=folder, image_size=size, limit=2).open(judging=True).judging

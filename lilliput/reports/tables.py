@@ -56,7 +56,7 @@ def write_tables(material: Material) -> list[Path]:
     write_whole(folder / "table.md", _text(judged).encode())
     paths = [folder / "table.md", folder / "curves.csv"]
     for grid in judged:
-        for name in _drawable(grid.rows):
+        for name in drawable(grid.rows):
             paths += figures.save(FIGURES[name](grid.rows), folder / f"{name}{grid.suffix}")
     drawn = [figures.curves(grid.rows).assign(judge=grid.judge) for grid in judged]
     curves = pd.concat(drawn, ignore_index=True)
@@ -90,7 +90,7 @@ def _judged(material: Material) -> list[Grid]:
     return grids(material)
 
 
-def _drawable(rows: pd.DataFrame) -> list[str]:
+def drawable(rows: pd.DataFrame) -> list[str]:
     """The figures that there is something to draw for."""
     if figures.curves(rows).empty:
         return []
@@ -121,13 +121,22 @@ def _beside(judged: list[Grid]) -> list[str]:
     return ["# Techniques by data set", words, markdown.table(header, lines)]
 
 
+def accuracies(rows: pd.DataFrame) -> pd.DataFrame:
+    """Technique or baseline x backbone -> the linear probe's accuracy at the chosen checkpoint, mean over seeds.
+
+    Rows are those of one judge.
+    """
+    means = {cell: mean for cell, (mean, _) in _means(select(rows), "chosen").items()}
+    return pd.Series(means, dtype=float).unstack() if means else pd.DataFrame()
+
+
 def mean_ranks(rows: pd.DataFrame) -> dict[str, float]:
     """Technique -> its rank (1: the best; equals share theirs), mean over the backbones that all have.
 
     Rows are those of one judge.
     """
-    means = {cell: mean for cell, (mean, _) in _means(select(rows), "chosen").items() if cell[0] not in BASELINES}
-    grid = pd.Series(means, dtype=float).unstack() if means else pd.DataFrame()  # technique x backbone
+    grid = accuracies(rows)
+    grid = grid[~grid.index.isin(BASELINES)]
     return grid.dropna(axis="columns").rank(ascending=False).mean(axis="columns").dropna().to_dict()
 
 
@@ -146,7 +155,7 @@ def _section(grid: Grid) -> str:
             [_row_title(technique), markdown.escape(backbone), *numbers] for technique, backbone, *numbers in lines
         ]
         parts += ["## Cost of each cell, mean over its seeds", markdown.table(header, named)]
-    parts += [f"![{name}{grid.suffix}]({name}{grid.suffix}.png)" for name in _drawable(grid.rows)]
+    parts += [f"![{name}{grid.suffix}]({name}{grid.suffix}.png)" for name in drawable(grid.rows)]
     return "\n\n".join([*parts, *_flags(grid.rows), *_agreement(grid.rows)])
 
 
