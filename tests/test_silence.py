@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lilliput import tracking
+
 HOOK = """
 import os, sys
 from pathlib import Path
@@ -194,3 +196,16 @@ def test_a_study_needs_no_network(listener, cut_off):
     assert lost_packets(listener.lilliput(*STUDY, "--workers", "2", wrapper=cut_off).stdout) == 0
     assert (listener.folder / "s" / "report.html").exists()
     assert lost_packets(listener.lilliput("report", "s", wrapper=cut_off).stdout) == 0
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("tracker", tracking.TRACKERS)
+def test_a_tracker_calls_nobody_unless_its_environment_says_so(listener, cut_off, tracker):
+    """Those of its own process on this machine aside: 127.0.0.1 is none of the packets that found no way out."""
+    pytest.importorskip(tracker)
+    words = "pretrain", "rotnet", "shufflenet_v2", "--data", listener.images(), "--track", tracker, *TINY
+    heard = listener.lilliput(*words, "--out", "r")
+    assert [call for call in heard.calls if "'127.0.0.1'" not in call and "'localhost'" not in call] == []
+    assert (listener.folder / "r" / "tracking" / f"{tracker}.json").exists()
+    assert lost_packets(listener.lilliput(*words, "--out", "q", wrapper=cut_off).stdout) == 0
+    assert '"epoch": 1' in (listener.folder / "q" / "tracking" / f"{tracker}.json").read_text(encoding="utf-8")
