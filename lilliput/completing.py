@@ -5,7 +5,7 @@ import argparse
 from lilliput import catalog
 from lilliput.errors import wanted
 
-SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
+SHELLS = ("bash", "zsh", "fish", "tcsh")
 NAMED = {  # what a flag or an argument takes -> the kind of its names
     **{kind: kind for kind in ("techniques", "backbones", "probes")},
     "technique": "techniques",

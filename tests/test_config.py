@@ -6,7 +6,6 @@ import pytest
 
 from lilliput import cli
 from lilliput.errors import BadSetting, UnknownName
-from tests.commands import lilliput
 
 STUDY = (
     *("study", "--techniques", "simclr", "moco_v2", "--backbones", "resnet18", "--seeds", "0", "3", "--baselines"),
@@ -100,11 +99,9 @@ def test_a_misspelt_key_of_a_study_is_one_line_with_the_nearest(tmp_path, capsys
     assert said in err and len(err.strip().splitlines()) == 1
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
-    done = lilliput("study", "--config", tmp_path / "no.toml")
-    assert (
-        done.returncode == 1 and done.stderr.strip() == f"lilliput: {tmp_path / 'no.toml'}: No such file or directory"
-    )
+def test_a_file_that_is_not_there_is_told(tmp_path, capsys):
+    assert cli.main(["study", "--config", str(tmp_path / "no.toml")]) == 1
+    assert capsys.readouterr().err.strip() == f"lilliput: {tmp_path / 'no.toml'}: No such file or directory"
 
 
 def test_an_option_that_reads_like_another_kind_keeps_its_own(tmp_path):
