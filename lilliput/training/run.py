@@ -129,7 +129,7 @@ class _Run:
         images, batch, device = self.data.pool, self.learner.recipe.batch, self.learner.plan.device
         spending = Spending(resources.country, resources.share, self.spent, measured=distributed.is_first())
         cost.reset_peak_memory(device)
-        epochs = train(
+        passes = train(
             self.learner,
             partial(images.batches, batch, device),
             len(images) // batch,
@@ -143,7 +143,7 @@ class _Run:
             told = resources.track if distributed.is_first() else ()
             with followed(told, self.folder, self.cell.name, self.record) as follower:
                 follower.read(self.rows)
-                for epoch in epochs:
+                for epoch in passes:
                     due = epoch.number % every == 0
                     over = distributed.from_first(partial(self._close, epoch, spending, due=due))
                     follower.read(self.rows)
