@@ -128,7 +128,7 @@ def study(
     """The grid of techniques x backbones x seeds, judged, with baselines and a report; does only what is missing.
 
     Epochs, batch, image size and data are the same for all cells (but under the recipe `paper`); an option goes to all
-    that take it. On embedded data the whole takes minutes. `workers`: cells at once; None: what suits the machine. `on`:
+    that take it. On embedded data the whole takes minutes. `workers`: cells at once; None: what suits here. `on`:
     another place (docs/scale.md). `judge`: the first is the study's own. `leave_out` ("exact", "near"): no test images
     that are learned from. `distil_from`: who teaches a second round, or "best". Returns the folder and failed cells.
     """
