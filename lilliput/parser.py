@@ -5,12 +5,22 @@ import argparse
 from lilliput import catalog
 from lilliput._version import version
 from lilliput.completing import SHELLS
-from lilliput.tracking import TRACKERS
+from lilliput.flags import (
+    FILES,
+    WEIGHTS,
+    away_flags,
+    data_flags,
+    label_flags,
+    machine_flags,
+    positive,
+    probes_flag,
+    share,
+    share_or_all,
+    source_flags,
+    training_flags,
+)
 
-RECIPES = ("small", "large", "paper")
-WEIGHTS = "a folder with the libraries' files of ImageNet's weights (default: their cache, else fetched)"
 ENCODER = "the folder of a run, whose last encoder is taken, or an encoder's file"
-FILES = "where the files of a named data set are"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,8 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_study(verbs) -> None:
     text = "a grid of techniques x backbones: pretrain, judge, table and figures"
     study = _verb(verbs, "study", text, computes=True, takes_options=True)
-    _data_flags(study)
-    _training_flags(study)
+    data_flags(study)
+    training_flags(study)
     study.add_argument(
         "--judge",
         nargs="+",
@@ -56,7 +66,7 @@ def _add_study(verbs) -> None:
         help="default: the five; also timm/NAME, torchvision/NAME, a file of your own",
     )
     study.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="default: 0")
-    _probes_flag(study)
+    probes_flag(study)
     study.add_argument(
         "--baselines",
         nargs="*",
@@ -80,7 +90,7 @@ def _add_study(verbs) -> None:
         metavar="N",
         help="cells at once, each in a process (default: what suits the machine)",
     )
-    _away_flags(study)
+    away_flags(study)
 
 
 def _add_pretrain(verbs) -> None:
@@ -88,8 +98,8 @@ def _add_pretrain(verbs) -> None:
     pretrain = _verb(verbs, "pretrain", text, computes=True, takes_options=True)
     pretrain.add_argument("technique")
     pretrain.add_argument("backbone")
-    _data_flags(pretrain)
-    _training_flags(pretrain)
+    data_flags(pretrain)
+    training_flags(pretrain)
     pretrain.add_argument("--seed", type=int, default=0, help="default: %(default)s")
 
 
@@ -103,10 +113,10 @@ def _add_probe(verbs) -> None:
         help="a labelled data set or folder (default: %(default)s)",
     )
     probe.add_argument("--folder", metavar="DIR", help=FILES)
-    _label_flags(probe)
-    _probes_flag(probe)
+    label_flags(probe)
+    probes_flag(probe)
     probe.add_argument("--at", nargs="+", type=int, metavar="EPOCH", help="only the checkpoints of these epochs")
-    _machine_flags(probe)
+    machine_flags(probe)
 
 
 def _add_transfer(verbs) -> None:
@@ -114,7 +124,7 @@ def _add_transfer(verbs) -> None:
     transfer = _verb(verbs, "transfer", text, computes=True)
     transfer.add_argument("run_folder", metavar="RUN")
     transfer.add_argument("--to", nargs="+", required=True, metavar="DATA", help="labelled data sets or folders")
-    _machine_flags(transfer)
+    machine_flags(transfer)
 
 
 def _add_prune(verbs) -> None:
@@ -123,7 +133,7 @@ def _add_prune(verbs) -> None:
     prune.add_argument("run_folder", metavar="RUN")
     prune.add_argument(
         "--keep",
-        type=_share_or_all,
+        type=share_or_all,
         default=0.5,
         metavar="SHARE",
         help="of the channels of every convolution that may lose some (default: %(default)s)",
@@ -137,7 +147,7 @@ def _add_prune(verbs) -> None:
     prune.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images to choose and train by instead")
     prune.add_argument("--folder", metavar="DIR", help=FILES)
     prune.add_argument("--limit", type=positive, metavar="N", help="use at most so many unlabelled images")
-    _label_flags(prune)
+    label_flags(prune)
     prune.add_argument(
         "--images", type=positive, default=1000, metavar="N", help="by which channels are chosen (default: %(default)s)"
     )
@@ -145,11 +155,11 @@ def _add_prune(verbs) -> None:
     prune.add_argument("--lr", type=float, metavar="RATE", help="of recovery (default: a tenth of the run's)")
     prune.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     prune.add_argument("--out", metavar="DIR", help="the new run's folder (default: RUN-thin)")
-    _probes_flag(prune)
+    probes_flag(prune)
     prune.add_argument(
         "--country", default="USA", metavar="ISO", help="whose electricity, for the CO2 (default: %(default)s)"
     )
-    _machine_flags(prune)
+    machine_flags(prune)
 
 
 def _add_detect(verbs) -> None:
@@ -189,11 +199,11 @@ def _add_detect(verbs) -> None:
     detect.add_argument("--imagenet-weights", metavar="DIR", help=WEIGHTS)
     detect.add_argument(
         "--test-share",
-        type=_share,
+        type=share,
         metavar="SHARE",
         help="without train/ and test/, so much of the images judges (default: 0.2)",
     )
-    _machine_flags(detect)
+    machine_flags(detect)
 
 
 def _add_export(verbs) -> None:
@@ -219,7 +229,7 @@ def _add_export(verbs) -> None:
         "--threads", type=positive, default=1, metavar="N", help="by which it is timed (default: %(default)s)"
     )
     export.add_argument("--push", metavar="USER/MODEL", help="then send the folder of --to hub there")
-    _label_flags(export)
+    label_flags(export)
 
 
 def _add_report(verbs) -> None:
@@ -257,7 +267,7 @@ def _add_embed(verbs) -> None:
     embed.add_argument("run_folder", metavar="RUN", help=ENCODER)
     embed.add_argument("image_folder", metavar="DIR", help="images, at any depth")
     embed.add_argument("--out", required=True, metavar="FILE", help="what to write: .npy, .npz or .parquet")
-    _machine_flags(embed)
+    machine_flags(embed)
 
 
 def _add_search(verbs) -> None:
@@ -267,7 +277,7 @@ def _add_search(verbs) -> None:
     search.add_argument("--in", dest="image_folder", required=True, metavar="DIR", help="images, at any depth")
     search.add_argument("--k", type=positive, default=20, metavar="N", help="so many (default: %(default)s)")
     search.add_argument("--out", metavar="FILE.png", help="the picture; a .json comes beside it (default: RUN/search/)")
-    _machine_flags(search)
+    machine_flags(search)
 
 
 def _add_clean(verbs) -> None:
@@ -279,13 +289,13 @@ def _add_clean(verbs) -> None:
         "--labels", metavar="FILE.csv", help="a table of file and label, or the word folders: classes by their names"
     )
     clean.add_argument("--out", metavar="DIR", help="the folder of the page and the table (default: RUN/clean)")
-    _machine_flags(clean)
+    machine_flags(clean)
 
 
 def _add_prepare(verbs) -> None:
     prepare = _verb(verbs, "prepare", "fetch, verify and decode a data set")
     prepare.add_argument("data", metavar="DATA")
-    _source_flags(prepare)
+    source_flags(prepare)
 
 
 def _add_list(verbs) -> None:
@@ -325,145 +335,3 @@ def _verb(
     )
     parser.set_defaults(computes=computes, takes_options=takes_options)
     return parser
-
-
-def _data_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data",
-        default=catalog.USUAL_DATA,
-        metavar="DATA",
-        help="a data set's name or file, a folder of images, or shards 'x/{000..099}.tar' (default: %(default)s)",
-    )
-    _source_flags(parser)
-
-
-def _source_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pool", metavar="DIR", help="a folder of unlabelled images, or shards, to learn from instead")
-    parser.add_argument("--folder", metavar="DIR", help=FILES)
-    parser.add_argument("--image-size", type=positive, metavar="PX", help="default: the data's own")
-    parser.add_argument(
-        "--limit", type=positive, metavar="N", help="use at most so many unlabelled images (default: all)"
-    )
-    parser.add_argument(
-        "--balance",
-        metavar="HOW",
-        help="images of each class to learn from: long-tail:RATIO, equal or per-class:N (default: all)",
-    )
-    parser.add_argument(
-        "--cache-gib",
-        type=float,
-        metavar="N",
-        help="of shards from elsewhere so much stays on this disk (default: those in use)",
-    )
-    _label_flags(parser)
-
-
-def _label_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--test-share",
-        type=_share,
-        metavar="SHARE",
-        help="of a folder of classes without a split, so much of each class judges (default: 0.2 where labels are "
-        "needed)",
-    )
-    parser.add_argument(
-        "--labels", metavar="FILE.csv", help="the classes of a folder's images: a table of file and label"
-    )
-
-
-def _training_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", metavar="DIR", help="the folder of the results, or s3://... (default: under runs/)")
-    parser.add_argument("--recipe", choices=RECIPES, help="default: small, or large from 50,000 images of 64 px on")
-    parser.add_argument("--epochs", type=positive, metavar="N", help="default: the recipe's")
-    parser.add_argument(
-        "--every", type=positive, default=5, metavar="N", help="epochs between saved encoders (default: %(default)s)"
-    )
-    parser.add_argument("--batch", type=positive, metavar="N", help="default: the recipe's")
-    parser.add_argument(
-        "--accumulate",
-        type=positive,
-        metavar="N",
-        help="parts in which a backbone takes a batch, so that a large one is one here (default: as few as fit)",
-    )
-    parser.add_argument(
-        "--until-converged", type=positive, metavar="N", help="stop once the score has not improved for N checkpoints"
-    )
-    parser.add_argument(
-        "--init",
-        metavar="FROM",
-        help="start from weights instead of random ones: a file, the folder of a run, or imagenet",
-    )
-    parser.add_argument(
-        "--teacher",
-        metavar="FROM",
-        help="what distil learns from: an encoder's file, the folder of a run, or a backbone with weights of ImageNet",
-    )
-    parser.add_argument("--imagenet-weights", metavar="DIR", help=WEIGHTS)
-    parser.add_argument("--score", choices=["rank", "knn"], help="what must improve (default: knn if there are labels)")
-    parser.add_argument(
-        "--country",
-        default="USA",
-        metavar="ISO",
-        help="whose electricity, for the CO2 (three letters; default: %(default)s)",
-    )
-    parser.add_argument("--track", nargs="+", choices=TRACKERS, help="trackers of experiments that follow the log")
-    _machine_flags(parser)
-
-
-def _away_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--on",
-        metavar="ENGINE",
-        help="where the cells run: ray, ray://HOST:PORT or slurm (default: here), by a disk that all machines share",
-    )
-    parser.add_argument(
-        "--resources", nargs="+", metavar="KEY=VALUE", help="what each cell gets there: cpus=2 gpus=0.5 memory_gib=8"
-    )
-    parser.add_argument(
-        "--slurm",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="what the queue is asked for: time=HH:MM:SS partition=NAME, array_parallelism=N, any option of sbatch",
-    )
-
-
-def _probes_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--probes", nargs="+", default=["linear", "knn"], metavar="NAME", help="default: linear knn")
-
-
-def _machine_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    parser.add_argument(
-        "--deterministic", action="store_true", help="the same bits on CUDA too, where that costs speed (see docs)"
-    )
-    parser.add_argument(
-        "--plan",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="fix by hand what is else measured: precision=fp32, bf16 or fp16; channels_last=, compile= true or false; "
-        "threads=N",
-    )
-
-
-def positive(text: str) -> int:
-    value = int(text) if text.lstrip("-").isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return value
-
-
-def _share(text: str) -> float:
-    value = _share_or_all(text)
-    if value == 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
-    return value
-
-
-def _share_or_all(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
-    return value

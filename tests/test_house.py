@@ -21,7 +21,7 @@ FLOORS = (
     ("reports",),
     ("detection", "gallery", "deploy"),
     ("api",),
-    ("completing", "config"),
+    ("completing", "config", "flags"),
     ("parser",),
     ("cli",),
     ("__main__", "__init__"),
