@@ -7,6 +7,7 @@ from lilliput.catalog import use
 
 if TYPE_CHECKING:
     from lilliput.api import (
+        advise,
         clean,
         detect,
         embed,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 JOBS = (  # of api
     *(
+        "advise",
         "clean",
         "detect",
         "embed",
@@ -45,6 +47,7 @@ JOBS = (  # of api
 __all__ = [  # all of JOBS too
     "Embedder",
     "__version__",
+    "advise",
     "clean",
     "detect",
     "embed",

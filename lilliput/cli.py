@@ -183,6 +183,22 @@ def _study(a: argparse.Namespace, options: dict[str, Any]) -> int:
     return 1 if failed else 0
 
 
+def _advise(a: argparse.Namespace, options: dict[str, Any]) -> int:
+    names = {kind: [catalog.take(kind, name) for name in getattr(a, kind)] for kind in ("techniques", "backbones")}
+
+    from lilliput import api
+    from lilliput.advice.answer import in_words
+    from lilliput.advice.candidates import amount
+
+    flags = _same(a, "budget", "judge", "max_latency_ms", "max_mib", "score", "recipe", "image_size", "limit")
+    flags |= _same(a, "test_share", "labels", "seed", "device", "country", "workers", "imagenet_weights")
+    macs = amount(a.max_macs) if a.max_macs else None
+    out, found = api.advise(a.data, a.out, plan=_plan(a), on=_engine(a), max_macs=macs, **names, **flags)
+    print(*map(visible, in_words(found).splitlines()), sep="\n")
+    print(visible(f"Everything is in {out}: advice.json, an ordinary study's files, cells/ with the encoders."))
+    return 0
+
+
 def _engine(a: argparse.Namespace) -> Any:
     """Where the cells of a study run."""
     from lilliput.studies.engines import engine_of
@@ -390,6 +406,7 @@ def _completion(a: argparse.Namespace, options: dict[str, Any]) -> int:
 
 COMMANDS: dict[str, Command] = {
     "study": _study,
+    "advise": _advise,
     "pretrain": _pretrain,
     "probe": _probe,
     "transfer": _transfer,

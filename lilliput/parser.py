@@ -7,6 +7,7 @@ from lilliput._version import version
 from lilliput.completing import SHELLS
 from lilliput.flags import (
     FILES,
+    RECIPES,
     WEIGHTS,
     away_flags,
     data_flags,
@@ -34,7 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     judging = (_add_probe, _add_transfer, _add_detect, _add_prune, _add_report, _add_verify, _add_compare)
     using = (_add_embed, _add_search, _add_clean, _add_export)
-    for add in (_add_study, _add_pretrain, *judging, *using, _add_prepare, _add_list, _add_doctor, _add_completion):
+    learning = (_add_study, _add_advise, _add_pretrain)
+    for add in (*learning, *judging, *using, _add_prepare, _add_list, _add_doctor, _add_completion):
         add(verbs)
     parser.set_defaults(verbs=verbs.choices)
     return parser
@@ -91,6 +93,35 @@ def _add_study(verbs) -> None:
         help="cells at once, each in a process (default: what suits the machine)",
     )
     away_flags(study)
+
+
+def _add_advise(verbs) -> None:
+    text = "which technique, which network and when to stop: a search within a budget of time, and how sure it is"
+    advise = _verb(verbs, "advise", text, computes=True)
+    advise.add_argument("--data", required=True, metavar="DATA", help="a folder of images to learn from, or a data set")
+    advise.add_argument("--judge", metavar="DATA", help="labelled images to choose by, if --data has no labels")
+    advise.add_argument("--budget", default="2h", metavar="TIME", help="90s, 45m, 1h30m (default: %(default)s)")
+    advise.add_argument("--max-macs", metavar="N", help="multiply-adds of an image, as 100M (default: any)")
+    advise.add_argument("--max-latency-ms", type=float, metavar="MS", help="of an image alone, on this machine")
+    advise.add_argument("--max-mib", type=float, metavar="MIB", help="of weights in single precision")
+    advise.add_argument(
+        "--score", metavar="NAME", help="what chooses (default: labels; without any, what is known good)"
+    )
+    advise.add_argument("--techniques", nargs="+", default=catalog.TECHNIQUES, metavar="NAME", help="default: the five")
+    advise.add_argument("--backbones", nargs="+", default=catalog.BACKBONES, metavar="NAME", help="default: the five")
+    advise.add_argument("--recipe", choices=RECIPES, help="default: small, or large from 50,000 images of 64 px on")
+    advise.add_argument("--image-size", type=positive, metavar="PX", help="default: the data's own")
+    advise.add_argument("--limit", type=positive, metavar="N", help="learn from at most so many images (default: all)")
+    label_flags(advise)
+    advise.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    advise.add_argument("--out", metavar="DIR", help="the study's folder (default: under runs/)")
+    advise.add_argument("--imagenet-weights", metavar="DIR", help=WEIGHTS)
+    advise.add_argument("--country", default="USA", metavar="ISO", help="whose electricity (default: %(default)s)")
+    advise.add_argument(
+        "--workers", type=positive, metavar="N", help="trials at once (default: what suits the machine)"
+    )
+    machine_flags(advise)
+    away_flags(advise)
 
 
 def _add_pretrain(verbs) -> None:

@@ -140,13 +140,13 @@ def study(
     wanted = partial(wanted, init=init, weights=imagenet_weights, second=[SECOND] if distil_from else [])
     first = partial(wanted, techniques, teacher=teacher)
     first(recipe=recipe or "small")  # what can be refused is refused before the images are opened
-    engine, resources = _place(on, workers, Resources(device, plan or {}, country, track=_trackers(track)))
+    engine, resources = place(on, workers, Resources(device, plan or {}, country, track=_trackers(track)))
     source = Source(data, pool, folder, image_size, limit, test_share, labels, balance, cache_gib)
-    opened, judged, *others = _opened(source, judge, leave_out)
-    recipe = recipe or usual_recipe(opened)
-    stop, cells = stopping_rule(opened, until_converged, score), first(recipe=recipe, data=opened)
-    grid = Grid(cells, opened, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
-    out, second = here(out or f"runs/study-{opened.name}"), partial(wanted, [SECOND], recipe=recipe, data=opened)
+    images, judged, *others = opened(source, judge, leave_out)
+    recipe = recipe or usual_recipe(images)
+    stop, cells = stopping_rule(images, until_converged, score), first(recipe=recipe, data=images)
+    grid = Grid(cells, images, judged, judges, every, resources, stop, tuple(baselines), imagenet_weights)
+    out, second = here(out or f"runs/study-{images.name}"), partial(wanted, [SECOND], recipe=recipe, data=images)
     return out, _run_rounds(grid, out, {"engine": engine, "further": others}, second, distil_from)
 
 
@@ -157,7 +157,7 @@ def _trackers(track: str | Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def _place(on: str | Engine | None, workers: int | None, resources: Resources) -> tuple[Engine, Resources]:
+def place(on: str | Engine | None, workers: int | None, resources: Resources) -> tuple[Engine, Resources]:
     """Where the cells run, and what each may use, which is refused if this machine is the place and has it not."""
     engine = engine_of(on, workers=workers, device=resources.device)
     return engine, resources.checked() if engine.is_here else resources
@@ -199,7 +199,7 @@ def _usual(data: Any, pool: Any, *given: int | None) -> Sequence[int | None]:
     return given
 
 
-def _opened(
+def opened(
     source: Source, judge: str | os.PathLike | Sequence[str | os.PathLike] | None, leave_out: str | None
 ) -> list[Data]:
     """What a study learns from, what judges it (the same, or of another source, which then has the labels), and what

@@ -1,7 +1,8 @@
 """Geometry: what the features' shape says without a label, for those who have none to choose a checkpoint by.
 
 Effective rank: Roy, Vetterli, EUSIPCO 2007, and Garrido et al. (RankMe), ICML 2023. Alignment and uniformity: Wang,
-Isola, ICML 2020, https://arxiv.org/abs/2005.10242, section 4.
+Isola, ICML 2020, https://arxiv.org/abs/2005.10242, section 4. Alpha-ReQ: Agrawal, Mondal, Ghosh, Richards, NeurIPS
+2022. NESum: He, Ozay, ICML 2022. SIGReg: Balestriero, LeCun 2025, https://arxiv.org/abs/2511.08544, section 4.
 """
 
 import torch
@@ -12,16 +13,23 @@ from lilliput.data.store import spaced
 from lilliput.images import augment
 from lilliput.probes import Exam
 from lilliput.probes._features import effective_rank, extract
+from lilliput.system.plan import Plan
+from lilliput.techniques.sigreg import far_from_gaussian
 
 MOST = 4000  # images: of a few hundred the rank stops short of what it is
 PAIRED = 1000  # of them, for distances
+HEAD, TAIL = 10, 100  # of the spectrum, between which its power is fitted: the first values follow none
+STEEPEST = 100.0  # the power of a spectrum of one value
+DIRECTIONS, KNOTS = 256, 17  # of SIGReg, as in pretraining
 
 
 def geometry(exam: Exam):
     """Of images without a look at their labels: effective rank (1..dim), alignment (0..4, of two crops of an image,
-    less is nearer), uniformity (-4..0, less is more even), the share of dead units (constant over the images), and the
-    features' spread (their deviation beside their length). An effective rank is bounded by the features' number and by
-    that of the images: across widths, and across numbers of images, ranks do not compare."""
+    less is nearer), uniformity (-4..0, less is more even), the share of dead units (constant over the images), the
+    features' spread (their deviation beside their length), how far the power by which their spectrum falls is from 1
+    (alpha_req), its sum beside its first value (nesum, 1..dim), and how far they are from a Gaussian alike in all
+    directions (sigreg, 0.., less is nearer). An effective rank is bounded by the features' number and by that of the
+    images: across widths, and across numbers of images, ranks do not compare; nor do the last three."""
     images = exam.images.take(spaced(len(exam.images), MOST))
     rng = exam.plan.generator(exam.seed)
 
@@ -39,3 +47,36 @@ def geometry(exam: Exam):
     deviation = features.std(0)
     yield "dead_units", (deviation <= 1e-6 * deviation.max()).float().mean().item()
     yield "spread", (deviation.square().sum().sqrt() / features.norm(dim=1).mean().clamp(min=1e-30)).item()
+    variances = spectrum(features)
+    yield "alpha_req", abs(power(variances) - 1)
+    yield "nesum", (variances.sum() / variances[0].clamp(min=1e-30)).item()
+    yield "sigreg", from_gaussian(features, exam.plan, exam.seed)
+
+
+def spectrum(features: Tensor) -> Tensor:
+    """[N, D] -> the variances along their principal axes, the largest first, in double precision on the CPU."""
+    centred = features.cpu().double()  # no accelerator of every kind has doubles
+    return torch.linalg.svdvals(centred - centred.mean(0)).square() / len(features)
+
+
+def power(variances: Tensor) -> float:
+    """The a of variances ~ rank^-a, by least squares of the logarithms, each weighed by 1 / rank as its neighbours on
+    that scale are the denser; from the 11th rank to the 100th, or of all where there are no more than 20. Those that
+    are nothing beside the first are left out; infinite where fewer than two are left."""
+    first = HEAD if len(variances) > 2 * HEAD else 0
+    kept = variances[first:TAIL]
+    kept = kept[kept > 1e-12 * variances[0]]
+    if len(kept) < 2:
+        return STEEPEST
+    rank = torch.arange(first + 1, first + 1 + len(kept), dtype=kept.dtype)
+    x, y = rank.log(), kept.log()
+    x, y = x - (x / rank).sum() / (1 / rank).sum(), y - (y / rank).sum() / (1 / rank).sum()
+    return -((x * y / rank).sum() / (x.square() / rank).sum()).item()
+
+
+def from_gaussian(features: Tensor, plan: Plan, seed: int) -> float:
+    """SIGReg's statistic of features [N, D] over N, after they are centred and scaled as a whole to a variance of 1."""
+    directions = torch.randn(features.shape[1], DIRECTIONS, device=features.device, generator=plan.generator(seed))
+    centred = features - features.mean(0)
+    centred = centred / centred.square().mean().sqrt().clamp(min=1e-30)
+    return far_from_gaussian(centred[None], directions, knots=KNOTS).item() / len(features)

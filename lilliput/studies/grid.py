@@ -11,7 +11,7 @@ from lilliput.probes import check_need, split
 from lilliput.system.cost import check_country
 from lilliput.system.resources import Resources
 from lilliput.training.cell import Cell, build_checked, check_batch
-from lilliput.training.stopping import Stopping
+from lilliput.training.stopping import Stopping, Until
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Grid:
     stopping: Stopping | None = None
     baselines: tuple[str, ...] = catalog.USUAL_BASELINES
     imagenet_weights: str | os.PathLike | None = None  # a folder of them, for that baseline
+    until: Until = field(default_factory=Until)  # how far the cells train for now: no setting of the study
 
     @property
     def epochs(self) -> int:
@@ -53,7 +54,8 @@ def check(grid: Grid) -> None:
     if odd := sorted(set(grid.baselines) - set(catalog.CHOICES_OF_BASELINES)):
         raise BadSetting(f"baseline {odd[0]!r} is none of {', '.join(catalog.CHOICES_OF_BASELINES)}")
     train, test = grid.labelled.judging
-    split(train.labels)
+    if train.is_labelled:
+        split(train.labels)
     for name in grid.probes:
         check_need(name, catalog.probe(name), train, test)
     check_country(grid.resources.country)

@@ -19,7 +19,7 @@ from lilliput.studies import results
 from lilliput.studies.grid import Grid
 from lilliput.studies.judge import Judge, Pixels, costs, judge_run, judges_all
 from lilliput.studies.record import shared_settings
-from lilliput.system import cost
+from lilliput.system import cost, signals
 from lilliput.system.locks import alone, locked
 from lilliput.system.plan import Plan, choose
 from lilliput.system.progress import say
@@ -262,9 +262,12 @@ def _pretrained(cell: Cell, shop: Workshop) -> bool:
     done = shop.done(cell.technique, cell.backbone, cell.seed)
     if _finished(folder, cell, done, grid):
         return False
+    if grid.until.is_over():
+        raise signals.Stopped(f"{cell.name}: its time is over before it began")
     plan = shop.plan(cell)
     resources = replace(shop.resources, device=plan.device, plan=plan.fixed())
-    pretrain(cell, grid.data, folder, every=grid.every, resources=resources, stopping=grid.stopping)
+    train = partial(pretrain, cell, grid.data, folder, every=grid.every, resources=resources)
+    train(stopping=grid.stopping, until=grid.until)
     judge = shop.judge(plan)
     with followed(resources.track, folder, cell.name, read_run(folder)) as follower:
         for rows in judge_run(folder, judge, done=done):
@@ -279,11 +282,10 @@ def _finished(folder: Path, cell: Cell, done: set, grid: Grid) -> bool:
         log = trusted_log(folder)
     except BadData:  # to be mended by going on with the run
         return False
-    if (
-        not log
-        or (log[-1]["epoch"] not in saved)
-        or (log[-1]["epoch"] < cell.recipe.epochs and "stopped" not in log[-1])
-    ):
+    if not log or log[-1]["epoch"] not in saved:
+        return False
+    last = log[-1]["epoch"]
+    if last < cell.recipe.epochs and "stopped" not in log[-1] and not grid.until.reaches(last):
         return False
     wanted = {(epoch, probe) for probe in grid.probes for epoch in saved if judges_all(probe) or epoch == max(saved)}
     return wanted <= done

@@ -161,7 +161,7 @@ def judges(name: str, train: Images, test: Images) -> dict[str, Any]:
         **origins(train, test),
         "train_images": len(train),
         "test_images": len(test),
-        "classes": train.classes,
+        "classes": train.classes if train.is_labelled else [],
     }
 
 

@@ -34,7 +34,7 @@ from lilliput.training.memory import in_parts, what_fits
 from lilliput.training.record import circumstances, read_log, settings_of, write_log
 from lilliput.training.spending import SPENT, Spending, whole_seconds
 from lilliput.training.state import State, part, put_back, reopen, save_state, tensors_of
-from lilliput.training.stopping import Stopping, score_of
+from lilliput.training.stopping import Stopping, Until, score_of
 
 RANKED = 512  # images whose features' effective rank is logged: enough to see a collapse, too few to compare by
 
@@ -47,14 +47,16 @@ def pretrain(
     every: int = 5,
     resources: Resources | None = None,
     stopping: Stopping | None = None,
+    until: Until | None = None,
 ) -> Path:
     """Pretrain, or go on where an interrupted run of the same settings in `out` stopped; returns the folder.
 
     Encoders are saved before the first epoch, after every `every` epochs and after the last, which is the recipe's or
-    the one that `stopping` names. Where `resources` say nothing of a plan, a resumed run keeps its own. Raises
-    BadSetting if `out` holds a run of other settings.
+    the one that `stopping` names; `until` says where to pause. Where `resources` say nothing of a plan, a resumed run
+    keeps its own. Raises BadSetting if `out` holds a run of other settings, Stopped where a moment or a signal broke
+    the training off.
     """
-    out, resources = Path(out), resources or Resources()
+    out, resources, until = Path(out), resources or Resources(), until or Until()
     technique = checked(cell, data, every)
     cost.check_country(resources.country)
     recipe = cell.recipe.suited(technique.encoder)
@@ -62,7 +64,7 @@ def pretrain(
     distributed.check_alike(settings, "settings or images")
     with own_threads(), ExitStack() as stack:
         record, state = distributed.from_first(lambda: stack.enter_context(_opened(out, settings)))
-        if state and state.ends(recipe.epochs):
+        if state and (state.ends(recipe.epochs) or until.reaches(state.epoch)):
             return out
         chosen = partial(_plan, out, record, cell, data.pool.image_size, resources, distributed.size())
         plan = distributed.from_first(partial(chosen, goes_on=bool(state)))
@@ -75,7 +77,7 @@ def pretrain(
                 run.resume(record, state)
             else:
                 distributed.from_first(partial(run.begin, {**settings, "plan": plan.as_dict()}, resources.country))
-            run.train(every, resources)
+            run.train(every, resources, until)
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
                 raise
@@ -124,8 +126,8 @@ class _Run:
         if state.epoch or state.step:
             say(f"{self.cell.name}: goes on after epoch {state.epoch}{steps}")
 
-    def train(self, every: int, resources: Resources) -> None:
-        """To the last epoch; raises Stopped, with all of it saved, where a signal asks for that."""
+    def train(self, every: int, resources: Resources, until: Until) -> None:
+        """To the last epoch that is wanted; raises Stopped, with all of it saved, where a signal or a moment asks."""
         images, batch, device = self.data.pool, self.learner.recipe.batch, self.learner.plan.device
         spending = Spending(resources.country, resources.share, self.spent, measured=distributed.is_first())
         cost.reset_peak_memory(device)
@@ -136,7 +138,7 @@ class _Run:
             seed=self.cell.seed,
             start=self.start,
             midway=self.midway,
-            stop=distributed.asked,
+            stop=lambda: distributed.asked() or until.is_over(),
             label=self.cell.name,
         )
         try:
@@ -147,7 +149,7 @@ class _Run:
                     due = epoch.number % every == 0
                     over = distributed.from_first(partial(self._close, epoch, spending, due=due))
                     follower.read(self.rows)
-                    if over:
+                    if over or until.reaches(epoch.number):
                         break
         except Pause as pause:
             epochs = distributed.from_first(partial(self._pause, pause, spending))

@@ -1,5 +1,6 @@
-"""When training ends before its last epoch."""
+"""When training ends, or pauses, before its last epoch."""
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,24 @@ class Stopping:
             return None
         best = max(scores[: -self.after])
         return f"{self.score} {best:.4g} has not improved for {self.after} checkpoints"
+
+
+@dataclass(frozen=True)
+class Until:
+    """How far a run trains for now; it is left as an interrupted one is, and goes on with the same bits.
+
+    epoch: the last one. moment: of the clock (`time.time()`), whatever the epoch.
+    """
+
+    epoch: int | None = None
+    moment: float | None = None
+
+    def reaches(self, epoch: int) -> bool:
+        """Whether so many epochs are all that is wanted."""
+        return self.epoch is not None and epoch >= self.epoch
+
+    def is_over(self) -> bool:
+        return self.moment is not None and time.time() >= self.moment
 
 
 def stopping_rule(data: Data, after: int | None, score: str | None) -> Stopping | None:

@@ -3,15 +3,20 @@
 import json
 import signal
 import time
+from functools import partial
 
 import pytest
 import torch
 
 from lilliput import api
 from lilliput.errors import BadSetting, LilliputError
+from lilliput.system import signals
+from lilliput.system.resources import Resources
 from lilliput.training import run as training_run
+from lilliput.training.cell import make_cell
 from lilliput.training.record import read_log
 from lilliput.training.state import states
+from lilliput.training.stopping import Until
 from tests.commands import Command, lilliput
 from tests.conftest import NARROW, PLAN, TECHNIQUES, interrupt_at, measured_log, saved_bits
 
@@ -96,3 +101,16 @@ def test_a_run_that_goes_on_keeps_its_plan_unless_told(scenes, tmp_path):
     states(out)[-1].unlink()
     api.pretrain("simclr", "resnet18", scenes, out, **{**NARROW, "plan": {"precision": "bf16"}})
     assert json.loads((out / "run.json").read_text())["plan"]["precision"] == "bf16"
+
+
+def test_a_run_that_pauses_at_an_epoch_and_at_a_moment_ends_with_the_same_bits(scenes, tmp_path):
+    cell = make_cell("simclr", "resnet18", epochs=3, batch=16, options={"width": 0.25}, data=scenes)
+    pretrain = partial(training_run.pretrain, cell, scenes, every=1, resources=Resources("cpu", PLAN))
+    whole, cut = pretrain(tmp_path / "whole"), pretrain(tmp_path / "cut", until=Until(1))
+    assert [row["epoch"] for row in read_log(cut)] == [1]
+    assert pretrain(cut, until=Until(1)) == cut and len(read_log(cut)) == 1  # there is nothing more to do
+    with pytest.raises(signals.Stopped, match="all of it saved"):
+        pretrain(cut, until=Until(moment=time.time()))
+    assert pretrain(cut, until=Until(2)) == cut and len(read_log(cut)) == 2
+    assert saved_bits(pretrain(cut)) == saved_bits(whole)
+    assert measured_log(cut) == measured_log(whole)

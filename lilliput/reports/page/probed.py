@@ -18,7 +18,16 @@ STAGES = {
     "accuracy_best_stage": "best stage, chosen on held-out images",
     "best_stage": "which",
 }
-GEOMETRY = {"effective_rank": 1, "alignment": -1, "uniformity": -1, "dead_units": -1, "spread": 1}  # -1: less is better
+GEOMETRY = {  # -1: less is better
+    "effective_rank": 1,
+    "alignment": -1,
+    "uniformity": -1,
+    "dead_units": -1,
+    "spread": 1,
+    "alpha_req": -1,
+    "nesum": 1,
+    "sigreg": -1,
+}
 GEOMETRY_COLUMNS = [
     "label-free score",
     "rank correlation with accuracy",
