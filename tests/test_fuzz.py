@@ -30,7 +30,7 @@ from lilliput.errors import BadData, LilliputError
 from lilliput.images.decode import decode, quietly
 from lilliput.reports import tables
 from lilliput.reports.material import open_material
-from lilliput.reports.page import measured, page, section
+from lilliput.reports.page import measured, overview, page, section
 from lilliput.studies import judge, results
 from lilliput.system import plan, records
 from lilliput.system.machine import peak_bytes, reset_peak
@@ -436,7 +436,7 @@ class Studies(Kind):
         text, self.read = tables.table_text(self.folder), False
         with contextlib.suppress(LilliputError):
             study = section.open_study(open_material(self.folder))
-            text += measured.verdict_section(study).body + measured.table_section(study).body
+            text += overview.overview_section(study).body + measured.table_section(study).body
             text += page.protocol_section(study).body
             self.read = True
         assert not ORDERS.search(text) and not re.search(r"(?<!\\)<(script|b)>", text), ascii(text)

@@ -7,7 +7,7 @@ from lilliput import api, catalog
 from lilliput.data.store import Data
 from lilliput.errors import LilliputError
 from lilliput.reports.material import open_material
-from lilliput.reports.page.measured import verdict_section
+from lilliput.reports.page.overview import overview_section
 from lilliput.reports.page.section import open_study
 from lilliput.studies import results
 from lilliput.techniques import byol, moco_v2
@@ -97,7 +97,7 @@ def test_flags_reach_rows_table_and_page(scenes, tmp_path, monkeypatch):
     assert set(rows.flagged[(rows.technique == "rotnet") & (rows.epoch > 0)]) == {"always_up"}
     flagged = "rotnet on shufflenet_v2, seed 0, epoch 1, 2, 3: always up; try nothing"
     assert flagged in (out / "table.md").read_text()
-    assert f"Flagged: {flagged}" in verdict_section(open_study(open_material(out))).body
+    assert f"Flagged: {flagged}" in overview_section(open_study(open_material(out))).body
 
 
 def test_split_brain_on_images_without_colour_is_flagged(more_scenes, tmp_path):

@@ -33,6 +33,8 @@ def cells_of(study: Study, inspection: Inspection | None) -> dict[str, Any]:
         kwh, parameters = costs.loc[(cell.technique, cell.backbone)]
         cells[f"{cell.technique} {cell.backbone}"] = {
             "name": cell.name,
+            "technique": cell.technique,
+            "backbone": cell.backbone,
             "accuracy": round(cell.accuracy, 4),
             "half": round(cell.half, 4),
             "facts": {
@@ -70,7 +72,7 @@ def _baselines(study: Study) -> dict[str, dict[str, float]]:
 def _add_pictures(data: dict[str, Any], inspection: Inspection) -> None:
     sample, images = inspection.sample, data["images"]
     data |= {"classes": sample.test.classes, "methods": [METHODS[method] for method in PANEL]}
-    names = [(technique, backbone) for technique, backbone in (name.split(" ", 1) for name in data["cells"])]
+    names = [(cell["technique"], cell["backbone"]) for cell in data["cells"].values()]
     for look in looks_of(inspection.study.folder, sample, names):
         cell = data["cells"][f"{look.technique} {look.backbone}"]
         cell["neighbours"] = _neighbours(look, sample, images)

@@ -27,6 +27,7 @@ FACTS = {
     "data": "data",
     "digest of the unlabelled images": "data_digest",
     "judged on": "judge",
+    "by": "probes",
     "images without labels": "pool_images",
     "labelled images": "train_images",
     "test images": "test_images",

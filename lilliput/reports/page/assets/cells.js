@@ -41,9 +41,9 @@ function panel(key, button) {
 
 function drawCurve(place, key) {
   if (!place.isConnected || !window.Plotly) return;
-  const cell = study.cells[key], look = style(), backbone = key.slice(key.indexOf(" ") + 1);
+  const cell = study.cells[key], look = style();
   const ends = [Math.min(0, ...cell.epochs), Math.max(1, ...cell.epochs)];
-  const lines = Object.entries({ ...study.baselines[""], ...study.baselines[backbone] }).map(([name, value], number) => ({
+  const lines = Object.entries({ ...study.baselines[""], ...study.baselines[cell.backbone] }).map(([name, value], number) => ({
     x: ends, y: [value, value], name, mode: "lines", line: { dash: ["dot", "dash", "dashdot", "longdash", "longdashdot"][number % 5], width: 1.2, color: look.font.color },
     hovertemplate: name.replace(/</g, "&lt;") + ": %{y:.3f}<extra></extra>" }));
   const own = { x: cell.epochs, y: cell.values, name: "this cell", mode: "lines+markers", line: { color: "#d55e00", width: 2.5 }, hovertemplate: "epoch %{x}: %{y:.3f}<extra></extra>" };
