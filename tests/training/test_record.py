@@ -11,7 +11,7 @@ from lilliput.system import records
 from lilliput.training.record import FORMAT, read_log
 from tests.conftest import NARROW, PLAN
 
-NO_MORE = {"compile": False, "deterministic": False, "accumulate": 1}  # of a plan
+NO_MORE = {"processes": 1, "compile": False, "deterministic": False, "accumulate": 1}  # of a plan
 
 
 def test_a_run_of_a_newer_lilliput_is_refused(killed_run, scenes):
