@@ -11,7 +11,7 @@ from lilliput import catalog
 from lilliput.api.learning import make_cells, opened, place
 from lilliput.data.store import Data
 from lilliput.datasets import Source
-from lilliput.errors import BadData
+from lilliput.errors import BadData, BadSetting
 from lilliput.studies.engines import Engine
 from lilliput.system.door import door
 from lilliput.system.mirror import here
@@ -157,7 +157,7 @@ def _measured(asked: _Asked, engine: Engine, resources: Resources, began: float)
     """What can be tried, how quick it is, and the search that fits the budget; said before it begins."""
     import torch
 
-    from lilliput.advice.budget import PLANNED, fitting, paces
+    from lilliput.advice.budget import PLANNED, paces
     from lilliput.advice.candidates import within
     from lilliput.advice.learned import learned
     from lilliput.advice.scores import ELSEWHERE, probes_for, standing
@@ -178,11 +178,8 @@ def _measured(asked: _Asked, engine: Engine, resources: Resources, began: float)
         probes, images = probes_for(asked.score, asked.is_labelled), asked.judged.judging
         judges = {name: Judge(asked.judged.name, *images, probes, plan=plan) for name, plan in plans.items()}
         pace = paces(cells, asked.images, plans, judges, country=resources.country)
-    quickest = [min(pace[cell.name].epoch for cell in cells if cell.backbone == name) for name in firsts]
-    supervised = max(quickest) if asked.is_labelled else 0.0
     left = PLANNED * (asked.budget - (time.time() - began))
-    judging = 4 * max(one.judging for one in pace.values())
-    schedule = fitting(pace, left - judging, workers=engine.workers, afterwards=supervised)
+    schedule, pace, afterwards = _fitting(asked, cells, pace, left, engine.workers)
     for rung in schedule.rungs:
         say(f"will try: {rung.candidates} candidates up to epoch {rung.epoch}")
     say(f"{duration(schedule.seconds)} by what was measured, of a budget of {duration(asked.budget)}; by {asked.score}")
@@ -191,9 +188,42 @@ def _measured(asked: _Asked, engine: Engine, resources: Resources, began: float)
         "rungs": schedule.rungs,
         "seconds": schedule.seconds,
         "paces": pace,
-        "afterwards": supervised * schedule.epochs + judging,
+        "afterwards": afterwards,
         "sizes": {name: dataclasses.asdict(one) for name, one in sizes.items()},
     }
+
+
+def _fitting(
+    asked: _Asked, cells: list[Cell], paces: dict[str, Any], seconds: float, workers: int
+) -> tuple[Any, dict[str, Any], float]:
+    """The search that fits, the paces of those that it tries, and the seconds of what follows it.
+
+    Where there is no time for all, those that were better in finished studies are tried. BadSetting where there is none
+    for two.
+    """
+    from lilliput.advice.budget import fitting
+    from lilliput.advice.learned import learned
+    from lilliput.advice.scores import standing
+
+    known, refused = learned()["effects"], None
+    ranked = sorted(cells, key=lambda cell: -standing(cell.technique, cell.backbone, known))
+    for tried in range(len(ranked), min(2, len(ranked)) - 1, -1):
+        kept = {cell.name: paces[cell.name] for cell in ranked[:tried]}
+        quickest: dict[str, float] = {}  # of each backbone
+        for cell in ranked[:tried]:
+            quickest[cell.backbone] = min(paces[cell.name].epoch, quickest.get(cell.backbone, float("inf")))
+        supervised = max(quickest.values()) if asked.is_labelled else 0.0
+        judging = 4 * max(one.judging for one in kept.values())
+        try:
+            schedule = fitting(kept, seconds - judging, workers=workers, afterwards=supervised)
+        except BadSetting as error:
+            refused = refused or error
+            continue
+        if tried < len(ranked):
+            names = ", ".join(cell.name for cell in ranked[tried:])
+            say(f"no time for all, so those that did better in finished studies are tried; left out: {names}")
+        return schedule, kept, supervised * schedule.epochs + judging
+    raise refused or BadSetting("there is nothing to try")
 
 
 def _run(search: Any, out: Path) -> None:

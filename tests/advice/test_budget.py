@@ -1,10 +1,14 @@
 """Words of time, and the longest search that fits them."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from lilliput.advice.budget import Pace, fitting, seconds_of
+from lilliput.advice import learned
+from lilliput.advice.budget import Pace, _seconds_of_search, fitting, seconds_of
 from lilliput.advice.candidates import Limits, Size, amount, size_of, within
 from lilliput.advice.halving import Rung
+from lilliput.api import advising
 from lilliput.errors import BadSetting
 from lilliput.training.cell import make_cell
 
@@ -72,3 +76,22 @@ def test_what_is_beyond_a_limit_is_told_with_both_numbers():
     size = Size(2_000_000, 3.0, 1.0)
     assert size.beyond(Limits(1e6, 5.0, None)) == ["2,000,000 multiply-adds, where 1,000,000 multiply-adds may be"]
     assert size.beyond(Limits()) == []
+
+
+def test_where_there_is_no_time_for_all_those_that_did_better_elsewhere_are_tried(capsys, monkeypatch):
+    monkeypatch.setattr(
+        learned,
+        "learned",
+        lambda: {"effects": {"technique": {"simclr": 1.0, "byol": 0.5, "rotnet": -1.0}, "backbone": {}}},
+    )
+    cells = [make_cell(name, "squeezenet") for name in ("rotnet", "simclr", "byol")]
+    asked = SimpleNamespace(is_labelled=True)
+    paces = {cell.name: Pace(10.0, 1.0, 0.0) for cell in cells}
+    everyone = advising._fitting(asked, cells, paces, 1000.0, 1)
+    assert set(everyone[1]) == set(paces) and "left out" not in capsys.readouterr().err
+    least = _seconds_of_search(list(paces.values()), 1, 1, 10.0) + 4  # what all need at the least
+    schedule, kept, _ = advising._fitting(asked, cells, paces, least - 1, 1)
+    assert list(kept) == ["simclr-squeezenet-0", "byol-squeezenet-0"] and schedule.epochs >= 1
+    assert "left out: rotnet-squeezenet-0" in capsys.readouterr().err
+    with pytest.raises(BadSetting, match="3 candidates need"):
+        advising._fitting(asked, cells, paces, 10.0, 1)
