@@ -37,7 +37,8 @@ def test_a_few_epochs_beat_random_init(technique, backbone, margin, pictures, tm
         assert read_log(run)[-1]["turns_told"] > 0.6  # chance is 0.25
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", [0, 1])
 def test_byol_learns_to_predict_and_does_not_collapse(seed, pictures, tmp_path):
     """Of accuracy so few steps show nothing (four seeds: level with random init), on whichever network."""
     options = {"epochs": 5, "every": 5, "device": "cpu", "plan": PLAN, "seed": seed}
