@@ -26,25 +26,7 @@ if TYPE_CHECKING:
     from lilliput.gallery.embedder import Embedder
     from lilliput.training.encoders import load_encoder
 
-JOBS = (  # of api
-    *(
-        "advise",
-        "clean",
-        "detect",
-        "embed",
-        "export",
-        "pretrain",
-        "probe",
-        "prune",
-        "report",
-        "search",
-        "show",
-        "study",
-        "transfer",
-        "verify",
-    ),
-)
-__all__ = [  # all of JOBS too
+__all__ = [
     "Embedder",
     "__version__",
     "advise",
@@ -69,10 +51,6 @@ __all__ = [  # all of JOBS too
 
 def __getattr__(name: str):
     """Import what is asked for only when it is: torch takes seconds."""
-    if name in JOBS:
-        from lilliput import api
-
-        return getattr(api, name)
     if name == "open_data":
         from lilliput.datasets import open_data
 
@@ -85,4 +63,8 @@ def __getattr__(name: str):
         from lilliput.training.encoders import load_encoder
 
         return load_encoder
+    if name in __all__:  # the jobs
+        from lilliput import api
+
+        return getattr(api, name)
     raise AttributeError(f"module 'lilliput' has no attribute {name!r}")

@@ -69,9 +69,7 @@ def standings(rows: pd.DataFrame, test_images: int | None, *, start: bool = Fals
 
 def verdict(rows: pd.DataFrame, *, test_images: int | None, seeds: int) -> list[str]:
     """Sentences, the most important first; computed from rows of one judge."""
-    everything = standings(rows, test_images)
-    cells = [cell for cell in everything if cell.technique not in BASELINES]
-    baselines = {(cell.technique, cell.backbone): cell for cell in everything if cell.technique in BASELINES}
+    cells, baselines = _parted(standings(rows, test_images))
     if not cells:
         return ["Nothing has been pretrained and judged yet."]
     return [
@@ -140,11 +138,14 @@ def _by_backbone(cells: list[Standing]) -> list[str]:
     ]
 
 
+def _parted(everything: list[Standing]) -> tuple[list[Standing], Baselines]:
+    cells = [cell for cell in everything if cell.technique not in BASELINES]
+    return cells, {(cell.technique, cell.backbone): cell for cell in everything if cell.technique in BASELINES}
+
+
 def learned(rows: pd.DataFrame, *, test_images: int | None) -> dict[tuple[str, str], str]:
     """Of each technique and backbone: whether it is "above", "level" with or "below" its untrained network."""
-    everything = standings(rows, test_images)
-    cells = [cell for cell in everything if cell.technique not in BASELINES]
-    baselines = {(cell.technique, cell.backbone): cell for cell in everything if cell.technique in BASELINES}
+    cells, baselines = _parted(standings(rows, test_images))
     pairs = _with_untrained(cells, baselines, standings(rows, test_images, start=True))
     sides = zip(SIDES, _beside(pairs), strict=True)
     return {(cell.technique, cell.backbone): side for side, found in sides for cell in found}

@@ -186,10 +186,10 @@ def _random_init(cell: Cell, shop: Workshop) -> bool:
         probes = shop.missing(identity, shop.grid.frozen_probes)
         if not probes:
             continue
-        if measured and not any(isinstance(layer, BATCH_NORMS) for layer in cell.build_backbone().modules()):
+        encoder = cell.build_backbone()
+        if measured and not any(isinstance(layer, BATCH_NORMS) for layer in encoder.modules()):
             continue
         plan, pool = shop.plan(cell), shop.grid.data.pool
-        encoder = cell.build_backbone()
         sizes = cost.sizes(encoder, pool.image_size)
         if measured:
             measure_batch_norm(plan.place(encoder), pool, plan=plan)

@@ -14,7 +14,6 @@ from lilliput.reports.page import html
 from lilliput.reports.page.looks import PANEL, Look, Sample, looks_of
 from lilliput.reports.page.pictures import METHODS, overlaid, surest_mistakes
 from lilliput.reports.page.section import Inspection, Study
-from lilliput.reports.verdict import learned, standings
 from lilliput.reports.words import count, share, shortest, title
 from lilliput.studies.results import CELL
 from lilliput.system.progress import duration
@@ -25,8 +24,8 @@ SIDE = 64  # pixels of a map
 
 def cells_of(study: Study, inspection: Inspection | None) -> dict[str, Any]:
     """All cells by "technique backbone"; without pictures where there is no inspection."""
-    sides = learned(study.rows, test_images=study.test_images)
-    standing = [cell for cell in standings(study.rows, study.test_images) if cell.technique not in BASELINES]
+    sides = study.learned
+    standing = [cell for cell in study.standings if cell.technique not in BASELINES]
     costs = study.rows.groupby(CELL[:2])[["kwh", "parameters"]].max()
     cells = {}
     for cell in standing:
@@ -63,7 +62,7 @@ def _curve(study: Study, technique: str, backbone: str) -> dict[str, Any]:
 def _baselines(study: Study) -> dict[str, dict[str, float]]:
     """By backbone, "" for what has none: the accuracy of each baseline."""
     found: dict[str, dict[str, float]] = {}
-    for cell in standings(study.rows, study.test_images):
+    for cell in study.standings:
         if cell.technique in BASELINES:
             found.setdefault(cell.backbone, {})[title(cell.technique)] = round(cell.accuracy, 4)
     return found

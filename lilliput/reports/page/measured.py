@@ -12,7 +12,6 @@ from lilliput.reports import figures, paper
 from lilliput.reports.page import html
 from lilliput.reports.page.asked import asked_sections
 from lilliput.reports.page.section import Section, Study, source, still
-from lilliput.reports.verdict import standings
 from lilliput.reports.words import ABSENT, count, share, shortest, title
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import select
@@ -114,7 +113,7 @@ def _cells(study: Study) -> pd.DataFrame:
     frame = select(study.rows).merge(knn, on=CELL, how="left").merge(costs, on=CELL, how="left")
     frame = frame.astype({"knn": float})  # where the study has no such probe, the empty column has no type
     frame = frame.groupby(CELL[:2]).mean(numeric_only=True).reset_index()
-    halves = {(cell.technique, cell.backbone): cell.half for cell in standings(study.rows, study.test_images)}
+    halves = {(cell.technique, cell.backbone): cell.half for cell in study.standings}
     frame["half"] = [halves.get((row.technique, row.backbone), math.nan) for row in frame.itertuples()]
     order = [*study.techniques, *BASELINES]
     frame["place"] = [order.index(name) for name in frame.technique]

@@ -6,7 +6,7 @@ from lilliput.catalog import BASELINES
 from lilliput.reports.flags import flag_lines
 from lilliput.reports.page import html
 from lilliput.reports.page.section import Section, Study
-from lilliput.reports.verdict import Standing, learned, standings, verdict
+from lilliput.reports.verdict import Standing, verdict
 from lilliput.reports.words import ABSENT, count, share, title
 from lilliput.system.progress import duration
 from lilliput.system.visible import counted
@@ -44,8 +44,8 @@ def overview_section(study: Study) -> Section:
 
 def heat_map(study: Study) -> str:
     """A row for each technique and baseline, a column for each backbone, as a table."""
-    cells = {(cell.technique, cell.backbone): cell for cell in standings(study.rows, study.test_images)}
-    sides = learned(study.rows, test_images=study.test_images)
+    cells = {(cell.technique, cell.backbone): cell for cell in study.standings}
+    sides = study.learned
     trained = [cell for cell in cells.values() if cell.technique not in BASELINES]
     best = {name: max((c.accuracy for c in trained if c.backbone == name), default=0.0) for name in study.backbones}
     low, high = min(cell.accuracy for cell in trained), max(cell.accuracy for cell in cells.values())

@@ -1,6 +1,7 @@
 """What the page's sections are made from, opened once, and what they end in."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from lilliput.reports.gaps import comparable
 from lilliput.reports.material import Material
 from lilliput.reports.page import html
 from lilliput.reports.page.looks import Sample, trained_runs
-from lilliput.reports.verdict import standings
+from lilliput.reports.verdict import Standing, learned, standings
 from lilliput.reports.words import metric_value, title
 from lilliput.studies.record import read_study
 from lilliput.studies.results import CELL
@@ -43,6 +44,16 @@ class Study:
     @property
     def test_images(self) -> int:
         return self.record["test_images"]
+
+    @cached_property
+    def standings(self) -> list[Standing]:
+        """All cells and baselines, the most accurate first."""
+        return standings(self.rows, self.test_images)
+
+    @cached_property
+    def learned(self) -> dict[tuple[str, str], str]:
+        """Of each technique and backbone: where it is beside its untrained network."""
+        return learned(self.rows, test_images=self.test_images)
 
     @property
     def seeds(self) -> int:
@@ -90,7 +101,7 @@ def open_study(material: Material) -> Study:
 
 def open_inspection(study: Study, sample: Sample) -> Inspection:
     """Around the study's most accurate cell, of those that have trained encoders still; without rows yet."""
-    cells = [cell for cell in standings(study.rows, study.test_images) if cell.technique not in BASELINES]
+    cells = [cell for cell in study.standings if cell.technique not in BASELINES]
     best = next((cell for cell in cells if trained_runs(study.folder, cell.technique, cell.backbone)), cells[0])
     return Inspection(study, sample, study.rows[:0], best.technique, best.backbone)
 

@@ -6,7 +6,6 @@ import pandas as pd
 
 from lilliput.reports.page import html
 from lilliput.reports.page.section import Inspection, Study, inspected_source, last_trained, source
-from lilliput.reports.verdict import standings
 from lilliput.reports.words import ABSENT, share, signed, title
 from lilliput.studies.statistics import difference, select
 
@@ -34,7 +33,7 @@ def skips(inspection: Inspection) -> str:
 
 def _accuracies(study: Study) -> str:
     best = select(study.rows).groupby(["technique", "backbone"]).best.mean()
-    chosen = {(cell.technique, cell.backbone): cell for cell in standings(study.rows, study.test_images)}
+    chosen = {(cell.technique, cell.backbone): cell for cell in study.standings}
     lines = []
     for technique in [*study.techniques, *BASELINES]:
         for one, other in twins(study):
