@@ -3,9 +3,10 @@
 python -m benchmarks.time_to_accuracy --pool DIR --data DIR [--minutes 6] [--techniques simclr byol] [--backbones ...]
 
 lightly (extra `bench`) trains for the given minutes; Lilliput for a `--share` of them, told beforehand, since its rate
-falls to zero at the end. Each side is judged as it goes by the same judge: k nearest neighbours, by cosine, of the test
-images of --data among its labelled ones. Only seconds of training count: neither the start of a side nor the judging.
-Both see the same images, size and batch, and start from the same weights. A line of JSON for every figure, then a table
+falls to zero at the end. Each side is judged as it goes by the judge of `benchmarks.learning`: a linear probe and k
+nearest neighbours by cosine, on held-out folds of the labelled training images of --data; its test images are not
+looked at. Only seconds of training count: neither the start of a side nor the judging. Both see the same images at the
+same size and start from the same weights; the batch is each recipe's own. A line of JSON for every figure, then a table
 of when each first was as good as lightly at its best.
 """
 
@@ -16,10 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks import throughput
+from benchmarks import learning, throughput
 from benchmarks.throughput import Case
 
 CHECKS = 6  # times that lightly is judged
@@ -34,6 +35,7 @@ class Budget:
     minutes: float  # lightly's
     share: float  # of lightly's minutes, for Lilliput
     limit: int  # images of the pool
+    batch: int  # Lilliput's
 
 
 def main() -> None:
@@ -43,13 +45,14 @@ def main() -> None:
     parser.add_argument("--techniques", nargs="+", default=["simclr", "byol"], choices=list(throughput.LIGHTLY))
     parser.add_argument("--backbones", nargs="+", default=["resnet18", "shufflenet_v2"])
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=128, help="lightly's")
+    parser.add_argument("--our-batch", type=int, default=32, help="Lilliput's")
     parser.add_argument("--limit", type=int, default=3000, help="images of the pool, so that epochs are short")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--share", type=float, default=1 / 3, help="of lightly's minutes, for Lilliput")
     parser.add_argument("--side", choices=["ours", "lightly"], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    budget = Budget(options.minutes, options.share, options.limit)
+    budget = Budget(options.minutes, options.share, options.limit, options.our_batch)
     cases = [
         Case(technique, backbone, options.size, options.batch, options.pool)
         for technique in options.techniques
@@ -62,29 +65,29 @@ def main() -> None:
     rows = []
     for case in cases:
         curves = {side: list(_in_own_process(side, case, budget, options.data)) for side in ("lightly", "ours")}
-        rows.append(row(case, curves))
-    print(f"\n{os.cpu_count()} cores, {options.size} px, batch {options.batch}; kNN accuracy on test")
-    print("| technique | backbone | untrained | lightly's best | after s | ours, after s | ratio | ours ends |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | --- |")
+        rows += [row(case, curves, judge) for judge in ("linear", "knn")]
+    print(f"\n{os.cpu_count()} cores, {options.size} px, batch {options.batch} and {options.our_batch}; held-out folds")
+    print("| technique | backbone | judge | untrained | lightly's best | after s | ours, after s | ratio | ours ends |")
+    print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |")
     print("\n".join(rows))
 
 
-def row(case: Case, curves: dict[str, list[dict]]) -> str:
+def row(case: Case, curves: dict[str, list[dict]], judge: str) -> str:
     """A line of the table: the first second at which lightly is at its best, and ours as good as that."""
-    start = curves["lightly"][0]["accuracy"]
-    best = max(curves["lightly"][1:], key=lambda point: (point["accuracy"], -point["seconds"]))
-    equal = next((point for point in curves["ours"][1:] if point["accuracy"] >= best["accuracy"]), None)
+    start = curves["lightly"][0][judge]
+    best = max(curves["lightly"][1:], key=lambda point: (point[judge], -point["seconds"]))
+    equal = next((point for point in curves["ours"][1:] if point[judge] >= best[judge]), None)
     last = curves["ours"][-1]
     reached = [f"{equal['seconds']:.0f}", f"{equal['seconds'] / best['seconds']:.2f}"] if equal else ["not", "–"]
-    end = f"{last['accuracy']:.3f} after {last['seconds']:.0f} s"
-    cells = [f"{start:.3f}", f"{best['accuracy']:.3f}", f"{best['seconds']:.0f}", *reached, end]
-    return f"| {case.technique} | {case.backbone} | {' | '.join(cells)} |"
+    end = f"{last[judge]:.3f} after {last['seconds']:.0f} s"
+    cells = [f"{start:.3f}", f"{best[judge]:.3f}", f"{best['seconds']:.0f}", *reached, end]
+    return f"| {case.technique} | {case.backbone} | {judge} | {' | '.join(cells)} |"
 
 
 def _in_own_process(side: str, case: Case, budget: Budget, data: str) -> Iterator[dict]:
     command = [sys.executable, "-m", "benchmarks.time_to_accuracy", "--side", side, "--pool", case.pool, "--data", data]
     command += ["--techniques", case.technique, "--backbones", case.backbone]
-    command += ["--size", str(case.size), "--batch", str(case.batch)]
+    command += ["--size", str(case.size), "--batch", str(case.batch), "--our-batch", str(budget.batch)]
     command += ["--minutes", str(budget.minutes), "--share", str(budget.share), "--limit", str(budget.limit)]
     with subprocess.Popen(command, env=throughput.environment(side), stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
@@ -96,38 +99,22 @@ def _in_own_process(side: str, case: Case, budget: Budget, data: str) -> Iterato
 
 
 def curve(side: str, case: Case, budget: Budget, data: str) -> Iterator[dict[str, Any]]:
-    """Points of one side: seconds of training, images seen, accuracy; the first is of the untrained network."""
-    judge = Judge(data, case.size)
+    """Points of one side: seconds of training, images seen, accuracies; the first is of the untrained network."""
+    from lilliput.datasets import open_data
+    from lilliput.system.plan import choose
+
+    labelled, _ = open_data(data, image_size=case.size, limit=2).judging
+    plan = choose("cpu", {"precision": "fp32"})
     for seconds, images, encoder in {"ours": ours, "lightly": lightly}[side](case, budget):
         point = {"side": side, "technique": case.technique, "backbone": case.backbone, "seconds": round(seconds, 1)}
-        yield {**point, "images": images, "accuracy": judge.accuracy(encoder)}
-
-
-class Judge:
-    """The labelled images, and the one way in which both sides are judged."""
-
-    def __init__(self, data: str, size: int):
-        from lilliput.datasets import open_data
-        from lilliput.system.plan import choose
-
-        self.train, self.test = open_data(data, image_size=size, limit=2).judging
-        self.plan = choose("cpu", {"precision": "fp32"})
-
-    def accuracy(self, encoder: Any) -> float:
-        from lilliput.probes import LabelledExam
-        from lilliput.probes.knn import knn
-
-        was_training = encoder.training
-        exam = LabelledExam(encoder, self.train, self.test, plan=self.plan)
-        figures = dict(knn(exam))
-        encoder.train(was_training)
-        return figures["accuracy_cosine"]
+        yield {**point, "images": images, **learning.judged(encoder, labelled, plan)}
 
 
 def ours(case: Case, budget: Budget) -> Course:
     """As many epochs as fit in the share of the minutes, at the rate of a short trial."""
     from lilliput.datasets import open_data
 
+    case = replace(case, batch=budget.batch)
     _, steps, _ = throughput.ours(case, paper_views=False)
     rate = throughput.images_per_s(steps, drained=2)
     images = open_data(case.pool, image_size=case.size, limit=budget.limit).pool

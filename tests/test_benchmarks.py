@@ -98,21 +98,23 @@ def test_engines_are_timed_by_jobs_that_do_nothing_and_by_a_grid(scenes, monkeyp
 def test_both_sides_are_judged_before_and_while_they_learn(side, photos):
     if side == "lightly":
         pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
-    budget = time_to_accuracy.Budget(minutes=1e-6, share=1.0, limit=8)
+    budget = time_to_accuracy.Budget(minutes=1e-6, share=1.0, limit=8, batch=4)
     untrained, *trained = time_to_accuracy.curve(side, case_of(photos), budget, str(photos / "labelled"))
     assert (untrained["seconds"], untrained["images"]) == (0.0, 0)
-    assert trained and all(0 <= point["accuracy"] <= 1 and point["images"] > 0 for point in trained)
+    assert trained and all(
+        0 <= point["linear"] <= 1 and 0 <= point["knn"] <= 1 and point["images"] > 0 for point in trained
+    )
 
 
 def test_a_row_of_time_says_when_each_side_was_as_good_as_lightly_at_its_best(photos):
     def points(*pairs):
-        return [{"seconds": seconds, "accuracy": accuracy} for seconds, accuracy in pairs]
+        return [{"seconds": seconds, "linear": accuracy, "knn": 0.0} for seconds, accuracy in pairs]
 
     lightly = points((0, 0.2), (50, 0.4), (100, 0.3))
     ours = points((0, 0.2), (10, 0.3), (20, 0.45))
-    row = time_to_accuracy.row(case_of(photos), {"lightly": lightly, "ours": ours})
-    assert row == "| simclr | shufflenet_v2 | 0.200 | 0.400 | 50 | 20 | 0.40 | 0.450 after 20 s |"
-    row = time_to_accuracy.row(case_of(photos), {"lightly": lightly, "ours": ours[:2]})
+    row = time_to_accuracy.row(case_of(photos), {"lightly": lightly, "ours": ours}, "linear")
+    assert row == "| simclr | shufflenet_v2 | linear | 0.200 | 0.400 | 50 | 20 | 0.40 | 0.450 after 20 s |"
+    row = time_to_accuracy.row(case_of(photos), {"lightly": lightly, "ours": ours[:2]}, "linear")
     assert "| not | – | 0.300 after 10 s |" in row
 
 

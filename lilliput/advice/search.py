@@ -64,7 +64,10 @@ class Search:
         except OutOfTime:
             say("the time for training is over; all of it is saved")
         self._judge_what_is_saved()
-        self._compare()
+        compared = self._compare()
+        self.moment = self.began + self.budget  # what the baselines left of their share
+        self._go_on(on=compared.backbone)
+        self._judge_what_is_saved()
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -120,10 +123,13 @@ class Search:
         changes = {"baselines": (), **changes}
         return study(replace(self.grid, cells=cells, **changes), self.out, engine=self.engine)
 
-    def _go_on(self) -> None:
-        """With the best of those that were dropped, as far as the time goes."""
+    def _go_on(self, on: str | None = None) -> None:
+        """With the best of those that were dropped, as far as the time goes; `on`: only with those on a backbone."""
         tried: set[str] = set()
-        while todo := [c for c in self.ranking() if self.reached(c) < self.schedule.epochs and c.name not in tried]:
+        whole = {cell.name for cell in self.cells.values() if self.reached(cell) >= self.schedule.epochs}
+        while todo := [
+            cell for cell in self.ranking() if on in (None, cell.backbone) and cell.name not in whole | tried
+        ]:
             cells = todo[: self.engine.workers]
             left = PLANNED * (self.moment - time.time())
             pace, every = self.paces[cells[0].name], self.schedule.every
@@ -146,8 +152,8 @@ class Search:
     def _first_figure(self) -> tuple[str, str]:
         return scores.HELD_OUT if "linear" in self.grid.probes else ("geometry", "effective_rank")
 
-    def _compare(self) -> None:
-        """The pick beside baselines: only what can be judged, and what there is time for."""
+    def _compare(self) -> Cell:
+        """The pick beside baselines: only what can be judged, and what there is time for. Returns the pick."""
         pick = self.ranking()[0]
         labelled = "linear" in self.grid.probes
         baselines = BASELINES if labelled else tuple(name for name in BASELINES if name != "supervised")
@@ -155,3 +161,4 @@ class Search:
             say("no time is left to train a network with labels for comparison")
             baselines = tuple(name for name in baselines if name != "supervised")
         self._study([pick], baselines=baselines, until=Until(self.reached(pick)))
+        return pick

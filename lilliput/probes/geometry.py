@@ -18,6 +18,7 @@ from lilliput.techniques.sigreg import far_from_gaussian
 
 MOST = 4000  # images: of a few hundred the rank stops short of what it is
 PAIRED = 1000  # of them, for distances
+CROPPED = 256  # of them, for alignment, which has the network go over them twice
 HEAD, TAIL = 10, 100  # of the spectrum, between which its power is fitted: the first values follow none
 STEEPEST = 100.0  # the power of a spectrum of one value
 DIRECTIONS, KNOTS = 256, 17  # of SIGReg, as in pretraining
@@ -37,8 +38,9 @@ def geometry(exam: Exam):
         return augment.resized_crop(pixels, rng, area=(0.2, 1.0))
 
     features = exam.features if len(images) == len(exam.images) else extract(exam.encoder, images, plan=exam.plan)
+    shown = images.take(spaced(len(images), CROPPED))
     first, second = (
-        extract(exam.encoder, images, plan=exam.plan, label="geometry", change=change) for change in (crop, crop)
+        extract(exam.encoder, shown, plan=exam.plan, label="geometry", change=change) for change in (crop, crop)
     )
     yield "effective_rank", effective_rank(features)
     yield "alignment", (F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(1).mean().item()

@@ -62,7 +62,7 @@ class Clock:
 def acted(scenes, tmp_path, monkeypatch):
     """(rates of the cells, budget, seconds an epoch, ...) -> the search, ready to run, its actor and its clock."""
 
-    def make(rates, *, budget, seconds=1.0, every=2, fails=(), score="labels"):
+    def make(rates, *, budget, seconds=1.0, every=2, fails=(), score="labels", afterwards=2.0):
         clock = Clock()
         rungs = rungs_of(4, every)
         settings = {"recipe": "small", "epochs": rungs[-1].epoch, "batch": 16, "options": {}}
@@ -73,7 +73,7 @@ def acted(scenes, tmp_path, monkeypatch):
         grid = Grid(cells, scenes, scenes, {"linear": {}, "knn": {}}, every, baselines=())
         open_record(grid, tmp_path / "s")
         paces = {cell.name: Pace(seconds, 0.0, 0.0) for cell in cells}
-        timing = {"began": clock.now, "budget": budget, "afterwards": 2.0}
+        timing = {"began": clock.now, "budget": budget, "afterwards": afterwards}
         found = Search(grid, tmp_path / "s", Processes(1), Schedule(every, rungs, 0.0), paces, score, **timing)
         return found, actor, clock
 

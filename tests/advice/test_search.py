@@ -32,6 +32,14 @@ def test_what_is_left_of_the_time_goes_to_who_was_dropped_last(acted):
     assert [search.reached(cell) for cell in search.ranking()] == [6, 6, 6, 4]
 
 
+def test_what_the_baselines_left_of_their_share_goes_to_those_that_they_are_compared_with(acted):
+    search, actor, clock = acted([0.05, 0.02, 0.01, 0.03], budget=24, afterwards=8.0)  # nothing is left before them
+    search.run()
+    assert actor.calls[-2][2] == ("pixels", "random_init", "supervised", "imagenet")
+    assert actor.calls[-1] == (["simclr-shufflenet_v2-0"], 6, ()) and clock.now - 1000 == 20
+    assert search.reached(search.cells["rotnet-squeezenet-0"]) == 2
+
+
 def test_the_clock_pauses_what_it_breaks_off_and_a_rung_that_is_not_whole_drops_nobody(acted):
     search, actor, clock = acted(RATES, budget=7, seconds=1.0)  # five for training, two for the baselines
     search.run()

@@ -22,14 +22,14 @@ from lilliput.probes import LabelledExam
 from lilliput.probes.knn import nearness
 from lilliput.probes.linear import fitted
 from lilliput.probes.saliency import METHODS, saliency_maps
+from lilliput.reports.page.crew import share_out
 from lilliput.studies import results
-from lilliput.studies.engines import processes
 from lilliput.studies.judge import Judge, judge_run
 from lilliput.studies.record import judging_images, read_study
 from lilliput.system import signals
 from lilliput.system.files import opened, write_whole
-from lilliput.system.plan import nearest, own_threads
-from lilliput.system.progress import Board, say
+from lilliput.system.plan import nearest
+from lilliput.system.progress import say
 from lilliput.training.cell import cell_name
 from lilliput.training.encoders import load_encoder, saved_encoders
 from lilliput.training.record import read_run
@@ -117,14 +117,9 @@ def inspect(
     runs = [run for run in sorted((folder / "cells").glob("*")) if saved_encoders(run)]
     jobs = [(run.name, partial(_inspect_run, run, inspected)) for run in runs]
     make_desk = partial(Desk, judge_name, sample, close)
-    engine, board, ended = processes.Processes(min(workers, len(jobs) // WORTH_A_WORKER)), Board(), 0
-    with own_threads():
-        for event in engine.run(jobs, make_desk, board, inspected):
-            ended += isinstance(event, processes.Finished)
-            board.hear(0, ("inspecting", ended, len(jobs)))  # no process has that number
-            if isinstance(event, processes.Finished) and event.error:  # it costs no others their section
-                say(f"{event.name} is left out: {event.error}")
-    signals.check("stopped while the page was made")
+    workers = min(workers, len(jobs) // WORTH_A_WORKER)
+    for name, error in share_out(jobs, make_desk, label="inspecting", workers=workers, folder=inspected).items():
+        say(f"{name} is left out: {error}")  # it costs no others their section
     return results.read(inspected)
 
 

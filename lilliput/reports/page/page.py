@@ -51,7 +51,7 @@ def write_page(folder: Path, judging: tuple[Images, Images] | None = None, *, wo
 
     `judging`: the labelled stores, train and test, if they do not lie prepared on this machine. BadSetting without the
     libraries of the extra `report`; without the images the page has no pictures and says so. `workers`: so many
-    encoders are inspected at once.
+    encoders are inspected at once, and sections made.
     """
     return write_report(open_material(folder), judging, workers=workers)
 
@@ -86,7 +86,7 @@ def _with_images(
             raise
         return None, [Section("pictures", "Pictures", f"<p>There are none: {html.text(error)}.</p>")]
     inspection = inspected(study, sample, workers=workers)
-    return inspection, inspected_sections(inspection)
+    return inspection, inspected_sections(inspection, workers=workers)
 
 
 def protocol_section(study: Study) -> Section:
