@@ -328,7 +328,8 @@ def _report(a: argparse.Namespace, options: dict[str, Any]) -> int:
 def _verify(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
-    holds = api.verify(a.checked_folder, a.data, data_folder=a.folder, sample=a.sample, seed=a.seed)
+    flags = _same(a, "sample", "seed", "pool", "balance", "out", "workers")
+    holds = api.verify(a.checked_folder, a.data, data_folder=a.folder, again=a.again or 0, **flags)
     return 0 if holds else 1
 
 

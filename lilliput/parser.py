@@ -283,8 +283,18 @@ def _add_verify(verbs) -> None:
         help="judged encoders to compute anew (default: %(default)s)",
     )
     verify.add_argument("--seed", type=int, default=0, help="which (default: %(default)s)")
+    verify.add_argument(
+        "--again",
+        type=positive,
+        metavar="N",
+        help="instead: train and judge so many cells of a study, drawn by chance, once more",
+    )
     verify.add_argument("--data", metavar="DATA", help="what judged it, if it is not prepared here any more")
+    verify.add_argument("--pool", metavar="DIR", help="with --again: what a study learned from, if not from --data")
+    verify.add_argument("--balance", metavar="HOW", help="with --again: as the study had it")
     verify.add_argument("--folder", metavar="DIR", help=FILES)
+    verify.add_argument("--out", metavar="DIR", help="with --again: where (default: runs/again-STUDY)")
+    verify.add_argument("--workers", type=positive, metavar="N", help="cells at once (default: what suits the machine)")
 
 
 def _add_compare(verbs) -> None:

@@ -11,7 +11,7 @@ from lilliput.data.store import Data, Images
 from lilliput.datasets import Source
 from lilliput.errors import BadData, BadSetting
 from lilliput.studies import results
-from lilliput.studies.engines import processes
+from lilliput.studies.engines import engine_of, processes
 from lilliput.studies.record import read_study
 from lilliput.system.door import door
 from lilliput.system.mirror import here
@@ -195,19 +195,53 @@ def verify(
     data_folder: str | os.PathLike | None = None,
     sample: int = 6,
     seed: int = 0,
+    again: int = 0,
+    pool: str | os.PathLike | None = None,
+    balance: str | None = None,
+    out: str | os.PathLike | None = None,
+    workers: int | None = 1,
 ) -> bool:
     """Whether the files of a run or study are what was written, and a sample of its rows comes out the same again.
 
-    `data`: the labelled data that judged it, where it does not lie prepared on this machine any more.
+    `data`: the labelled data that judged it, where it does not lie prepared on this machine any more. `again`: instead
+    of rows, train and judge so many cells of a study once more, in the study's folder `out`; they hold within their
+    95 % intervals. `pool`, `balance`: what its images were, as in `study`. `workers`: cells at once.
     """
     from lilliput.studies.verification import verify
 
     folder = here(folder)
+    if again:
+        return _again(folder, Source(data or "", pool, data_folder, balance=balance), out, workers, again, seed)
     judging = None
     if data is not None:
         read = read_study if (folder / "study.json").exists() else read_run
         judging = _labelled(data, read(folder)["image_size"], data_folder)
     return verify(folder, sample=sample, seed=seed, judging=judging)
+
+
+def _again(
+    folder: Path, source: Source, out: str | os.PathLike | None, workers: int | None, count: int, seed: int
+) -> bool:
+    """As `verify` with `again`: says each cell's command, and prints how it came out."""
+    from lilliput.api.learning import opened
+    from lilliput.studies.again import run_again
+
+    record = read_study(folder)
+    source = dataclasses.replace(
+        source,
+        data=source.data or record["judge"].removeprefix("folder-"),
+        image_size=record["image_size"],
+        limit=record["pool_images"],
+    )
+    data, judged = opened(source, None, None)
+    engine = engine_of(None, workers=workers)
+    out = here(out or Path("runs") / f"again-{folder.resolve().name}")
+    found = run_again(folder, data, judged, out, count=count, seed=seed, engine=engine)
+    for cell in found:
+        print(cell, flush=True)
+    held = sum(cell.holds for cell in found)
+    print(f"{held} of {len(found)} hold; all of it is in {out}")
+    return held == len(found)
 
 
 @door

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lilliput import catalog
 from lilliput.data.store import Images
-from lilliput.errors import BadData, BadSetting, LilliputError
+from lilliput.errors import BadData, LilliputError
 from lilliput.studies import results
 from lilliput.studies.judge import Judge, judge_run
 from lilliput.studies.record import JUDGED, judging_images
 from lilliput.system import records
 from lilliput.system.machine import this_machine, versions
-from lilliput.system.plan import Plan, choose, nearest, own_threads
+from lilliput.system.plan import as_begun, own_threads
 from lilliput.system.progress import say, task
 from lilliput.system.records import read_json
 from lilliput.system.tensors import read_tensors
@@ -118,7 +118,7 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judging: tuple[Image
         raise BadData(f"{path} is not of these rows: it tells nothing of the probe {first.probe}")
     catalog.check_known(judged)
     train, test = judging_images(judged, judging)
-    plan = _plan_again(judged["plan"])
+    plan = as_begun(judged["plan"])
     plan.take_effect()
     again = Judge(first.judge, train, test, {first.probe: judged["probes"][first.probe]}, plan=plan, data=first.data)
     try:
@@ -133,14 +133,6 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judging: tuple[Image
         return Checked(what, len(old), _worst(old, values), 0.0)
     old, values = ({name: some[name] for name in some if _of_all(name)} for some in (old, values))
     return Checked(what, len(old), _worst(old, values), max(ELSEWHERE, FLIPPED / len(test)))
-
-
-def _plan_again(begun: dict[str, Any]) -> Plan:
-    """That of the rows; where their device is not to be had here, the nearest to it."""
-    try:
-        return choose(begun["device"], {key: value for key, value in begun.items() if key != "device"})
-    except BadSetting:
-        return nearest(begun)
 
 
 def _of_all(metric: str) -> bool:

@@ -147,6 +147,14 @@ def nearest(plan: Mapping[str, Any]) -> Plan:
         return choose(fixed={**fixed, "precision": "fp32"})
 
 
+def as_begun(plan: Mapping[str, Any]) -> Plan:
+    """That of a record; where its device is not to be had here, the nearest to it."""
+    try:
+        return choose(plan["device"], {key: value for key, value in plan.items() if key != "device"})
+    except BadSetting:
+        return nearest(plan)
+
+
 def _best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 

@@ -10,11 +10,13 @@ import pandas as pd
 
 from lilliput.catalog import BASELINES
 from lilliput.data.store import Images
+from lilliput.errors import LilliputError
 from lilliput.reports.page import html
 from lilliput.reports.page.looks import PANEL, Look, Sample, looks_of
 from lilliput.reports.page.pictures import METHODS, overlaid, surest_mistakes
 from lilliput.reports.page.section import Inspection, Study
 from lilliput.reports.words import count, share, shortest, title
+from lilliput.studies.again import cell_of, command_of
 from lilliput.studies.results import CELL
 from lilliput.system.progress import duration
 
@@ -42,6 +44,7 @@ def cells_of(study: Study, inspection: Inspection | None) -> dict[str, Any]:
                 "checkpoint": f"epoch {cell.epoch:.0f}",
                 "pretraining": f"{duration(cell.seconds)}, {shortest(kwh * 1000)} Wh" if pd.notna(kwh) else "",
                 "network": f"{count(parameters)} parameters, {count(cell.multiply_adds)} multiply-adds",
+                "once more": _command(study, cell.technique, cell.backbone),
             },
             **_curve(study, cell.technique, cell.backbone),
         }
@@ -49,6 +52,15 @@ def cells_of(study: Study, inspection: Inspection | None) -> dict[str, Any]:
     if inspection:
         _add_pictures(data, inspection)
     return data
+
+
+def _command(study: Study, technique: str, backbone: str) -> str:
+    """What trains and judges the cell's first seed again; empty where it began with weights, or its record is older."""
+    seed = int(study.rows[(study.rows.technique == technique) & (study.rows.backbone == backbone)].seed.min())
+    try:
+        return command_of(study.record, cell_of(study.record, technique, backbone, seed))
+    except (LilliputError, KeyError, TypeError):
+        return ""
 
 
 def _curve(study: Study, technique: str, backbone: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ def share_out(jobs: Jobs, make_shop: Callable[[], Any], *, label: str, workers: 
 
     Raises Stopped where a signal asked for it.
     """
-    board, ended, errors = Board(), 0, {}
+    board, ended = Board(), 0
+    errors: dict[str, str] = {}
     with own_threads():
         for event in Processes(workers).run(jobs, make_shop, board, folder):
             if isinstance(event, Finished):

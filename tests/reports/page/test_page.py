@@ -9,6 +9,7 @@ import pytest
 
 from lilliput import api, cli
 from lilliput.errors import BadData
+from lilliput.reports.page import inspected
 from lilliput.system import signals
 from tests.reports.conftest import NASTY
 
@@ -125,6 +126,18 @@ def test_a_cell_without_trained_encoders_costs_no_other_its_pictures(study, tmp_
     assert "could not be made" not in page.text and "is empty" not in capsys.readouterr().err
     assert [path.name for path in sorted((copied / "inspect").glob("saliency-*.png"))] == ["saliency-split_brain.png"]
     assert not list((copied / "inspect").glob("simclr-*.npz"))
+
+
+def test_a_section_that_fails_says_why_and_costs_no_other(study, tmp_path, monkeypatch, capsys):
+    copied = shutil.copytree(study[0], tmp_path / "study")
+    makers = {maker.anchor: maker for maker in inspected.MAKERS}
+    broken = makers["layers"]._replace(make=lambda inspection: [][1])
+    monkeypatch.setattr(inspected, "MAKERS", (broken, makers["few_labels"]))
+    api.report(copied, study[2], workers=1)
+    text = read(copied)[1].text
+    assert "This section could not be made: list index out of range" in text
+    assert "learns from 3 and from 9 labelled images" in text
+    assert "the report's section 'Layers' is empty: list index out of range" in capsys.readouterr().err
 
 
 def test_a_stop_while_the_page_is_made_stops(study, tmp_path, monkeypatch):
