@@ -108,7 +108,10 @@ def _parsed(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _from_file(words: list[str], verb: argparse.ArgumentParser) -> list[str]:
-    """The words, before them what the file of --config says: of two words for one thing the last holds."""
+    """The words, before them what the file of --config says: of two words for one thing the last holds. BadSetting
+    where two files are named."""
+    if sum(word.partition("=")[0] == "--config" for word in words) > 1:
+        raise BadSetting("--config names one file; put what both say into one")
     for place, word in enumerate(words):
         flag, equals, file = word.partition("=")
         if flag == "--config" and (equals or words[place + 1 :]):
@@ -312,7 +315,7 @@ def _detect(a: argparse.Namespace, options: dict[str, Any]) -> int:
 def _export(a: argparse.Namespace, options: dict[str, Any]) -> int:
     from lilliput import api
 
-    flags = _same(a, "int8", "dynamic", "uint8", "threads", "push", "classifier", "test_share", "labels")
+    flags = _same(a, "int8", "dynamic", "uint8", "threads", "epoch", "push", "classifier", "test_share", "labels")
     out = api.export(a.run_folder, a.to, a.data, a.out, **flags)
     print((out / "table.md").read_text(encoding="utf-8"))
     print(visible(f"Everything is in {out}: {', '.join(sorted(path.name for path in out.iterdir()))}"))

@@ -14,7 +14,7 @@ NAMED = {  # what a flag or an argument takes -> the kind of its names
     "judge": "datasets",
     "to": "datasets",
 }
-FOLDERS = ("out", "pool", "folder", "imagenet_weights", "run_folder", "study_folder", "checked_folder", "image_folder")
+FOLDERS = ("run_folder", "study_folder", "checked_folder")
 FILES = ("config", "use", "image", "saved", "init", "teacher", "labels")
 
 
@@ -23,10 +23,12 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
     shtab = wanted("shtab", extra="completion")
     for verb in parser.get_default("verbs").values():
         for action in verb._actions:
-            if action.dest in NAMED:
-                action.choices = catalog.names(NAMED[action.dest])
-            elif action.dest in FOLDERS:
+            if action.choices is not None:
+                continue
+            if action.metavar == "DIR" or action.dest in FOLDERS:
                 action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+            elif action.dest in NAMED:
+                action.choices = catalog.names(NAMED[action.dest])
             elif action.dest in FILES:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     return shtab.complete(parser, shell=shell)

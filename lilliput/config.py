@@ -34,7 +34,7 @@ def words_of(file: str, verb: argparse.ArgumentParser) -> list[str]:
             words += _flag(action, value)
         else:
             action.nargs, action.required = ("*" if action.nargs == "+" else "?"), False
-            action.default = _items(value) if action.nargs == "*" else value
+            action.default = _items(value) if action.nargs == "*" else _one(key, value)
     return words
 
 
@@ -73,9 +73,14 @@ def _flag(action: argparse.Action, value: Any) -> list[str]:
         return [flag] if value else []
     if action.nargs in ("+", "*"):
         return [flag, *_items(value)]
+    return [f"{flag}={_one(flag[2:], value)}"]
+
+
+def _one(name: str, value: Any) -> str:
+    """A number or a text, as a word."""
     if isinstance(value, bool | list | dict):
-        raise BadSetting(f"{flag[2:]} = {value!r} is neither a number nor a text")
-    return [f"{flag}={value}"]
+        raise BadSetting(f"{name} = {value!r} is neither a number nor a text")
+    return str(value)
 
 
 def _items(value: Any) -> list[str]:

@@ -242,6 +242,9 @@ def _add_export(verbs) -> None:
     export = _verb(verbs, "export", text, computes=True)
     export.add_argument("run_folder", metavar="RUN")
     export.add_argument("--to", required=True, choices=catalog.EXPORTS, help="the form")
+    export.add_argument(
+        "--at", dest="epoch", type=int, metavar="EPOCH", help="the encoder of this epoch (default: the last)"
+    )
     export.add_argument("--out", metavar="DIR", help="the folder of the export (default: RUN/export/FORM)")
     export.add_argument(
         "--data",

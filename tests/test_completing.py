@@ -28,6 +28,8 @@ def lines(tmp_path_factory):
         (["study", "--backbones", "sq"], {"squeezenet"}),
         (["study", "--probes", "knn", "lin"], {"linear"}),
         (["study", "--data", "cifar"], {"cifar10", "cifar100"}),
+        (["export", "runs/one", "--to", "exec"], {"executorch"}),
+        (["transfer", "runs/one", "--to", "cifar10"], {"cifar10", "cifar100"}),
         (["study", "--until"], {"--until-converged"}),
         (["study", "--track", "w"], {"wandb"}),
     ],

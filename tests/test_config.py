@@ -76,6 +76,8 @@ def test_a_list_in_the_file_takes_no_name_of_the_command_line(tmp_path):
         ("probe", "probe = ['knn']", UnknownName, "lilliput probe has no setting 'probe', did you mean 'probes'?"),
         ("study", "deterministic = 'yes'", BadSetting, "deterministic = 'yes' is neither true nor false"),
         ("study", "epochs = [1, 2]", BadSetting, r"epochs = \[1, 2\] is neither a number nor a text"),
+        ("export", "run_folder = ['a']", BadSetting, r"run_folder = \['a'\] is neither a number nor a text"),
+        ("pretrain", "technique = ['byol', 'simclr']", BadSetting, "technique = .* is neither a number nor a text"),
         ("study", "epochs =", BadSetting, "c.toml is no TOML"),
         ("study", "temperature = 1979-05-27", BadSetting, "temperature = 1979-05-27 is neither a number"),
     ],
@@ -102,6 +104,13 @@ def test_a_misspelt_key_of_a_study_is_one_line_with_the_nearest(tmp_path, capsys
 def test_a_file_that_is_not_there_is_told(tmp_path, capsys):
     assert cli.main(["study", "--config", str(tmp_path / "no.toml")]) == 1
     assert capsys.readouterr().err.strip() == f"lilliput: {tmp_path / 'no.toml'}: No such file or directory"
+
+
+def test_two_files_are_refused_and_a_number_for_a_name_is_a_word(tmp_path, capsys):
+    one = file_of(tmp_path, "run_folder = 5")
+    assert cli._parsed(["export", "--config", one, "--to", "onnx"])[0].run_folder == "5"
+    assert cli.main(["export", "--config", one, "--config", one, "--to", "onnx"]) == 1
+    assert "--config names one file" in capsys.readouterr().err
 
 
 def test_an_option_that_reads_like_another_kind_keeps_its_own(tmp_path):

@@ -28,24 +28,30 @@ def advice(search: Search) -> dict[str, Any]:
             f"{search.out}: nothing came to its first checkpoint in time; give a larger --budget, another --out"
         )
     pick, *others = trained
+    first, *rest = candidates = [told(search, rows, cell) for cell in trained]
     return {
-        "pick": told(search, rows, pick),
-        "runner_up": _runner_up(search, rows, pick, others[0]) if others else None,
-        "candidates": [told(search, rows, cell) for cell in [pick, *others]],
+        "pick": first,
+        "runner_up": _runner_up(first, rest[0]) if rest else None,
+        "candidates": candidates,
         "chosen_by": search.score,
         "doubt": scores.doubts(search.score),
         "twice_the_budget": _doubled(search, rows, pick),
-        "against": _against(search, rows, pick),
-        "known_to_cross": crossings(pick, others),
+        "against": _against(search, rows, pick, first["best_epoch"]),
+        "known_to_cross": [
+            {**known, "dropped": search.survived[known["with"]] < search.survived[pick.name]}
+            for known in crossings(pick, others)
+        ],
         "own_error": _own_error(search),
     }
 
 
 def told(search: Search, rows: pd.DataFrame, cell: Cell) -> dict[str, Any]:
-    """Of a candidate: how far it trained, its score there, and the accuracy that is expected of its whole training."""
+    """Of a candidate: how far it trained, its score there, the accuracy that is expected of its whole training, and its
+    encoder: the one that held-out labels choose, or the last."""
     epoch = search.judged_at(cell)
     curve = scores.figures(rows, cell, *scores.HELD_OUT)
     trained = {at: value for at, value in curve.items() if at}
+    best = max(trained, key=lambda at: trained[at], default=None)
     return {
         "technique": cell.technique,
         "backbone": cell.backbone,
@@ -53,11 +59,11 @@ def told(search: Search, rows: pd.DataFrame, cell: Cell) -> dict[str, Any]:
         "epoch": epoch,
         "epochs": search.schedule.epochs,
         "score": _number(scores.read(search.out, rows, search.score, cell, epoch)),
-        "best_epoch": max(trained, key=lambda at: trained[at], default=None),
+        "best_epoch": best,
         "held_out": {str(at): value for at, value in curve.items()},
         "held_out_images": search.held_out_images if curve else None,
         "expected": _expected(search, curve.get(epoch), epoch),
-        "encoder": str(encoder_path(search.out / "cells" / cell.name, epoch)),
+        "encoder": str(encoder_path(search.out / "cells" / cell.name, best or epoch)),
     }
 
 
@@ -71,17 +77,16 @@ def _expected(search: Search, value: float | None, epoch: int) -> dict[str, floa
     return {name: _number(end) for name, end in search.expected(value, epoch)._asdict().items()}
 
 
-def _runner_up(search: Search, rows: pd.DataFrame, pick: Cell, second: Cell) -> dict[str, Any]:
+def _runner_up(pick: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """What it is, how likely it is the better one, and what is lost on average where it is."""
-    one, two = (told(search, rows, cell)["expected"] for cell in (pick, second))
-    found = told(search, rows, second)
+    one, two = pick["expected"], second["expected"]
     if one is None or two is None or None in (*one.values(), *two.values()):
-        return {**found, "chance_better": None, "loss_if_better": None}
+        return {**second, "chance_better": None, "loss_if_better": None}
     deviation = math.hypot(*((end["high"] - end["low"]) / SIGMAS for end in (one, two)))
     gap = NormalDist(two["value"] - one["value"], max(deviation, 1e-9))
     chance = 1 - gap.cdf(0.0)
     loss = gap.mean + gap.stdev**2 * gap.pdf(0.0) / chance if chance > 0 else 0.0  # the mean of what is above 0
-    return {**found, "chance_better": chance, "loss_if_better": loss}
+    return {**second, "chance_better": chance, "loss_if_better": loss}
 
 
 def _doubled(search: Search, rows: pd.DataFrame, pick: Cell) -> dict[str, Any] | None:
@@ -92,10 +97,9 @@ def _doubled(search: Search, rows: pd.DataFrame, pick: Cell) -> dict[str, Any] |
     return {"gain": gain["middle"], "low": gain["low"], "high": gain["high"], "curves": gain["count"]}
 
 
-def _against(search: Search, rows: pd.DataFrame, pick: Cell) -> dict[str, Any]:
-    """Test accuracies by the linear probe, of the pick at the checkpoint that held-out labels choose, and of baselines
-    on the same images; with the difference and half of its 95 % interval."""
-    epoch = told(search, rows, pick)["best_epoch"]
+def _against(search: Search, rows: pd.DataFrame, pick: Cell, epoch: int | None) -> dict[str, Any]:
+    """Test accuracies by the linear probe, of the pick at the `epoch` that held-out labels choose, and of baselines on
+    the same images; with the difference and half of its 95 % interval."""
     tested = scores.figures(rows, pick, "linear", "accuracy")
     if epoch is None:
         return {}
@@ -110,6 +114,8 @@ def _against(search: Search, rows: pd.DataFrame, pick: Cell) -> dict[str, Any]:
             value = float(own.value.iloc[-1])
             gap = statistics.difference(*statistics.accuracies([[tested[epoch]], [value]], len(images)))
             found[name] = {"accuracy": value, "pick_is_better_by": gap.value, "half": gap.half}
+    if "supervised" in found:
+        found["supervised"]["epochs"] = search.schedule.epochs  # as many images as a whole pretraining
     return found
 
 
@@ -165,7 +171,8 @@ def in_words(found: Mapping[str, Any]) -> str:
         )
     lines += _of_baselines(found["against"])
     lines += [
-        f"Beware: {known['with']} lost to the pick here, but in finished studies {known['one']} and {known['two']} "
+        f"Beware: {known['with']} {'lost to' if known['dropped'] else 'was not ahead of'} the pick here, but in "
+        f"finished studies {known['one']} and {known['two']} "
         f"changed places between an early look and the end {known['crossed']} of {known['met']} times."
         for known in found["known_to_cross"]
     ]
@@ -174,8 +181,8 @@ def in_words(found: Mapping[str, Any]) -> str:
             f"How wrong this may be: on {error['grids']} finished grids such a search, at "
             f"{error['replayed_share']:.0%} of the whole grid's cost (here {error['share_of_the_whole_grid']:.0%}), "
             f"lost {error['regret']:.3f} to the best cell on average. Intervals learned on other data held "
-            f"{error['interval_holds']:.0%} there where 90 % were meant; so those above are {error['widened']:.1f} "
-            f"times as wide."
+            f"{error['interval_holds']:.0%} there where 90 % were meant"
+            + (f"; so those above are {error['widened']:.1f} times as wide." if pick["expected"] else ".")
         )
     return "\n".join(lines)
 
@@ -227,7 +234,7 @@ TITLES = {
 def _what_is_better(against: Mapping[str, Any]) -> list[str]:
     """What surely does better than the pick, in a line that nobody reads over."""
     better = [title for name, title in TITLES.items() if name in against and _word(against[name]) == "worse"]
-    return [f"But better than the pick, within this budget: {', '.join(better)}; see below."] if better else []
+    return [f"But better than the pick: {', '.join(better)}; see below."] if better else []
 
 
 def _word(gap: Mapping[str, Any]) -> str:
@@ -250,5 +257,7 @@ def _of_baselines(against: Mapping[str, Any]) -> list[str]:
             continue
         gap, half = against[name]["pick_is_better_by"], against[name]["half"] or math.nan
         told = f"{gap:+.3f} ± {half:.3f}, {_word(against[name])}"
+        if "epochs" in against[name]:
+            told += f"; it has seen as many images as {against[name]['epochs']} epochs have"
         lines.append(f"Against {title} ({against[name]['accuracy']:.3f}): {told}.")
     return lines

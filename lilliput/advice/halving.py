@@ -15,6 +15,7 @@ from sklearn.model_selection import HalvingGridSearchCV
 
 FACTOR = 3  # one in so many goes on
 MOST_RUNGS = 3  # a longer ladder begins with trainings too short to tell anything
+CHECKPOINTS = 4  # in a ladder of one rung: what the clock breaks off has been judged before
 LOWEST = -1e9  # the score of a candidate that failed: scikit-learn warns of what is no number
 
 
@@ -26,11 +27,13 @@ class Rung(NamedTuple):
 
 
 def rungs_of(candidates: int, every: int) -> list[Rung]:
-    """The ladder for so many candidates, whose first rung is at epoch `every`."""
+    """The ladder for so many candidates with a checkpoint `every` so many epochs: the first rung is at the first of
+    them, or where it is the only one at the fourth."""
     count = min(MOST_RUNGS, 1 + int(math.log(candidates, FACTOR) + 1e-9))
+    first = every * (CHECKPOINTS if count == 1 else 1)
     rungs, left = [], candidates
     for number in range(count):
-        rungs.append(Rung(every * FACTOR**number, left))
+        rungs.append(Rung(first * FACTOR**number, left))
         left = math.ceil(left / FACTOR)
     return rungs
 
@@ -41,8 +44,9 @@ def halve(
     train: Callable[[list[str], int], None],
     score: Callable[[str, int], float],
 ) -> str:
-    """The winner: `train`(names, epoch) brings those of a rung to its epoch, `score`(name, epoch) then judges, the
-    greater the better; not a number counts as lowest. What `train` raises ends the search."""
+    """The winner: `train`(names, epoch) brings those of a rung to its epoch, after the first the best of them first,
+    and `score`(name, epoch) then judges, the greater the better; not a number counts as lowest. What `train` raises
+    ends the search."""
     search = _Rungs(
         _Candidate(),
         {"name": list(names)},
@@ -78,13 +82,16 @@ class _Candidate(BaseEstimator):
 
 
 class _Rungs(HalvingGridSearchCV):
-    """Trains all of a rung before any of it is scored."""
+    """Trains all of a rung before any of it is scored; who leads is trained first, as the time may end."""
 
     train: Callable[[list[str], int], None]
+    is_ranked = False  # scikit-learn hands on the best of a rung, the best last
 
     def _run_search(self, evaluate_candidates: Callable, callback_ctx: Any = None) -> None:
         def after_training(candidates: list[dict[str, Any]], *rest: Any, **named: Any) -> Any:
-            self.train([candidate["name"] for candidate in candidates], candidates[0]["epoch"])
+            names = [candidate["name"] for candidate in candidates]
+            self.train(names[::-1] if self.is_ranked else names, candidates[0]["epoch"])
+            self.is_ranked = True
             return evaluate_candidates(candidates, *rest, **named)
 
         context = {} if callback_ctx is None else {"callback_ctx": callback_ctx}  # from scikit-learn 1.9 on

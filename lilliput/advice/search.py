@@ -54,6 +54,7 @@ class Search:
         self.score, self.began, self.budget, self.afterwards = score, began, budget, afterwards
         self.cells = {cell.name: cell for cell in grid.cells}
         self.moment = began + budget - afterwards
+        self.survived = dict.fromkeys(self.cells, 0)  # rungs, by name
 
     def run(self) -> None:
         """All of it. What a signal breaks off goes on when it is called again, with the same bits."""
@@ -89,7 +90,7 @@ class Search:
         def place(cell: Cell) -> tuple[bool, int, int, float]:
             epoch = self.judged_at(cell)
             value = scores.read(self.out, rows, self.score, cell, epoch) if epoch else math.nan
-            went_on = sum(rung.epoch < epoch for rung in self.schedule.rungs)
+            went_on = max(self.survived[cell.name], sum(rung.epoch < epoch for rung in self.schedule.rungs))
             if not math.isfinite(value) or not by_labels:
                 return math.isfinite(value), went_on, epoch, value
             return True, went_on, 0, self.expected(value, epoch).value
@@ -115,6 +116,7 @@ class Search:
     def _train(self, names: Sequence[str], epoch: int) -> None:
         """Those of a rung to its epoch; OutOfTime where not all of them got there."""
         say(f"{len(names)} of {len(self.cells)} candidates train to epoch {epoch} of {self.schedule.epochs}")
+        self.survived |= dict.fromkeys(names, sum(rung.epoch < epoch for rung in self.schedule.rungs))
         failed = self._study([self.cells[name] for name in names], until=Until(epoch, self.moment))
         if any(self.reached(self.cells[name]) < epoch for name in names if name not in failed):
             raise OutOfTime
@@ -132,12 +134,13 @@ class Search:
         ]:
             cells = todo[: self.engine.workers]
             left = PLANNED * (self.moment - time.time())
-            pace, every = self.paces[cells[0].name], self.schedule.every
-            checkpoints = int((left - pace.start) / (every * pace.epoch + pace.judging)) if left > 0 else 0
+            pace, every, judged = self.paces[cells[0].name], self.schedule.every, self.judged_at(cells[0])
+            ahead = (self.reached(cells[0]) - judged) * pace.epoch  # is trained and was not judged yet
+            checkpoints = int((left - pace.start + ahead) / (every * pace.epoch + pace.judging)) if left > 0 else 0
             if not checkpoints:
                 return
             tried |= {cell.name for cell in cells}
-            aim = min(self.schedule.epochs, self.judged_at(cells[0]) + checkpoints * every)
+            aim = min(self.schedule.epochs, judged + checkpoints * every)
             say(f"{duration(left)} are left: {', '.join(cell.name for cell in cells)} on to epoch {aim}")
             self._study(cells, until=Until(aim, self.moment))
 

@@ -19,7 +19,7 @@ from lilliput.system.progress import duration, say
 from lilliput.system.records import read_json, write_json
 from lilliput.system.resources import Resources
 from lilliput.training.cell import Cell, plan_for, usual_recipe
-from lilliput.training.record import same_settings
+from lilliput.training.record import read_log, same_settings
 
 
 @door
@@ -98,15 +98,20 @@ class _Asked:
     budget: float  # seconds
 
     def cells(self, epochs: int | None = None) -> list[Cell]:
-        return make_cells(self.techniques, self.backbones, [self.seed], **{**self.make, "epochs": epochs})
+        """Of the recipe's own length, or of so many epochs: with the networks whose limits and paces are known."""
+        usual = make_cells(self.techniques, self.backbones, [self.seed], **self.make)
+        if epochs is None:
+            return usual
+        cells = make_cells(self.techniques, self.backbones, [self.seed], **{**self.make, "epochs": epochs})
+        pairs = zip(cells, usual, strict=True)
+        return [dataclasses.replace(cell, backbone_options=one.backbone_options) for cell, one in pairs]
 
-    def settings(self, workers: int) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """What search.json keeps, and must be the same when a search goes on."""
         return {
             **{name: getattr(self, name) for name in ("techniques", "backbones", "seed", "score", "budget")},
             "limits": dataclasses.asdict(self.limits),
             "recipe": self.make["recipe"],
-            "workers": workers,
             "digests": [part.digest for part in (self.images.pool, *self.judged.judging)],
         }
 
@@ -135,10 +140,12 @@ def _prepared(
     from lilliput.studies.grid import Grid
     from lilliput.studies.record import open_record
 
-    settings, file = asked.settings(engine.workers), out / "search.json"
+    settings, file = asked.settings(), out / "search.json"
     planned = read_json(file) if file.exists() else None
     if planned:
+        planned["settings"].pop("workers", None)  # a search may go on with more or fewer; it was a setting once
         same_settings(planned["settings"], settings, out)
+        planned["spent"] = max(planned["spent"], _trained(out) / engine.workers)  # it may have been killed
         say(f"{out} goes on: {duration(planned['spent'])} of {duration(asked.budget)} are spent")
     else:
         planned = {"settings": settings, "over": False, "spent": 0.0, **_measured(asked, engine, resources, began)}
@@ -151,6 +158,12 @@ def _prepared(
     paces = {name: Pace(*pace) for name, pace in planned["paces"].items()}
     timing = {"began": began - planned["spent"], "budget": asked.budget, "afterwards": planned["afterwards"]}
     return Search(grid, out, engine, schedule, paces, asked.score, **timing)
+
+
+def _trained(out: Path) -> float:
+    """Seconds of training that the logs of the search's cells know of."""
+    logs = [read_log(run) for run in (out / "cells").glob("*-*-*")]
+    return sum(log[-1].get("total_seconds", 0.0) for log in logs if log)
 
 
 def _measured(asked: _Asked, engine: Engine, resources: Resources, began: float) -> dict[str, Any]:

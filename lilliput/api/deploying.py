@@ -1,6 +1,7 @@
 """From a run to a file for a device."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from lilliput import catalog
@@ -23,6 +24,7 @@ def export(
     dynamic: bool = False,
     uint8: bool = False,
     threads: int = 1,
+    epoch: int | None = None,
     push: str | None = None,
     test_share: float | None = None,
     labels: str | os.PathLike | None = None,
@@ -33,14 +35,16 @@ def export(
 
     `data`: images to compare file and torch by, and to calibrate eight bits (`int8`, onnx alone); where they are
     labelled with a split they judge. `classifier`: labelled images; the linear probe fitted to them becomes part of
-    the file. `dynamic`: images of any size; `uint8`: as bytes. `threads`: by which it is timed. `push`: a name on the
-    hub to send the folder to. Needs the extra `export`, or `executorch`. Raises LilliputError; BadSetting where the
-    file does not give what the network gives.
+    the file. `dynamic`: images of any size; `uint8`: as bytes. `threads`: by which it is timed. `epoch`: of the
+    encoder, if not the last. `push`: a name on the hub to send the folder to. Needs the extra `export`, or
+    `executorch`. Raises LilliputError; BadSetting where the file does not give what the network gives.
     """
     from lilliput.deploy import hub
     from lilliput.deploy.export import Asked, Export
 
-    asked = Asked(to, dynamic=dynamic, uint8=uint8, int8=int8, classify=classifier is not None, threads=threads)
+    asked = Asked(
+        to, dynamic=dynamic, uint8=uint8, int8=int8, classify=classifier is not None, threads=threads, epoch=epoch
+    )
     asked.check()
     if int8 and data is None:
         raise BadSetting("--int8 is calibrated by your images: give --data DIR with some hundred like those to come")
@@ -67,7 +71,10 @@ def _opened(
     labels: str | os.PathLike | None,
 ) -> tuple[Data, Data | None]:
     """The images to compare and calibrate by, and what judges: the classifier's, else the first where they can."""
-    images = Source(catalog.USUAL_DATA if data is None else data, image_size=size).open()
+    source = Source(catalog.USUAL_DATA if data is None else data, image_size=size)
+    if classifier is None:  # what judges, judges as these say
+        source = replace(source, test_share=test_share, labels=labels)
+    images = source.open()
     if classifier is not None:
         judging = Source(classifier, image_size=size, limit=2, test_share=test_share, labels=labels).open(judging=True)
         return images, judging

@@ -15,7 +15,7 @@ from lilliput.studies.engines import engine_of, processes
 from lilliput.studies.record import read_study
 from lilliput.system.door import door
 from lilliput.system.mirror import here
-from lilliput.system.plan import Plan, choose
+from lilliput.system.plan import Plan, choose, like
 from lilliput.system.visible import visible
 from lilliput.training.encoders import saved_encoders
 from lilliput.training.prune import Pruning
@@ -66,8 +66,7 @@ def _opened_run(folder: Path, device: str | None, plan: Mapping[str, Any] | None
         raise BadData(f"{folder} is not the folder of a run: it has no run.json")
     record = read_run(folder)
     catalog.check_known(record)
-    begun = {key: record["plan"][key] for key in ("precision", "channels_last")}
-    return record, choose(device or record["plan"]["device"], {**begun, **(plan or {})})
+    return record, like(record["plan"], device, plan)
 
 
 @door

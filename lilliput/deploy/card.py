@@ -120,5 +120,7 @@ def _limits(record: dict[str, Any], export: dict[str, Any]) -> list[str]:
     if export["judge"] is None:
         lines.append("no labels were given, so its accuracy is not known")
     else:
-        lines.append("one encoder of one seed: another seed differs by what the test images' number leaves open")
+        lines.append(
+            "one encoder of one seed: another seed differs by more than what the test images' number leaves open"
+        )
     return lines

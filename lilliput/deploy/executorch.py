@@ -30,7 +30,7 @@ def write(network: Deployed, path: Path, *, size: int, dynamic: bool, metadata: 
         write_whole(path, lowered.to_executorch().buffer)
 
 
-def opened(path: Path, *, threads: int = 1) -> Callable[[Tensor], Tensor]:
+def opened(path: Path) -> Callable[[Tensor], Tensor]:
     """The file as a function of images, one after another; the threads are those of its library."""
     runtime = wanted("executorch.runtime", extra="executorch")
     program = runtime.Runtime.get().load_program(path)

@@ -43,6 +43,7 @@ class Asked:
     int8: bool = False
     classify: bool = False
     threads: int = 1
+    epoch: int | None = None  # of the encoder; None: the last
 
     def check(self) -> None:
         """UnknownName or BadSetting for what cannot be, before any work."""
@@ -62,7 +63,12 @@ class Export:
         saved = saved_encoders(run)
         if not saved:
             raise BadData(f"no encoder_*.safetensors in {run}; is it the folder of a run?")
-        self.epoch, self.file = list(saved.items())[-1]
+        self.epoch = max(saved) if asked.epoch is None else asked.epoch
+        if self.epoch not in saved:
+            raise BadSetting(
+                f"{run} has no encoder of epoch {self.epoch}; it has those of {', '.join(map(str, saved))}"
+            )
+        self.file = saved[self.epoch]
         self.folder, self.record, self.asked, self.out = run, record, asked, out
         self.network = Deployed(load_encoder(self.file), uint8=asked.uint8)
         self.judge: Judge | None = None
@@ -107,13 +113,16 @@ class Export:
             return self.out
         form = importlib.import_module(f"lilliput.deploy.{FILES[to]}")
         path = self.out / f"{self.name}{form.SUFFIX}"
-        form.write(
-            self.network.plain(),
-            path,
-            size=record["image_size"],
-            dynamic=self.asked.dynamic,
-            metadata={"lilliput": json.dumps(self._told()), "classes": json.dumps(self.classes)},
-        )
+        metadata = {"lilliput": json.dumps(self._told()), "classes": json.dumps(self.classes)}
+        size, dynamic = record["image_size"], self.asked.dynamic
+        try:
+            form.write(self.network.plain(), path, size=size, dynamic=dynamic, metadata=metadata)
+        except LilliputError:
+            raise
+        except Exception as error:  # whatever a library's exporter makes of a network that it cannot hold
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            way = "leave --dynamic out, or " if dynamic else ""
+            raise BadSetting(f"{to} cannot hold {record['backbone']}: {way}take another --to ({reason})") from error
         return path
 
     def opened(self, path: Path) -> nn.Module:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lilliput.backbones import stock_name
-from lilliput.deploy.library import WEIGHTS, network_in
+from lilliput.deploy.library import WEIGHTS, changes, network_in
 from lilliput.deploy.network import Deployed
 from lilliput.errors import BadSetting
 from lilliput.system.files import read_whole, write_whole
@@ -26,14 +26,16 @@ SENT = [CONFIG, WEIGHTS, "README.md", "figure.png"]  # and nothing else that lie
 
 
 def in_timm(record: dict[str, Any]) -> bool:
-    """Whether timm has the network that a run's run.json names."""
+    """Whether timm has the very network that a run's run.json names: with its own stem, width and the like."""
+    if changes(record):
+        return False
     try:
         return bool(network_in("timm", record["backbone"]))
     except BadSetting:
         return False
 
 
-def write(network: Deployed, folder: Path, *, record: dict[str, Any], file: Path, classes: list[str]) -> list[Path]:
+def write(network: Deployed, folder: Path, *, record: dict[str, Any], file: Path, classes: list[str]) -> None:
     """Weights and config.json; `file` is the encoder's. BadSetting where timm's network does not take the weights."""
     weights, header = read_tensors(file)
     if in_timm(record) and hasattr(network.encoder, "net"):
@@ -46,7 +48,6 @@ def write(network: Deployed, folder: Path, *, record: dict[str, Any], file: Path
         config = {"library_name": "lilliput", "stock": stock_name(record["backbone"]), **named}
     write_whole(folder / CONFIG, json.dumps(config, indent=2).encode())
     write_tensors(folder / WEIGHTS, weights, header)
-    return [folder / CONFIG, folder / WEIGHTS]
 
 
 def _config(

@@ -48,7 +48,12 @@ def network_in(library: str, backbone: str) -> str:
     raise BadSetting(f"{library} has no network for {backbone} ({there}, or --to onnx)")
 
 
-def write(network: Deployed, folder: Path, *, library: str, record: dict[str, Any], title: str) -> list[Path]:
+def changes(record: dict[str, Any]) -> dict[str, Any]:
+    """The options by which the network that a run's run.json names is another than its library's."""
+    return {name: value for name, value in record["backbone_options"].items() if (name, value) != ("stem", "stock")}
+
+
+def write(network: Deployed, folder: Path, *, library: str, record: dict[str, Any], title: str) -> None:
     """The weights and their loader, for `opened` to try; BadSetting where that library has no such network."""
     name = network_in(library, record["backbone"])
     encoder: Any = network.encoder
@@ -57,6 +62,9 @@ def write(network: Deployed, folder: Path, *, library: str, record: dict[str, An
         raise BadSetting(
             f"{record['technique']}'s encoder is more than one {name}: {library} cannot hold it; take --to onnx"
         )
+    if changed := changes(record):
+        option, value = next(iter(changed.items()))
+        raise BadSetting(f"{library}'s {name} has no {option} {value!r}: take --to onnx")
     classes = None if network.head is None else network.head.out_features
     lines: dict[str, Any] = {
         "title": title,
@@ -70,7 +78,6 @@ def write(network: Deployed, folder: Path, *, library: str, record: dict[str, An
         weights |= {f"{own['layer']}.weight": network.head.weight, f"{own['layer']}.bias": network.head.bias}
     write_tensors(folder / WEIGHTS, weights, {})
     write_whole(folder / LOADER, LINES.format(**lines, **own).encode())
-    return [folder / WEIGHTS, folder / LOADER]
 
 
 def opened(folder: Path):

@@ -75,18 +75,18 @@ def with_head(model, head: nn.Linear):
     return model
 
 
-def opened(path: Path | bytes, *, threads: int = 1) -> Callable[[Tensor], Tensor]:
+def opened(path: Path | bytes) -> Callable[[Tensor], Tensor]:
     """The file, or its content, as a function of images."""
-    session = session_of(path, threads)
+    session = session_of(path)
     (images,) = session.get_inputs()
     return lambda batch: torch.from_numpy(session.run(None, {images.name: batch.cpu().numpy()})[0])
 
 
-def session_of(path: Path | bytes, threads: int = 1):
-    """onnxruntime's session of a file or of its bytes."""
+def session_of(path: Path | bytes):
+    """onnxruntime's session of a file or of its bytes, by one thread."""
     runtime = wanted("onnxruntime", extra="export")
     options = runtime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
     options.log_severity_level = 3  # errors alone
     source = path if isinstance(path, bytes) else str(path)
     return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -35,7 +35,7 @@ def _unsigned(file: io.BytesIO) -> bytes:
     return kept.getvalue()
 
 
-def opened(path: Path, *, threads: int = 1) -> Callable[[Tensor], Tensor]:
+def opened(path: Path) -> Callable[[Tensor], Tensor]:
     """The file as a function of images; the threads are those of torch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

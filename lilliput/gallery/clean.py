@@ -1,6 +1,7 @@
 """What to look at in a folder of images before training on it; nothing in it is touched."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from lilliput.data.table import labels_in
 from lilliput.data.tree import layout_of
 from lilliput.errors import BadData
 from lilliput.gallery.copies import alike, groups
-from lilliput.gallery.doubts import doubted, wrong_and_hard
+from lilliput.gallery.doubts import FEWEST, doubted, wrong_and_hard
 from lilliput.gallery.index import Index
 from lilliput.gallery.strays import strangeness, strays
 from lilliput.system.progress import say
@@ -42,7 +43,7 @@ def clean(index: Index, labels: str | os.PathLike | None = None) -> Findings:
 
     BadData where the labels cannot be used.
     """
-    known = None if labels is None else classes_of(index, labels)  # refused first
+    known = None if labels is None else _large_enough(classes_of(index, labels))  # refused first
     features = index.whole()
     pairs = _copies(index, features)
     strange = strangeness(features)
@@ -69,6 +70,23 @@ def classes_of(index: Index, labels: str | os.PathLike) -> dict[str, str]:
     if not named:
         raise BadData(f"{index.root} has no folders of classes; name a table of them (--labels FILE.csv)")
     return named
+
+
+def _large_enough(known: dict[str, str]) -> dict[str, str]:
+    """Those of classes that a probe can learn; the others are named, as a class of one image may be a misspelling."""
+    counts = Counter(known.values())
+    small = sorted(name for name, count in counts.items() if count < FEWEST)
+    if len(counts) - len(small) < 2:
+        raise BadData(
+            f"to doubt labels takes two classes of {FEWEST} images, and there are {len(counts) - len(small)}; leave "
+            f"--labels out, or name more images"
+        )
+    for name in small:
+        say(
+            f"class {name!r} has {counts[name]} images, too few to learn it from: its labels are not doubted; if it is "
+            f"a misspelling, mend the label"
+        )
+    return {file: name for file, name in known.items() if name not in small}
 
 
 def _copies(index: Index, features: np.ndarray) -> list[Finding]:

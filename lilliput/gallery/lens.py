@@ -13,7 +13,7 @@ import torch
 from lilliput.data.store import LARGEST_SIZE, SMALLEST_SIZE
 from lilliput.errors import BadData
 from lilliput.system.files import read_whole
-from lilliput.system.plan import Plan, choose
+from lilliput.system.plan import Plan, choose, like
 from lilliput.system.records import json_digest
 from lilliput.system.tensors import read_tensors
 from lilliput.training.encoders import load_encoder, saved_encoders
@@ -71,8 +71,5 @@ def open_lens(run: str | os.PathLike, device: str | None = None, plan: Mapping[s
 
 
 def _plan_of(folder: Path, device: str | None, plan: Mapping[str, Any] | None) -> Plan:
-    begun: dict[str, Any] = {}
-    if (folder / "run.json").exists():
-        record = read_run(folder)["plan"]
-        device, begun = device or record["device"], {key: record[key] for key in ("precision", "channels_last")}
-    return choose(device, {**begun, **(plan or {})})
+    begun = read_run(folder)["plan"] if (folder / "run.json").exists() else None
+    return like(begun, device, plan) if begun else choose(device, plan)

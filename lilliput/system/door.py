@@ -13,7 +13,7 @@ from typing import Any
 from lilliput.errors import BadSetting
 
 LEAST = {"image_size": 1, "limit": 1, "epochs": 1, "batch": 2, "every": 1, "until_converged": 1, "workers": 1}
-LEAST |= {"images": 1, "steps": 1, "sample": 0, "threads": 1, "seed": 0, "seeds": 0, "at": 0, "k": 1}
+LEAST |= {"images": 1, "steps": 1, "sample": 0, "threads": 1, "seed": 0, "seeds": 0, "at": 0, "k": 1, "again": 0}
 NAMES = ("techniques", "backbones", "probes")
 SEVERAL = (*NAMES, "seeds", "at")
 PATHS = ("data", "out", "classifier", "pool", "folder", "judge", "data_folder")

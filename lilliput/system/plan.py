@@ -147,6 +147,18 @@ def nearest(plan: Mapping[str, Any]) -> Plan:
         return choose(fixed={**fixed, "precision": "fp32"})
 
 
+def like(begun: Mapping[str, Any], device: str | None, fixed: Mapping[str, Any] | None) -> Plan:
+    """The device, precision and memory format of a record, but for what is given; where the record's cannot be had
+    here, the nearest to them. BadSetting where what is given cannot."""
+    kept = {key: begun[key] for key in ("precision", "channels_last")}
+    try:
+        return choose(device or begun["device"], {**kept, **(fixed or {})})
+    except BadSetting:
+        if device is None and not fixed:
+            return nearest(begun)
+        return choose(device, {**kept, "precision": None, **(fixed or {})})
+
+
 def as_begun(plan: Mapping[str, Any]) -> Plan:
     """That of a record; where its device is not to be had here, the nearest to it."""
     try:

@@ -16,7 +16,7 @@ from lilliput.studies.record import open_record
 
 
 class Actor:
-    """Plays `study`: a cell gains by its own rate with every epoch, which takes `seconds`."""
+    """Plays `study`: a cell gains by its own rate with every epoch, which takes `seconds`, or as a function tells."""
 
     def __init__(self, clock, rates, seconds, fails=()):
         self.clock, self.rates, self.seconds, self.fails, self.calls = clock, rates, seconds, fails, []
@@ -41,10 +41,14 @@ class Actor:
                 self._judge(grid, out, cell, done)
         return failed
 
+    def _gain(self, cell, epoch):
+        rate = self.rates[cell.name]
+        return rate(epoch) if callable(rate) else rate * epoch
+
     def _judge(self, grid, out, cell, done):
         same = {"technique": cell.technique, "backbone": cell.backbone, "seed": cell.seed, "judge": grid.labelled.name}
         rows = [
-            {**same, "epoch": epoch, "probe": "linear", "metric": metric, "value": 0.2 + self.rates[cell.name] * epoch}
+            {**same, "epoch": epoch, "probe": "linear", "metric": metric, "value": 0.2 + self._gain(cell, epoch)}
             for epoch in range(0, done + 1, grid.every)
             for metric in ("accuracy", "held_out_accuracy")
         ]

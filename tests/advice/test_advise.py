@@ -1,15 +1,19 @@
 """Advice by real trainings, small ones: its folder is an ordinary study's, with labels and without."""
 
+import shutil
+
 import pytest
 
 from lilliput import api, cli
 from lilliput.advice import budget
 from lilliput.advice.answer import in_words
 from lilliput.advice.halving import Rung
+from lilliput.api import advising
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting
 from lilliput.studies import results
-from lilliput.system.records import read_json
+from lilliput.system.records import read_json, write_json
+from lilliput.training.record import read_log
 from tests.conftest import PLAN, labelled_folder
 
 SMALL = {"techniques": ["rotnet"], "backbones": ["shufflenet_v2"], "device": "cpu", "plan": PLAN, "max_mib": 100.0}
@@ -46,6 +50,23 @@ def test_called_again_it_answers_at_once(advised, scenes):
     assert api.advise(scenes, out, budget="10m", **SMALL)[1] == found
     with pytest.raises(BadSetting, match=r"budget is 600\.0 there and 60\.0 here"):
         api.advise(scenes, out, budget=60, **SMALL)
+
+
+def test_a_search_that_was_killed_does_not_get_its_budget_anew(advised, scenes, tmp_path):
+    out = shutil.copytree(advised[0], tmp_path / "a")
+    trained = read_log(out / "cells" / "rotnet-shufflenet_v2-0")[-1]["total_seconds"]
+    write_json(out / "search.json", {**read_json(out / "search.json"), "over": False, "spent": 0.0})
+    api.advise(scenes, out, budget="10m", **SMALL)
+    assert read_json(out / "search.json")["spent"] >= trained > 0
+
+
+def test_limits_and_trainings_are_of_one_network():
+    """Of small images a long training takes another stem than a short one."""
+    pool = type("Pool", (), {"image_size": 32, "__len__": lambda self: 500})()
+    make = {"recipe": "small", "epochs": None, "batch": None, "options": {}, "data": Data("x", pool, None, None)}
+    asked = advising._Asked(["rotnet"], ["resnet18"], 0, make, make["data"], make["data"], True, "labels", None, 60.0)
+    (measured,), (trained,) = asked.cells(), asked.cells(6)
+    assert measured.backbone_options == trained.backbone_options == {"stem": "half"} and trained.recipe.epochs == 6
 
 
 def test_without_labels_it_says_so_and_promises_no_accuracy(scenes, tmp_path):

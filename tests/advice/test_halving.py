@@ -35,6 +35,17 @@ def test_a_whole_rung_is_trained_before_any_of_it_is_scored():
     assert told == [1, "?", "?", "?", 3, "?"]
 
 
+def test_who_leads_is_trained_first_after_the_first_rung():
+    told = []
+    values = {"a": 1, "b": 9, "c": 7, "d": 8, "e": 2, "f": 3}
+    halve(list("abcdef"), rungs_of(6, 1), lambda names, epoch: told.append(names), lambda name, _: values[name])
+    assert told == [list("abcdef"), ["b", "d"]]
+
+
+def test_a_ladder_of_one_rung_has_checkpoints_before_its_end():
+    assert rungs_of(2, 5) == [Rung(20, 2)] and rungs_of(3, 5) == [Rung(5, 3), Rung(15, 1)]
+
+
 def test_a_candidate_without_a_score_never_goes_on():
     winner, trained = searched(3, lambda name, epoch: math.nan if name == "c2" else int(name[1:]))
     assert winner == "c1" and trained[-1] == (6, ["c1"])

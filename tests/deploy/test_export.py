@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from lilliput.deploy import hub
 from lilliput.deploy.table import picture
 from lilliput.errors import BadData, BadSetting, UnknownName
 from lilliput.reports.words import short
+from lilliput.system.records import read_json
 from lilliput.training.encoders import load_encoder
 from lilliput.training.record import read_log
 from tests.conftest import labelled_folder, rng
@@ -74,6 +76,8 @@ def test_what_cannot_be_is_refused_before_any_work(finished_run, scenes, tmp_pat
     for words, named, kind, said in refused:
         with pytest.raises(kind, match=said):
             api.export(finished_run, *words, out=tmp_path / "out", **named)
+    with pytest.raises(BadSetting, match="has no encoder of epoch 99; it has those of 0, "):
+        api.export(finished_run, "onnx", scenes, tmp_path / "out", epoch=99)
     with pytest.raises(BadData, match="not the folder of a run"):
         api.export(tmp_path, "onnx", scenes)
     assert not (tmp_path / "out").exists()
@@ -89,6 +93,33 @@ def test_without_the_extra_the_error_says_how_to_have_it(
     monkeypatch.setitem(sys.modules, "executorch.exir", None)
     with pytest.raises(BadSetting, match=rf'needs {library}, .*pip install "lilliput\[{extra}\]"'):
         api.export(finished_run, to, scenes, tmp_path)
+
+
+def test_the_encoder_of_an_epoch_is_exported_where_asked(finished_run, scenes, tmp_path):
+    out = api.export(finished_run, "torchscript", scenes, tmp_path / "out", epoch=0)
+    assert read_json(out / "export.json")["epoch"] == 0
+
+
+def test_what_an_exporter_cannot_hold_is_one_line_with_the_way_out(finished_run, scenes, tmp_path, monkeypatch):
+    def write(*_, **__):
+        raise RuntimeError("Constraints violated\n(images.size()[2])")
+
+    monkeypatch.setattr("lilliput.deploy.torchscript.write", write)
+    said = r"torchscript cannot hold resnet18: leave --dynamic out, or take another --to \(Constraints violated \(im"
+    with pytest.raises(BadSetting, match=said):
+        api.export(finished_run, "torchscript", scenes, tmp_path / "out", dynamic=True)
+
+
+def test_a_table_of_labels_makes_the_compared_images_judge(finished_run, tmp_path):
+    """It was left out of account without --classifier, and the images were said to have no labels."""
+    pictures, table = tmp_path / "pictures", tmp_path / "labels.csv"
+    pictures.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    for number, picture_of in enumerate(pixels):
+        Image.fromarray(picture_of).save(pictures / f"{number}.png")
+    table.write_text("file,label\n" + "".join(f"{number}.png,{'ab'[number % 2]}\n" for number in range(40)))
+    out = api.export(finished_run, "torchscript", pictures, tmp_path / "out", labels=table)
+    assert read_json(out / "export.json")["judge"] is not None
 
 
 def test_a_folder_is_pushed_to_the_hub_where_asked(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from lilliput.deploy.network import Deployed
 from lilliput.errors import BadSetting
 from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training.encoders import load_encoder
-from tests.conftest import rng
+from tests.conftest import SMALL, rng
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=rng())
 
@@ -43,8 +43,8 @@ def test_squeezenets_pooling_goes_with_its_last_part(classes):
 
 
 def test_what_a_library_has_not_is_refused_with_the_way_out(finished_run, scenes, tmp_path):
-    with pytest.raises(BadSetting, match=r"does not take these weights .* take --to onnx"):
-        api.export(finished_run, "timm", scenes, tmp_path)  # a quarter of the channels
+    with pytest.raises(BadSetting, match=r"timm's resnet18 has no width 0.25: take --to onnx"):
+        api.export(finished_run, "timm", scenes, tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
     with pytest.raises(BadSetting, match=r"timm has no network for squeezenet .it is torchvision's: --to torchvision"):
         library.network_in("timm", "squeezenet")
@@ -92,6 +92,16 @@ def test_a_network_that_is_not_timms_keeps_our_own_form(narrow_again, scenes, tm
     torch.testing.assert_close(hub.opened(tmp_path)(IMAGES), load_encoder(narrow_again)(IMAGES))
     with pytest.raises(BadSetting, match="leave --classifier out"):
         api.export(narrow_again, "hub", scenes, tmp_path / "other", classifier=scenes)
+
+
+@pytest.mark.parametrize("options", [{"stem": "half"}, {"width": 0.25}])
+def test_another_network_than_timms_keeps_our_own_form(scenes, tmp_path, options):
+    """All weights of another stem fit timm's network, which would give other features."""
+    run = api.pretrain("rotnet", "resnet18", scenes, tmp_path / "run", **{**SMALL, "epochs": 1}, **options)
+    api.export(run, "hub", scenes, tmp_path / "hub")
+    assert json.loads((tmp_path / "hub" / "config.json").read_text())["library_name"] == "lilliput"
+    with pytest.raises(BadSetting, match=rf"torchvision's resnet18 has no {next(iter(options))}"):
+        api.export(run, "torchvision", scenes, tmp_path / "out")
 
 
 def test_an_encoder_of_two_networks_is_no_librarys(tmp_path):

@@ -137,6 +137,15 @@ def test_the_page_and_the_table_tell_what_was_planted_and_nothing_is_changed(cla
     assert "Hard images" not in page.read_text(encoding="utf-8")
 
 
+def test_a_misspelt_class_of_one_image_is_named_and_costs_nothing(classes, finished_run, tmp_path, capsys):
+    (classes / "lihgt").mkdir()
+    (classes / "light" / "007.png").rename(classes / "lihgt" / "007.png")
+    _, table = api.clean(finished_run, classes, tmp_path / "out", labels="folders")
+    assert "class 'lihgt' has 1 images, too few" in capsys.readouterr().err
+    assert {"copies"} <= {row["problem"] for row in rows_of(table)}
+    assert all(row["of"] != "lihgt" for row in rows_of(table))
+
+
 def test_classes_are_those_of_folders_of_a_split_or_of_a_table(tmp_path, lens, finished_run):
     for place in ("train/cat/old", "test/cat", "unlabeled", "."):
         drawings(tmp_path / "s" / place, 1)
@@ -146,5 +155,5 @@ def test_classes_are_those_of_folders_of_a_split_or_of_a_table(tmp_path, lens, f
     assert classes_of(gather(tmp_path / "s", lens), tmp_path / "t.csv") == {"000.png": "dog"}
     with pytest.raises(BadData, match="has no folders of classes"):
         classes_of(gather(tmp_path / "s" / "unlabeled", lens), "folders")
-    with pytest.raises(BadData, match="to doubt labels takes 2 of 10"):
+    with pytest.raises(BadData, match="to doubt labels takes two classes of 10 images, and there are 0"):
         api.clean(finished_run, tmp_path / "s", tmp_path / "o", labels="folders")

@@ -12,7 +12,7 @@ from torch import nn
 from lilliput import catalog
 from lilliput.errors import BadSetting
 from lilliput.system import plan
-from lilliput.system.plan import Plan, choose
+from lilliput.system.plan import Plan, choose, like
 from lilliput.system.resources import Resources
 from lilliput.training.cell import make_cell, plan_for
 from lilliput.training.encoders import save_encoder
@@ -98,6 +98,18 @@ def test_a_home_that_cannot_be_written_costs_only_the_memory(clock, tmp_path, mo
 def test_a_plan_that_cannot_be_is_refused(fixed, said):
     with pytest.raises(BadSetting, match=said):
         choose("cpu", fixed)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_plan_of_a_record_from_a_gpu_can_be_had_without_one(precision):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    begun = {"device": "cuda", "precision": precision, "channels_last": True}
+    half = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp32"}
+    assert (plan := like(begun, None, None)).device == "cpu" and plan.precision == half[precision]
+    assert like(begun, "cpu", {"threads": 1}).threads == 1
+    with pytest.raises(BadSetting, match="device 'cuda' cannot be used here"):
+        like(begun, "cuda", None)
 
 
 def test_the_trial_runs_every_network_and_leaves_threads_and_random_numbers_alone():
