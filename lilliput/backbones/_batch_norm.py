@@ -51,8 +51,8 @@ def join_batch_norm(module: nn.Module, batch: int) -> None:
             )
         elif batch % groups:
             raise BadSetting(
-                f"a batch of {batch} does not go evenly into {groups} groups of batch norm, as {size()} processes need: "
-                f"use --batch {batch // groups * groups}, or another --groups"
+                f"a batch of {batch} does not go evenly into {groups} groups of batch norm, as {size()} processes "
+                f"need: use --batch {batch // groups * groups}, or another --groups"
             )
 
 

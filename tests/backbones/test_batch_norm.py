@@ -37,7 +37,7 @@ def test_split_batch_norm_moves_its_running_statistics_as_far_as_one_batch_would
 def test_a_batch_that_does_not_go_into_its_groups_is_for_one_process_alone():
     """Two processes once normalised 5, 5, 4, 4 images each of 36 in 8 groups, where one has 5, 5, 5, 5, 4, 4, 4, 4."""
     layer = split_batch_norm(nn.BatchNorm2d(3), groups=8)
-    with distributed.among(0, 2), pytest.raises(BadSetting, match="36 does not go evenly into 8 .* use --batch 32"):
+    with distributed.among(0, 2), pytest.raises(BadSetting, match=r"36 does not go evenly into 8 .* use --batch 32"):
         join_batch_norm(layer, 36)
     with distributed.among(0, 2):
         join_batch_norm(layer, 32)
