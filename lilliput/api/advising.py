@@ -64,6 +64,7 @@ def advise(
     limits = Limits(max_macs, max_latency_ms, max_mib)
     scores.usual_score(True, score)
     make: dict[str, Any] = {"recipe": recipe or "small", "epochs": None, "batch": None, "options": {}}
+    _refuse_taught(techniques)
     make_cells(techniques, backbones, [seed], **make)  # what can be refused is refused before the images are opened
     engine, resources = place(on, workers, Resources(device, plan or {}, country))
     images, judged, is_labelled = _images(Source(data, None, None, image_size, limit, test_share, labels), judge)
@@ -80,6 +81,14 @@ def advise(
     found = advice(search)
     write_json(out / "advice.json", found)
     return out, found
+
+
+def _refuse_taught(techniques: Sequence[str]) -> None:
+    if taught := [name for name in techniques if catalog.technique(catalog.take("techniques", name)).taught]:
+        raise BadSetting(
+            f"{taught[0]} learns from a teacher, and a search has none: leave it out of --techniques; "
+            f"`lilliput study --distil-from best` has every network learn from the best one"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

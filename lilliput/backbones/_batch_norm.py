@@ -35,7 +35,8 @@ def split_batch_norm(module: nn.Module, groups: int) -> nn.Module:
 def join_batch_norm(module: nn.Module, batch: int) -> None:
     """Make every batch norm in `module` one over the images of all processes, but for those that are split.
 
-    BadSetting where the groups of these do not go into so many processes, at that batch of all of them.
+    BadSetting where the groups of these do not go into so many processes, at that batch of all of them, or the batch
+    not into its groups: a process cannot hold a part of one.
     """
     if size() == 1:
         return
@@ -47,6 +48,11 @@ def join_batch_norm(module: nn.Module, batch: int) -> None:
             raise BadSetting(
                 f"{groups} groups of batch norm do not go into {size()} processes: one number must divide the other; "
                 f"choose another --groups, or as many processes"
+            )
+        elif batch % groups:
+            raise BadSetting(
+                f"a batch of {batch} does not go evenly into {groups} groups of batch norm, as {size()} processes "
+                f"need: use --batch {batch // groups * groups}, or another --groups"
             )
 
 

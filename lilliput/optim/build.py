@@ -16,7 +16,8 @@ MUON_UP_TO = 7e8  # operations of a step, above which it costs more than the gra
 
 
 def make_optimiser(recipe: Recipe, module: nn.Module) -> Optimizer:
-    """The recipe's optimiser over all parameters that learn; biases and norms (one dimension) are not decayed.
+    """The recipe's optimiser over all parameters that learn; biases and norms (one dimension) are not decayed but
+    where the recipe says so.
 
     Parts of it that the recipe names in `rates` learn at that multiple of the learning rate.
     """
@@ -31,7 +32,8 @@ def _groups(recipe: Recipe, module: nn.Module) -> list[dict[str, Any]]:
         own = [p for name, p in module.named_parameters() if p.requires_grad and _part(name, recipe.rates) == part]
         rate = recipe.rates.get(part, 1.0)
         weights = {"weight_decay": recipe.weight_decay, "adapt": True, "always_adapt": True, "share": rate}
-        vectors = {"weight_decay": 0.0, "adapt": False, "share": rate * recipe.vector_rate}
+        decay = recipe.weight_decay if recipe.decay_vectors else 0.0
+        vectors = {"weight_decay": decay, "adapt": False, "share": rate * recipe.vector_rate}
         groups += [{"params": [p for p in own if p.ndim > 1], **weights}]
         groups += [{"params": [p for p in own if p.ndim <= 1], **vectors}]
     return [*_by_muon(groups, recipe)] if recipe.optimiser == "muon" else groups

@@ -14,14 +14,15 @@ from torch import nn
 
 from lilliput.errors import BadSetting
 
-KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb", "muon"), "schedule": ("cosine", "steps", "constant")}
+KNOWN = {"optimiser": ("sgd", "lars", "adamw", "lamb", "muon"), "schedule": ("cosine", "steps", "tenths", "constant")}
 SMALLEST = {
     **dict.fromkeys(("lr", "vector_rate", "muon_rate", "muon_steps", "weight_decay", "warmup"), 0),
     "batch": 2,
     "epochs": 1,
 }
 SHARES = ("sgd_momentum", "muon_momentum", "beta2")  # 0 <= share < 1
-STEP_TIMES, STEP_FACTOR = (0.3, 0.6, 0.8), 0.2  # the schedule "steps": shares of training, and what they do to the rate
+# schedules that fall at once: the shares of training at which, and to which part of the rate
+FALLS = {"steps": ((0.3, 0.6, 0.8), 0.2), "tenths": ((0.6, 0.8), 0.1)}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Recipe:
     trust: Annotated[float, "> 0"] = 0.001  # of LARS: how far a layer moves per step, as a share of its own size
     beta2: Annotated[float, ">= 0, < 1"] = 0.95  # of AdamW and LAMB
     vector_rate: Annotated[float, ">= 0"] = 1.0  # learning rate of biases and norms, as a share of that of weights
-    schedule: str = "cosine"  # cosine, steps (x 0.2 at 30, 60 and 80 % of training) or constant
+    decay_vectors: bool = False  # whether biases and norms are decayed too
+    # cosine, steps (x 0.2 at 30, 60 and 80 % of training), tenths (x 0.1 at 60 and 80 %) or constant
+    schedule: str = "cosine"
     warmup: Annotated[float, ">= 0"] = 0.0  # epochs
     zero_residuals: bool = False  # whether residual blocks begin as what they are given, in weights drawn at random
     options: dict[str, Any] = field(default_factory=dict)  # of the technique, where they depart from its defaults
@@ -111,8 +114,9 @@ class Recipe:
         warmup = self.warmup / self.epochs
         if progress < warmup:
             return self.peak_rate * progress / warmup
-        if self.schedule == "steps":
-            return self.peak_rate * STEP_FACTOR ** sum(progress >= share for share in STEP_TIMES)
+        if self.schedule in FALLS:
+            shares, factor = FALLS[self.schedule]
+            return self.peak_rate * factor ** sum(progress >= share for share in shares)
         if self.schedule == "constant":
             return self.peak_rate
         done = (progress - warmup) / (1 - warmup)

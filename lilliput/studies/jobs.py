@@ -15,7 +15,7 @@ from lilliput.backbones import BATCH_NORMS, stock_file
 from lilliput.errors import BadData
 from lilliput.optim.recipe import SMALL
 from lilliput.probes import LabelledExam, finetune, measure_batch_norm
-from lilliput.studies import results
+from lilliput.studies import results, supervised
 from lilliput.studies.grid import Grid
 from lilliput.studies.judge import Judge, Pixels, costs, judge_run, judges_all
 from lilliput.studies.record import shared_settings
@@ -26,12 +26,11 @@ from lilliput.system.progress import say
 from lilliput.system.records import read_json, write_json
 from lilliput.system.seeds import seeded
 from lilliput.tracking import followed
-from lilliput.training.cell import Cell, plan_for
+from lilliput.training.cell import Cell, cell_name, plan_for
 from lilliput.training.encoders import saved_encoders
 from lilliput.training.initial import IMAGENET, init_from
 from lilliput.training.record import read_run
 from lilliput.training.run import pretrain
-from lilliput.training.spending import Spending
 from lilliput.training.state import trusted_log
 
 
@@ -233,24 +232,18 @@ def _supervised(cell: Cell, shop: Workshop) -> bool:
     sizes = cost.sizes(encoder, grid.data.pool.image_size)
     exam = LabelledExam(encoder, judge.train, judge.test, plan=plan, seed=cell.seed, label="supervised")
     seen = epochs * len(grid.data.pool)
-    cost.reset_peak_memory(plan.device)
-    spending = Spending(shop.resources.country, shop.resources.share, before={})
-    try:
-        model = finetune.learn(exam, SMALL.replace(batch=batch), images_seen=seen)
-        spent = spending.so_far()
-    finally:
-        spending.stop()
-    spent |= {
-        "images_per_s": seen / spent["total_seconds"],
-        "peak_memory_mib": cost.peak_memory_mib(plan.device),
-    }
+    folder = shop.out / "cells" / cell_name("supervised", cell.backbone, cell.seed)
+    learning = finetune.Learning(exam, SMALL.replace(batch=batch), images_seen=seen)
+    spent = supervised.learn(learning, folder, shop.resources)
+    spent["images_per_s"] = seen / spent["total_seconds"]
     identity = _traced(judge, identity, shop) | costs(sizes, spent)
     began = time.perf_counter()
-    values = list(finetune.grade(exam, model))
+    values = list(finetune.grade(exam, learning.model))
     graded = time.perf_counter() - began
     rows = judge.rows_of(identity, "finetune", values, graded)
-    rows += judge.rows(model[0], identity, probes=grid.frozen_probes, seed=cell.seed, label="supervised")
+    rows += judge.rows(learning.model[0], identity, probes=grid.frozen_probes, seed=cell.seed, label="supervised")
     judge.keep(shop.out, rows)
+    supervised.forget(folder)
     return True
 
 

@@ -28,8 +28,8 @@ class Distil(Technique):
 
     contrastive = "no"
     taught = True
-    paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
-    small = SMALL.replace(options={"queue": 1024, "blur": 0.0})
+    paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4, decay_vectors=True)
+    small = SMALL.replace(options={"queue": 1024, "sharp": 0.07, "blur": 0.0})
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Distil(Technique):
         by: str = "queue",
         hidden: Annotated[int, ">= 1"] = 2048,
         queue: Annotated[int, ">= 1"] = 65536,
-        sharp: Annotated[float, "> 0"] = 0.07,
+        sharp: Annotated[float, "> 0"] = 0.01,
         temperature: Annotated[float, "> 0"] = 0.2,
         area: Annotated[float, "> 0, <= 1"] = 0.2,
         blur: Annotated[float, ">= 0, <= 1"] = 0.5,

@@ -12,7 +12,7 @@ from lilliput.techniques.moco_v2 import MoCoV2
 class MoCoV1(MoCoV2):
     """The first of its kind: one layer from the features to what queries and keys are compared by."""
 
-    paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4, schedule="steps")
+    paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4, schedule="tenths", decay_vectors=True)
     small = SMALL.replace(options={"momentum": 0.99, "queue": 256, "groups": 2})
     large = LARGE.replace(options={"momentum": 0.99, "queue": 4096})
 

@@ -26,7 +26,7 @@ class MoCoV2(Technique):
     oldest: Tensor  # the place of the key that has been in the queue the longest
 
     contrastive = "yes"
-    paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4)
+    paper = Recipe("sgd", lr=0.03, batch=256, epochs=200, weight_decay=1e-4, decay_vectors=True)
     small = SMALL.replace(options={"momentum": 0.99, "queue": 256, "groups": 2, "norm": True, "blur": 0.0})
     large = LARGE.replace(options={"momentum": 0.99, "queue": 4096})
 

@@ -20,7 +20,15 @@ class RotNet(Technique):
 
     contrastive = "no"
     paper = Recipe(
-        "sgd", lr=0.1, lr_per_256=False, batch=128, epochs=100, weight_decay=5e-4, nesterov=True, schedule="steps"
+        "sgd",
+        lr=0.1,
+        lr_per_256=False,
+        batch=128,
+        epochs=100,
+        weight_decay=5e-4,
+        decay_vectors=True,
+        nesterov=True,
+        schedule="steps",
     )
     small = SMALL
     large = LARGE.replace(lr=0.1)

@@ -19,7 +19,7 @@ class SimSiam(Technique):
     """A predictor chases the mean projection of an image's other views."""
 
     contrastive = "joint-embedding"
-    paper = Recipe("sgd", lr=0.05, batch=512, epochs=100, weight_decay=1e-4)
+    paper = Recipe("sgd", lr=0.05, batch=512, epochs=100, weight_decay=1e-4, decay_vectors=True)
     small = SMALL.replace(options={"hidden": 1024, "output": 1024, "narrow": 256, "blur": 0.0})
 
     def __init__(

@@ -16,7 +16,7 @@ from lilliput.optim.recipe import LARGE, SMALL, Recipe
 from lilliput.system.distributed import gather, own
 from lilliput.techniques import Technique, counted, full_precision, mlp
 
-ROUNDS, TINY = 3, 1e-12  # of Sinkhorn and Knopp, and what is divided by at least
+ROUNDS = 3  # of Sinkhorn and Knopp
 
 
 class SwAV(Technique):
@@ -125,11 +125,10 @@ def dealt_evenly(similar: Tensor, *, evenness: float) -> Tensor:
 
     Equation 3 by the iteration of section 3.1, from exp(similarity / evenness).
     """
-    codes = (similar - similar.max()).div(evenness).exp()
+    codes = similar / evenness  # their logarithms: of what is far from all images exp is zero, which no sum lifts
     for _ in range(ROUNDS):
-        codes = codes / codes.sum(0).clamp(min=TINY)
-        codes = codes / codes.sum(1, keepdim=True).clamp(min=TINY)
-    return codes
+        codes = codes.log_softmax(0).log_softmax(1)
+    return codes.exp()
 
 
 @full_precision

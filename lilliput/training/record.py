@@ -47,10 +47,12 @@ def check_format(number: Any, where: Path) -> None:
 
 
 def renewed(recipe: Any, number: int) -> Any:
-    """A recipe's settings as format `number` recorded them, in today's: the warm-up was a share of the training."""
-    if number > 2 or not isinstance(recipe, dict) or not {"warmup", "epochs"} <= set(recipe):
+    """A recipe's settings as format `number` recorded them, in today's: up to the second the warm-up was a share of the
+    training, and biases and norms were not decayed before there was a choice."""
+    if not isinstance(recipe, dict) or not {"warmup", "epochs"} <= set(recipe):
         return recipe
-    return {**recipe, "warmup": round(recipe["warmup"] * recipe["epochs"], 6)}
+    recipe = {"decay_vectors": False, **recipe}
+    return {**recipe, "warmup": round(recipe["warmup"] * recipe["epochs"], 6)} if number <= 2 else recipe
 
 
 # names of images and of weights, which their digests identify

@@ -115,7 +115,8 @@ class _Run:
     def resume(self, record: dict[str, Any], state: State) -> None:
         """Go on from a saved state."""
         put_back(state.tensors, self.learner.technique, self.learner.optimiser)
-        self.learner.scaler.load_state_dict(state.scaler)
+        if state.scaler:  # none where the run was begun without fp16
+            self.learner.scaler.load_state_dict(state.scaler)
         self.record, self.rows, self.start = record, list(state.log), state.epoch
         self.spent = {name: whole_seconds(self.rows[-1])[name] for name in SPENT} if self.rows else {}
         steps = ""

@@ -90,6 +90,12 @@ def test_the_command_halves_a_grid_and_the_report_reads_it(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path / "a")]) == 0
 
 
+def test_a_technique_that_is_taught_is_refused_without_a_word_of_flags_that_are_not_there(tmp_path, capsys):
+    assert cli.main(["advise", "--data", str(tmp_path), "--techniques", "simclr", "distil"]) == 1
+    said = capsys.readouterr().err
+    assert "distil learns from a teacher, and a search has none" in said and "--teacher" not in said
+
+
 def test_a_word_that_is_no_budget_is_refused_before_any_image_is_opened(tmp_path, capsys):
     assert cli.main(["advise", "--data", str(tmp_path), "--budget", "long"]) == 1
     assert "budget 'long' is no time: write 45m, 2h or 1h30m" in capsys.readouterr().err

@@ -2,11 +2,14 @@
 
 import copy
 
+import pytest
 import timm
 import torch
 from torch import nn
 
-from lilliput.backbones import split_batch_norm
+from lilliput.backbones import join_batch_norm, split_batch_norm
+from lilliput.errors import BadSetting
+from lilliput.system import distributed
 from tests.conftest import rng
 
 
@@ -29,6 +32,16 @@ def test_split_batch_norm_moves_its_running_statistics_as_far_as_one_batch_would
     for _ in range(3):
         layer(batch), plain(batch)
     assert torch.allclose(layer.running_mean, plain.running_mean, atol=1e-6)
+
+
+def test_a_batch_that_does_not_go_into_its_groups_is_for_one_process_alone():
+    """Two processes once normalised 5, 5, 4, 4 images each of 36 in 8 groups, where one has 5, 5, 5, 5, 4, 4, 4, 4."""
+    layer = split_batch_norm(nn.BatchNorm2d(3), groups=8)
+    with distributed.among(0, 2), pytest.raises(BadSetting, match=r"36 does not go evenly into 8 .* use --batch 32"):
+        join_batch_norm(layer, 36)
+    with distributed.among(0, 2):
+        join_batch_norm(layer, 32)
+    join_batch_norm(layer, 36)
 
 
 def test_splitting_batch_norm_keeps_an_activation_fused_into_it():

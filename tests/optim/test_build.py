@@ -16,6 +16,12 @@ def test_biases_and_norms_are_not_decayed():
         assert [decayed[id(p)] for p in module.parameters()] == [0.1, 0.0, 0.0, 0.0]
 
 
+def test_biases_and_norms_are_decayed_where_the_recipe_says_so():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimiser = make_optimiser(recipe(decay_vectors=True), module)
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.1, 0.1]
+
+
 def test_biases_norms_and_named_parts_learn_at_their_own_share_of_the_rate():
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     optimiser = make_optimiser(recipe(vector_rate=0.1, rates={"2": 10.0}), module)

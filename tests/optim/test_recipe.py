@@ -36,6 +36,12 @@ def test_steps_fall_to_a_fifth_at_30_60_and_80_percent():
     assert rates == pytest.approx([0.2, 0.2, 0.04, 0.04, 0.008, 0.008, 0.0016, 0.0016])
 
 
+def test_tenths_fall_to_a_tenth_at_60_and_80_percent():
+    r = recipe(schedule="tenths")
+    rates = [r.rate(p) for p in (0.0, 0.59, 0.6, 0.79, 0.8, 0.99)]
+    assert rates == pytest.approx([0.2, 0.2, 0.02, 0.02, 0.002, 0.002])
+
+
 def test_a_constant_rate_stays_what_it_is_after_its_warm_up():
     r = recipe(schedule="constant", warmup=1)
     assert [r.rate(p) for p in (0.05, 0.1, 0.5, 1.0)] == pytest.approx([0.1, 0.2, 0.2, 0.2])

@@ -10,6 +10,7 @@ from torch import nn
 from lilliput import catalog
 from lilliput.optim.recipe import SMALL
 from lilliput.probes import LabelledExam, finetune
+from lilliput.system import signals
 from lilliput.system.seeds import seeded
 from tests.conftest import CPU
 
@@ -50,6 +51,16 @@ def test_a_few_images_are_learned(exam, optimiser, steps):
     recipe = SMALL.replace(batch=32, optimiser=optimiser)
     model = finetune.learn(exam, recipe, images_seen=steps * 32, rows=rows)
     assert loss(model) < 0.5 * loss(unlearned(exam))
+
+
+def test_a_signal_stops_it_after_a_step(exam, monkeypatch):
+    """It once learned on to its end, however long."""
+    rates = []
+    monkeypatch.setattr(finetune, "set_rate", lambda *_, **__: rates.append(0) or len(rates) < 3 or signals.ask(15))
+    monkeypatch.setattr(signals, "_asked", None)
+    with pytest.raises(signals.Stopped, match="labels: stopped"):
+        finetune.learn(exam, SMALL.replace(batch=16), images_seen=160)
+    assert len(rates) == 3
 
 
 def test_every_image_to_fit_is_seen_once_an_epoch(exam, monkeypatch):

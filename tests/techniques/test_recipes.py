@@ -4,15 +4,22 @@ import pytest
 
 from lilliput import catalog
 
-COMMON = {"lr_per_256": True, "sgd_momentum": 0.9, "nesterov": False, "schedule": "cosine", "warmup": 0}
+COMMON = {"lr_per_256": True, "sgd_momentum": 0.9, "nesterov": False, "schedule": "cosine", "warmup": 0} | {
+    "decay_vectors": False
+}
+ALL_DECAYED = {"decay_vectors": True}  # where the authors' code gives SGD all parameters alike
 PAPERS = {
     # section 4.1 of the paper: drops at 30, 60 and 80 of 100 epochs; the rate is not scaled with the batch
     "rotnet": {"optimiser": "sgd", "lr": 0.1, "batch": 128, "epochs": 100, "weight_decay": 5e-4, "nesterov": True}
-    | {"lr_per_256": False, "schedule": "steps"},
-    "moco_v2": {"optimiser": "sgd", "lr": 0.03, "batch": 256, "epochs": 200, "weight_decay": 1e-4},
+    | {"lr_per_256": False, "schedule": "steps"}
+    | ALL_DECAYED,
+    "moco_v2": {"optimiser": "sgd", "lr": 0.03, "batch": 256, "epochs": 200, "weight_decay": 1e-4} | ALL_DECAYED,
     "simclr": {"optimiser": "lars", "lr": 0.3, "batch": 4096, "epochs": 100, "weight_decay": 1e-6, "warmup": 10},
     "byol": {"optimiser": "lars", "lr": 0.2, "batch": 4096, "epochs": 1000, "weight_decay": 1.5e-6, "warmup": 10},
-    "moco_v1": {"optimiser": "sgd", "lr": 0.03, "batch": 256, "epochs": 200, "weight_decay": 1e-4, "schedule": "steps"},
+    # section 3.3: times 0.1 at 120 and 160 of 200 epochs
+    "moco_v1": {"optimiser": "sgd", "lr": 0.03, "batch": 256, "epochs": 200, "weight_decay": 1e-4}
+    | {"schedule": "tenths"}
+    | ALL_DECAYED,
     # appendix A: 0.2 for weights and 0.0048 for biases and norms, each times batch / 256
     "barlow_twins": {
         "optimiser": "lars",
@@ -24,7 +31,7 @@ PAPERS = {
     }
     | {"vector_rate": 0.024},
     "vicreg": {"optimiser": "lars", "lr": 0.2, "batch": 2048, "epochs": 1000, "weight_decay": 1e-6, "warmup": 10},
-    "simsiam": {"optimiser": "sgd", "lr": 0.05, "batch": 512, "epochs": 100, "weight_decay": 1e-4},
+    "simsiam": {"optimiser": "sgd", "lr": 0.05, "batch": 512, "epochs": 100, "weight_decay": 1e-4} | ALL_DECAYED,
     "fastsiam": {"optimiser": "sgd", "lr": 0.125, "batch": 32, "epochs": 25, "weight_decay": 1e-4},
     # section 4: 4.8 for a batch of 4096
     "swav": {"optimiser": "lars", "lr": 4.8 / 16, "batch": 4096, "epochs": 400, "weight_decay": 1e-6, "warmup": 10},
@@ -43,6 +50,7 @@ PAPERS = {
     | {"lr_per_256": False, "beta2": 0.99},
     "inpainting": {"optimiser": "adamw", "lr": 2e-4, "batch": 64, "epochs": 100, "weight_decay": 0.0}
     | {"lr_per_256": False, "beta2": 0.999},
+    "distil": {"optimiser": "sgd", "lr": 0.03, "batch": 256, "epochs": 200, "weight_decay": 1e-4} | ALL_DECAYED,  # SEED
 }
 OPTIONS = {
     "rotnet": {},
@@ -62,6 +70,7 @@ OPTIONS = {
     "counting": {"margin": 10.0, "hidden": 4096, "output": 1000, "grey": 0.5},
     "colourisation": {"evened": 0.5},
     "inpainting": {"adversarial": 0.0},
+    "distil": {"by": "queue", "sharp": 0.01, "temperature": 0.2, "queue": 65536},
 }
 
 

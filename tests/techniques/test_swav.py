@@ -31,6 +31,19 @@ def test_a_round_is_one_of_sinkhorn_and_knopp(monkeypatch):
     torch.testing.assert_close(swav.dealt_evenly(similar, evenness=1.0), expected)
 
 
+def test_a_prototype_far_from_every_image_gets_its_share_too():
+    """Sums below 1e-12 were once divided by that, so a prototype whose nearest image was 28 evennesses farther than the
+    best was never lifted."""
+    similar = torch.rand(64, 6, generator=rng()).mul(0.2) + torch.tensor([0.8, 0.7, 0.6, 0.2, -0.4, -1.0])
+    codes = (similar.double() / 0.02).exp()  # plainly; float64 holds exp of -100 and less
+    for _ in range(swav.ROUNDS):
+        codes = codes / codes.sum(0)
+        codes = codes / codes.sum(1, keepdim=True)
+    found = swav.dealt_evenly(similar, evenness=0.02)
+    torch.testing.assert_close(found.double(), codes, rtol=1e-3, atol=1e-6)
+    assert found.sum(0).min() > 1
+
+
 def test_the_loss_tells_each_view_the_other_ones_code(images):
     torch.manual_seed(0)
     technique = swav.SwAV(resnet, **SMALL).eval()

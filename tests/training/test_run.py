@@ -12,6 +12,7 @@ from lilliput import api
 from lilliput.errors import BadSetting, LilliputError
 from lilliput.system import signals
 from lilliput.system.resources import Resources
+from lilliput.training import loop
 from lilliput.training import run as training_run
 from lilliput.training.cell import make_cell
 from lilliput.training.record import read_log
@@ -41,6 +42,14 @@ def test_an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(technique
     assert saved_bits(cut) == saved_bits(whole)
     assert measured_log(cut) == measured_log(whole)
     assert [row["epoch"] for row in read_log(cut)] == [1, 2, 3]
+
+
+def test_a_run_begun_without_fp16_goes_on_with_it(killed_run, scenes, monkeypatch):
+    """The saved state of a scaler that is off is empty, which one that is on refused to read."""
+    scaler = partial(torch.amp.GradScaler, "cpu", init_scale=1.0)  # on, though fp16 is for accelerators
+    monkeypatch.setattr(loop.torch.amp, "GradScaler", lambda *_, **__: scaler())
+    api.pretrain("simclr", "resnet18", scenes, killed_run, **NARROW)
+    assert [row["epoch"] for row in read_log(killed_run)] == [1, 2, 3]
 
 
 def test_a_run_killed_outright_goes_on_with_the_same_command(photos, tmp_path):
