@@ -81,13 +81,15 @@ class Shelf:
         return Shelf, (self.most_bytes,)
 
     def take_in_hand(self, tars: Iterable[Tar]) -> None:
-        """These stay until others are taken; their files are brought by whoever asks first."""
+        """These stay until others are taken, and make room; their files are brought by whoever asks first."""
         names = {tar.folder.name for tar in tars if tar.remote}
         self._take(names, let_go=self._windows)
         self._windows = names
+        if names:
+            self._make_room()
 
     def _take(self, names: Collection[str] = (), *, let_go: Collection[str] = ()) -> None:
-        """Have these in hand once more, and those once less; CannotWrite where it cannot be told to other processes."""
+        """Have these in hand once more, and those once less."""
         with self._lock:
             new = [name for name in names if name not in self._in_hand]
             self._in_hand.update(names)
@@ -96,16 +98,22 @@ class Shelf:
             for name in free:
                 del self._in_hand[name]
             if new or free:
-                try:
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    with locked(self._folder):
-                        self._claims.tell(self._in_hand)
-                except OSError as error:
-                    raise cannot_write(self._folder, error) from error
+                with self._alone():
+                    self._claims.tell(self._in_hand)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Among the processes that share the folder; CannotWrite where it is closed."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with locked(self._folder):
+                yield
+        except OSError as error:
+            raise cannot_write(self._folder, error) from error
 
     def _make_room(self) -> None:
         """Remove what was unused for the longest time, until the rest is small enough."""
-        with self._lock, locked(self._folder):
+        with self._lock, self._alone():
             in_hand = self._in_hand.keys() | self._claims.of_others()
             held = []
             for path in self._folder.glob(f"*/{NAME}"):

@@ -55,8 +55,8 @@ def test_what_nobody_has_in_hand_any_more_goes(brought):
     one, other = Shelf(0), Shelf(0)
     one.take_in_hand([tar(0), tar(1)])
     read(one, 0)
-    one.take_in_hand([tar(1), tar(2)])
     read(one, 1)
+    one.take_in_hand([tar(1), tar(2)])
     assert lying() == {1}
     del one
     gc.collect()
