@@ -1,7 +1,7 @@
-"""How batches of images at rest come to an accelerator, without its waiting for them.
+"""How batches of images come to an accelerator, without its waiting for them.
 
-Where they fit, all images lie there as bytes, and a batch is picked there. Else a thread reads a few batches ahead into
-pinned memory, and copies them on a stream of its own while the steps before are under way.
+Where they fit, all images at rest lie there as bytes, and a batch is picked there. Else a thread brings a few batches
+ahead into pinned memory, and copies them on a stream of its own while the steps before are under way.
 """
 
 from collections import deque
@@ -47,7 +47,7 @@ def fed(images: Images, order: Tensor, size: int, start: int, device: torch.devi
     rows = (own(order[first : first + size]) for first in firsts)
     if pixels is not None:
         return (pixels[some].float().div_(255) for some in rows)
-    return _copied(images, rows, device) if device.type == "cuda" else (images.load(some, device) for some in rows)
+    return copied(images.batch, rows, device) if device.type == "cuda" else (images.load(some, device) for some in rows)
 
 
 def lying(images: Images, device: torch.device) -> Tensor | None:
@@ -59,15 +59,16 @@ def lying(images: Images, device: torch.device) -> Tensor | None:
     return held[device]
 
 
-def _copied(images: Images, rows: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+def copied(make: Callable[[T], Tensor], of: Iterable[T], device: torch.device) -> Iterator[Tensor]:
+    """The batches uint8 [B, 3, H, H] that `make` gives for each, ahead, as float in 0..1 on a CUDA device."""
     stream = torch.cuda.Stream(device)
 
-    def brought(some: Tensor) -> tuple[Tensor, Any]:
+    def brought(one: T) -> tuple[Tensor, Any]:
         with torch.cuda.stream(stream):
-            batch = images.batch(some).pin_memory().to(device, non_blocking=True)
+            batch = make(one).pin_memory().to(device, non_blocking=True)
             return batch, stream.record_event()
 
-    with closing(ahead(brought, rows)) as batches:
+    with closing(ahead(brought, of)) as batches:
         for batch, there in batches:
             torch.cuda.current_stream(device).wait_event(there)  # the device waits, where it must, and not the program
             batch.record_stream(torch.cuda.current_stream(device))

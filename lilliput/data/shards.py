@@ -19,6 +19,7 @@ from lilliput.data.remote import Remote, is_remote, look_up
 from lilliput.errors import BadData, Unreadable
 from lilliput.images.decode import EXTENSIONS, LARGE_BYTES, MOST_BYTES, one_at_a_time, short_side
 from lilliput.system.files import cannot_write, home, opened
+from lilliput.system.locks import locked
 from lilliput.system.records import json_digest, of_kinds, read_json, write_json
 
 KINDS = {"names": [str], "offsets": [int], "sizes": [int], "sides": [int], "unreadable": dict, "others": dict}
@@ -87,21 +88,31 @@ def state_of(file: BinaryIO) -> tuple[int, int]:
 def indexed(tar: Tar, opened: Callable[[Tar], AbstractContextManager[BinaryIO]]) -> Index:
     """The index that is kept of the tar, else made of it as it is `opened`, and kept. BadData where it is damaged,
     compressed or holds no image."""
-    if (tar.folder / "index.json").exists():
-        try:
-            return _kept_index(tar.folder)
-        except Unreadable:
-            raise
-        except BadData:  # made anew
-            pass
+    if index := _whole_index(tar.folder):
+        return index
     with opened(tar) as file:
-        index = read_index(file, tar.source)
-    try:
-        tar.folder.mkdir(parents=True, exist_ok=True)
-        write_json(tar.folder / "index.json", index._asdict())
-    except OSError as error:
-        raise cannot_write(tar.folder, error) from error
+        try:
+            tar.folder.mkdir(parents=True, exist_ok=True)
+            with locked(tar.folder):
+                if index := _whole_index(tar.folder):  # another process was quicker
+                    return index
+                index = read_index(file, tar.source)
+                write_json(tar.folder / "index.json", index._asdict())
+        except OSError as error:
+            raise cannot_write(tar.folder, error) from error
     return index
+
+
+def _whole_index(folder: Path) -> Index | None:
+    """The one that is kept; None where there is none, or one that is to be made anew."""
+    if not (folder / "index.json").exists():
+        return None
+    try:
+        return _kept_index(folder)
+    except Unreadable:
+        raise
+    except BadData:
+        return None
 
 
 def _kept_index(folder: Path) -> Index:

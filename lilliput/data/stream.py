@@ -20,7 +20,7 @@ from lilliput.data.filling import reason_of
 from lilliput.data.shards import Index, Shard, Tar, read_member
 from lilliput.data.shelf import Shelf, bring_all
 from lilliput.data.store import Images
-from lilliput.errors import BadData, CannotWrite, LilliputError
+from lilliput.errors import BadData, CannotWrite, LilliputError, Unreadable
 from lilliput.images.decode import LARGE_BYTES, decode, one_at_a_time, quietly, silence
 from lilliput.system.files import home
 from lilliput.system.machine import cores
@@ -135,10 +135,17 @@ class Stream(Images):
 
         Of several processes each decodes its part of every batch.
         """
+        import torch
+
+        from lilliput.data.feed import copied
+
         order = self.order(rng)
         self._gone.clear()
         firsts = range(start * size, len(self) // size * size, size)
-        return self._decoded(order, firsts, size, device)
+        decoded = self._decoded(order, firsts, size)
+        if (device := torch.device(device)).type == "cuda":
+            return copied(lambda batch: batch, decoded, device)
+        return (batch.to(device).float().div_(255) for batch in decoded)
 
     def order(self, rng: "torch.Generator") -> Order:
         """An epoch's, of which a process among several may take its part of each batch."""
@@ -146,11 +153,9 @@ class Stream(Images):
 
         return Order(self.starts, torch.randint(2**62, (1,), generator=rng, device=rng.device).item())  # type: ignore[arg-type]
 
-    def _decoded(
-        self, order: Order, firsts: Iterable[int], size: int, device: "str | torch.device"
-    ) -> "Iterator[torch.Tensor]":
-        """Batches in their order, the next AHEAD in work while one is used; the shards of the next window are brought
-        meanwhile."""
+    def _decoded(self, order: Order, firsts: Iterable[int], size: int) -> "Iterator[torch.Tensor]":
+        """Batches uint8 in their order, the next AHEAD in work while one is used; the shards of the next window are
+        brought meanwhile."""
         import torch
 
         from lilliput.system.distributed import own
@@ -168,7 +173,7 @@ class Stream(Images):
                 if waiting and (len(waiting) > AHEAD or first is None):
                     batch = torch.from_numpy(_whole(*waiting.popleft()))
                     self._aside.say()
-                    yield batch.to(device, non_blocking=True).float().div_(255)
+                    yield batch
 
     def _look_ahead(self, order: Order, window: int) -> None:
         around = order.windows[max(0, window - 1) : window + 2]  # the last batches of the one before are in work
@@ -216,7 +221,7 @@ class Stream(Images):
                     continue
                 try:
                     return self._read(shard, other - begin)
-                except CannotWrite:  # for want of room on this disk no image is left out
+                except (CannotWrite, MemoryError):  # for want of room no image is left out
                     raise
                 except LilliputError as error:
                     self._tell_gone(shard, error)
@@ -228,9 +233,16 @@ class Stream(Images):
         index = self._index(shard)
         offset, size = index.offsets[number], index.sizes[number]
         with one_at_a_time(size > LARGE_BYTES):
-            with self.shelf.opened(self.shards[shard].tar) as file:
-                content = read_member(file, offset, size)
+            content = self._content(self.shards[shard].tar, offset, size)
             return decode(content, self._size)
+
+    def _content(self, tar: Tar, offset: int, size: int) -> bytes:
+        """What a tar holds there; where its disk fails it is no fault of the image's."""
+        try:
+            with self.shelf.opened(tar) as file:
+                return read_member(file, offset, size)
+        except OSError as error:
+            raise Unreadable(f"cannot read {tar.source}: {error.strerror or error}") from None
 
     def _read_index(self, shard: int) -> Index:
         return self.shards[shard].contents

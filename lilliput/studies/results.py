@@ -45,7 +45,7 @@ CELL = ["technique", "backbone", "seed"]
 def read(folder: str | Path) -> pd.DataFrame:
     """All rows of a study; absent text is "", an absent number NaN. Damaged rows are left out, and said.
 
-    Raises BadData where no row is whole.
+    Raises BadData where neither the head nor a row is whole.
     """
     with unwritten(Path(folder)):
         rows, damaged = _read(Path(folder) / "results.csv")
@@ -57,7 +57,7 @@ def read(folder: str | Path) -> pd.DataFrame:
 
 
 def damaged_lines(path: Path) -> list[int]:
-    """The numbers of the lines of a results.csv that are not what was written; BadData where none is whole."""
+    """The numbers of the lines of a results.csv that are not what was written; BadData where none is, nor the head."""
     with unwritten(path.parent):
         return _read(path)[1]
 
@@ -122,9 +122,10 @@ def append(folder: str | Path, rows: Sequence[dict]) -> None:
 def _is_ours(path: Path) -> bool:
     """By its first line, which an older Lilliput's lacks, and its end, which a torn one lacks."""
     with path.open("rb") as file:
-        head = file.readline()
+        if file.readline() != f"{_HEAD}\n".encode():
+            return False
         file.seek(-1, os.SEEK_END)
-        return head == f"{_HEAD}\n".encode() and file.read(1) == b"\n"
+        return file.read(1) == b"\n"
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
@@ -163,7 +164,7 @@ def _read(path: Path) -> tuple[pd.DataFrame, list[int]]:
             good.append(row)
         elif line:
             damaged.append(number)
-    if damaged and not good:
+    if head not in known and not good and (head or lines):  # an empty file is nobody else's
         raise BadData(f"{path} is no results.csv, or wholly damaged; move it away and judge again")
     rows = _parsed(b"\n".join([",".join(columns).encode(), *good]), path)
     return rows.drop_duplicates(KEY, keep="last", ignore_index=True), damaged

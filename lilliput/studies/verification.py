@@ -52,8 +52,7 @@ class Checked(NamedTuple):
 def damaged_files(folder: Path) -> tuple[int, list[str]]:
     """How many files a run or study has or should have, and of which there is something wrong: what it is."""
     kinds = ("*.safetensors", "*.json", "results.csv", "log.jsonl")
-    files = sorted(path for kind in kinds for path in folder.rglob(kind))
-    files = [path for path in files if TRACKING not in path.relative_to(folder).parts]  # other people's
+    files = sorted(path for kind in kinds for path in folder.rglob(kind) if _is_ours(path.relative_to(folder).parts))
     wrong, lost = [], []
     with task("checking files", len(files)) as advance:
         for path in files:
@@ -74,6 +73,11 @@ def damaged_files(folder: Path) -> tuple[int, list[str]]:
                 wrong.append(str(error))
             advance(1)
     return len(files) + len(lost), [*wrong, *lost]
+
+
+def _is_ours(parts: tuple[str, ...]) -> bool:
+    """Not other people's, nor what a mirror notes of its store."""
+    return TRACKING not in parts and not any(part.startswith(".") for part in parts)
 
 
 def _lost(run: Path) -> list[str]:

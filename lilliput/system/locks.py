@@ -2,12 +2,13 @@
 
 import os
 import socket
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, final
 
-from lilliput.system.files import clear_drafts
+from lilliput.system.files import by_chance, clear_drafts
 from lilliput.system.mirror import InUse, mirror_of
 from lilliput.system.progress import say
 
@@ -94,3 +95,50 @@ def leased(folder: Path, name: str, *, waiting: bool) -> Iterator[None]:
             with locked(mirror.root):  # with the rows of what others did meanwhile
                 pass
         yield
+
+
+@final
+class Claims:
+    """Names that processes claim in a folder, each in a file of its own that stays locked until it ends.
+
+    For who has the folder `locked`. Where the system has no locks, nobody knows of others.
+    """
+
+    def __init__(self, folder: Path):
+        self._path = folder / f".{by_chance()}.claims"
+        self._file: TextIO | None = None
+
+    def tell(self, names: Iterable[str]) -> None:
+        """These are claimed, in place of those before."""
+        if fcntl is None:
+            return
+        if self._file is None:
+            self._file = open(self._path, "w", encoding="utf-8")  # noqa: SIM115  (closed when nobody has `self` any more)
+            weakref.finalize(self, _withdraw, self._file, self._path)
+            with suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write("\n".join(names))
+        self._file.flush()
+
+    def of_others(self) -> set[str]:
+        """What those that live claim; the files of others are removed."""
+        files = [] if fcntl is None else self._path.parent.glob(".*.claims")
+        return {name for path in files if path != self._path for name in _claimed(path)}
+
+
+def _withdraw(file: TextIO, path: Path) -> None:
+    file.close()
+    with suppress(OSError):
+        path.unlink()
+
+
+def _claimed(path: Path) -> list[str]:
+    with suppress(OSError), open(path, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().split()
+        path.unlink()
+    return []

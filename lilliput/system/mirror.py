@@ -45,9 +45,22 @@ def here(place: str | os.PathLike) -> Path:
     root = home() / "mirrors" / json_digest(url)[:16] / url.rpartition("/")[2]
     root.mkdir(parents=True, exist_ok=True)
     if not (root / MARK).exists():
-        write_whole(root / MARK, json.dumps({"url": url, "owner": by_chance()}).encode())
+        _mark(root, url)
     refresh(root)
     return root
+
+
+def _mark(root: Path, url: str) -> None:
+    """Say whose mirror the folder is; of processes that begin it together, the first to say so says it for all."""
+    draft = root / f"{MARK}.{by_chance()}.tmp"
+    write_whole(draft, json.dumps({"url": url, "owner": by_chance()}).encode())
+    try:
+        os.link(draft, root / MARK)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        draft.replace(root / MARK)
+    draft.unlink(missing_ok=True)
 
 
 def refresh(folder: Path) -> None:
@@ -73,8 +86,8 @@ def _mirror(root: Path) -> "Mirror":
 class _Lease:
     """One that this process holds, or held."""
 
-    def __init__(self, name: str, version: str):
-        self.name, self.version, self.renewed = name, version, time.monotonic()
+    def __init__(self, name: str, version: str, asked: float):
+        self.name, self.version, self.renewed = name, version, asked
         self.lost, self.over = False, threading.Event()
 
     @property
@@ -200,7 +213,9 @@ class Mirror:
             said = _lease_of(found.content) if found else {}
             if found is None or said.get("owner") in ("", None, self.owner) or found.age > SECONDS_OF_A_LEASE:
                 with suppress(Conflict):  # another was quicker
-                    return _Lease(name, self.bucket.write(name, self._signed(), only=found.version if found else ""))
+                    asked = time.monotonic()
+                    version = self.bucket.write(name, self._signed(), only=found.version if found else "")
+                    return _Lease(name, version, asked)
             elif not waiting:
                 raise InUse(
                     f"{self.bucket.url}/{name.rpartition('/')[0]} is in use by {said.get('who')}; wait for it, or "

@@ -3,6 +3,9 @@
 import io
 import shutil
 import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from lilliput.data import shards
 from lilliput.data.shards import indexed, read_member, tar_of
 from lilliput.data.shelf import Shelf
 from lilliput.errors import BadData, Unreadable
+from lilliput.system.locks import has_locks
 from tests.data.conftest import add, packed, png, shard_of
 
 
@@ -171,6 +175,24 @@ def test_an_index_is_kept_by_the_identity_of_its_shard(tmp_path, monkeypatch):
         assert indexed(tar, opened) == index
     (tar.folder / "index.json").write_text("{}")
     assert indexed(tar, opened) == index  # a torn index is made anew
+
+
+@pytest.mark.skipif(not has_locks(), reason="this system has no locks")
+def test_of_two_that_index_a_shard_together_one_reads_it(tmp_path, monkeypatch):
+    """Locks keep threads apart as they do processes."""
+    tar, met, reads = tar_of(str(shard_of(tmp_path / "a.tar", range(3)))), threading.Barrier(2, timeout=10), []
+    plainly = shards.read_index
+
+    @contextmanager
+    def opened(tar):
+        met.wait()
+        with open(tar.source, "rb") as file:
+            yield file
+
+    monkeypatch.setattr(shards, "read_index", lambda *of: reads.append(1) or plainly(*of))
+    with ThreadPoolExecutor(2) as crew:
+        one, other = crew.map(lambda _: indexed(tar, opened), range(2))
+    assert one == other and len(reads) == 1
 
 
 def test_the_digest_is_of_names_and_sizes(tmp_path):

@@ -13,7 +13,8 @@ import torch
 from rich.console import Console
 
 from lilliput import api
-from lilliput.data import download, leaks, shelf, stream
+from lilliput.data import download, feed, leaks, shelf, stream
+from lilliput.data.shards import read_member
 from lilliput.data.stream import Order
 from lilliput.datasets import _shards, open_data
 from lilliput.errors import BadData, BadSetting, CannotWrite, LilliputError
@@ -156,6 +157,47 @@ def test_where_no_image_can_be_read_the_run_ends(tmp_path):
     packed(tmp_path / "a.tar", *((f"{n}.png", png(n, size=64)[:-400]) for n in range(4)))
     with pytest.raises(BadData, match=r"no image of .* can be read any more"):
         epoch_of(open_data(str(tmp_path / "a.tar")).pool, size=4)
+
+
+def test_a_disk_that_fails_for_a_moment_costs_no_image_for_good(folder, monkeypatch, capsys):
+    """Images were left out for the rest of the process, as if they were damaged; so a resumed run saw others."""
+
+    def failing(file, *of):
+        if file.name.endswith("003.tar"):
+            raise OSError(errno.EIO, "Input/output error")
+        return read_member(file, *of)
+
+    images = pool(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "read_member", failing)
+        assert set(named(epoch_of(images))) == set(SEEDS) - set(range(3 * EACH, 4 * EACH))
+    assert not images.passed_over and "Input/output error" in capsys.readouterr().err
+    assert sorted(named(epoch_of(images, 2))) == list(SEEDS)
+
+
+def test_for_want_of_memory_no_image_is_left_out(folder, monkeypatch):
+    def greedy(*_):
+        raise MemoryError
+
+    images = pool(folder)
+    monkeypatch.setattr(stream, "decode", greedy)
+    with pytest.raises(MemoryError):
+        epoch_of(images)
+    assert not images.passed_over
+
+
+def test_an_accelerator_gets_the_bytes_copied_ahead(folder, monkeypatch):
+    """They came as they were decoded, from memory that no copy can be made from while the program goes on."""
+    monkeypatch.setattr(feed, "copied", lambda make, of, device: (make(one) for one in of))
+    bytes_ = list(pool(folder).batches(8, "cuda", 1, rng(1)))
+    assert {batch.dtype for batch in bytes_} == {torch.uint8}
+    assert torch.equal(torch.stack(bytes_) / 255, torch.stack(epoch_of(pool(folder))))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_an_accelerator_gets_the_batches_of_the_processor(folder):
+    batches = [batch.cpu() for batch in pool(folder).batches(8, "cuda", 1, rng(1))]
+    torch.testing.assert_close(torch.stack(batches), torch.stack(epoch_of(pool(folder))))
 
 
 def test_a_bad_shard_is_named_and_passed_over(folder, capsys):

@@ -87,6 +87,23 @@ def test_wherever_a_file_is_cut_the_whole_rows_stay_and_more_can_be_added(tmp_pa
         assert results.read(tmp_path).value.tolist()[-1] == 0.3
 
 
+def test_a_file_that_has_no_whole_row_yet_is_mended(tmp_path):
+    """The first append was torn: nothing but the head is whole, or nothing at all is there."""
+    path = tmp_path / "results.csv"
+    results.append(tmp_path, [row(value=0.1)])
+    whole = path.read_bytes()
+    start = whole.index(b"\n") + 1
+    for length in (0, *range(start - 1, start + 2), len(whole) - 2):
+        path.write_bytes(whole[:length])
+        damaged = {0: [1], start - 1: [], start: []}.get(length, [2])
+        assert results.read(tmp_path).empty and results.damaged_lines(path) == damaged
+        results.mend(tmp_path)
+        assert results.read(tmp_path).empty and not results.damaged_lines(path)
+        path.write_bytes(whole[:length])
+        results.append(tmp_path, [row(value=0.3)])
+        assert results.read(tmp_path).value.tolist() == [0.3] and not results.damaged_lines(path)
+
+
 def test_a_flipped_bit_costs_its_row_alone_and_is_said(tmp_path, capsys):
     path = tmp_path / "results.csv"
     results.append(tmp_path, [row(epoch=epoch, value=epoch / 100) for epoch in (5, 10, 15)])

@@ -13,7 +13,7 @@ from lilliput import api, catalog
 from lilliput.errors import BadData, BadSetting
 from lilliput.probes import score
 from lilliput.studies import results, verification
-from lilliput.system import records
+from lilliput.system import mirror, records
 from lilliput.training.record import read_log, write_log
 from lilliput.training.state import states
 from tests.conftest import (
@@ -123,6 +123,14 @@ def test_a_pipe_among_the_files_keeps_nobody_waiting(rotnet_study, scenes, tmp_p
     (out / "cells/rotnet-shufflenet_v2-0/encoder_008.safetensors").symlink_to("/dev/zero")
     assert not lilliput.verify(out, scenes, sample=0)
     assert capsys.readouterr().err.count("no regular file") == 3
+
+
+def test_what_a_mirror_notes_of_its_store_is_no_file_of_the_study(store, monkeypatch, tmp_path):
+    """A study in a bucket could never hold: the notes carry no digest."""
+    monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path))
+    out = mirror.here("s3://bucket/study")
+    records.write_json(out / "study.json", {})
+    assert list((out / mirror.SEEN).glob("*.json")) and verification.damaged_files(out) == (1, [])
 
 
 def test_a_number_that_came_or_went_is_no_agreement():

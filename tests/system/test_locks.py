@@ -8,7 +8,7 @@ import pytest
 
 import lilliput
 from lilliput.system import locks
-from lilliput.system.locks import InUse, alone, has_locks, locked
+from lilliput.system.locks import Claims, InUse, alone, has_locks, locked
 
 pytestmark = pytest.mark.skipif(not has_locks(), reason="this system has no locks")
 TRY = """
@@ -33,6 +33,16 @@ with locked(folder):
     select.select([sys.stdin], [], [], 30)
     time.sleep(0.2)
     (folder / "done").touch()
+"""
+CLAIM = """
+import sys
+from pathlib import Path
+from lilliput.system.locks import Claims
+own = Claims(Path(sys.argv[1]))
+own.tell(["a", "b"])
+own.tell(["b", "c"])
+print("told", flush=True)
+sys.stdin.read()
 """
 ROOT = Path(lilliput.__file__).parents[1]
 
@@ -85,3 +95,14 @@ def test_who_asks_for_a_folder_that_is_locked_says_so_and_waits(tmp_path, monkey
         with locked(tmp_path, waiting="waiting for it"):
             assert (tmp_path / "done").exists()
     assert said == ["waiting for it"] and holder.returncode == 0
+
+
+def test_what_another_process_claims_is_known_until_it_is_killed(tmp_path):
+    own, command = Claims(tmp_path), [sys.executable, "-c", CLAIM, str(tmp_path)]
+    own.tell(["own"])
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "told\n"
+        assert own.of_others() == {"b", "c"}
+        other.kill()
+        other.wait()
+        assert own.of_others() == set() and len(list(tmp_path.iterdir())) == 1

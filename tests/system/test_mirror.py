@@ -1,5 +1,6 @@
 """Runs in an object store: that of `store`, on this machine, whose connections are cut."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,6 +185,45 @@ def test_a_lease_that_nobody_renews_is_anybodys_and_who_lost_it_overwrites_nothi
     assert stored() == {"state": b"of the second"}
     with alone(first):
         assert (first / "state").read_bytes() == b"of the second"
+
+
+def test_a_lease_counts_from_when_it_was_asked_for(store, monkeypatch, tmp_path):
+    """The store's clock begins before its answer is here."""
+    its, minutes = mirror.mirror_of(driver(monkeypatch, tmp_path)), [0]
+    plainly = its.bucket.write
+
+    def slowly(*what, **how):
+        minutes[0] += 1
+        return plainly(*what, **how)
+
+    monkeypatch.setattr(its.bucket, "write", slowly)
+    monkeypatch.setattr(mirror, "time", SimpleNamespace(monotonic=lambda: 60.0 * minutes[0], sleep=time.sleep))
+    assert not its._take(".lease", waiting=False).holds
+
+
+def test_of_those_that_begin_a_mirror_together_all_have_one_owner(store, monkeypatch, tmp_path):
+    """Between one's look for the mark and its writing another begins, as under torchrun."""
+    owners, plainly = [], mirror.write_whole
+
+    def late(path, content):
+        if path.name.startswith(mirror.MARK) and not owners:
+            owners.append(None)
+            owners[0] = mirror.mirror_of(driver(monkeypatch, tmp_path)).owner
+        plainly(path, content)
+
+    monkeypatch.setattr(mirror, "write_whole", late)
+    out = driver(monkeypatch, tmp_path)
+    assert [json.loads((out / mirror.MARK).read_bytes())["owner"]] == owners
+    assert [path.name for path in out.iterdir() if path.name.startswith(mirror.MARK)] == [mirror.MARK]
+
+
+def test_a_mirror_is_begun_where_files_have_one_name_alone(store, monkeypatch, tmp_path):
+    def unknown(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "link", unknown)
+    write_whole(driver(monkeypatch, tmp_path) / "a", b"1")
+    assert stored() == {"a": b"1"}
 
 
 def test_a_driver_that_was_killed_takes_its_own_lease_again_at_once(store, monkeypatch, tmp_path):
