@@ -8,6 +8,7 @@ from lilliput.backbones._plain import plain
 from lilliput.backbones._residual import begin_residuals_at_zero
 from lilliput.backbones._stock import read_weights, stock_file, stock_name, take_weights
 from lilliput.backbones._thin import Link, keep_channels, links
+from lilliput.backbones._trial import of_one_kind
 
 __all__ = [
     "BATCH_NORMS",
@@ -22,6 +23,7 @@ __all__ = [
     "keep_channels",
     "library_backbone",
     "links",
+    "of_one_kind",
     "plain",
     "read_weights",
     "split_batch_norm",

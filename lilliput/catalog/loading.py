@@ -1,9 +1,11 @@
 """The things themselves: imported when they are asked for."""
 
 import importlib
+import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -28,9 +30,12 @@ def backbone_builder(
     room = importlib.import_module("lilliput.backbones")
     library = name.startswith(LIBRARIES)
     build = partial(room.library_backbone, name) if library else _thing("backbones", name)
+    fixed = library or not locations("backbones")[name].is_own  # a user's own may be written anew while we run
 
     def built(*, channels: int = 3, width: float = 1.0, outer: float = width) -> Any:
-        backbone = build(channels=channels, width=width * outer, **options)
+        settings = {"channels": channels, "width": width * outer, **options}
+        with room.of_one_kind(json.dumps([name, settings], default=repr)) if fixed else nullcontext():
+            backbone = build(**settings)
         return room.keep_channels(backbone, channels_kept) if channels_kept else backbone
 
     return built

@@ -97,7 +97,17 @@ def effective_rank(features: Tensor) -> float:
 
     Roy, Vetterli, EUSIPCO 2007; Garrido et al. (RankMe), ICML 2023. Near 1: the encoder has collapsed.
     """
+    return rank_of(singular_values(features))
+
+
+def singular_values(features: Tensor) -> Tensor:
+    """Of the centred features [N, dim], the largest first, in double precision on the CPU: no accelerator of every kind
+    has doubles."""
     features = features.cpu().double()
-    values = torch.linalg.svdvals(features - features.mean(0))
+    return torch.linalg.svdvals(features - features.mean(0))
+
+
+def rank_of(values: Tensor) -> float:
+    """The effective rank by the singular values."""
     share = values / values.sum().clamp(min=1e-12)
     return torch.special.entr(share).sum().exp().item()

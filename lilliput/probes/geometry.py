@@ -12,7 +12,7 @@ from torch import Tensor
 from lilliput.data.store import spaced
 from lilliput.images import augment
 from lilliput.probes import Exam
-from lilliput.probes._features import effective_rank, extract
+from lilliput.probes._features import extract, rank_of, singular_values
 from lilliput.system.plan import Plan
 from lilliput.techniques.sigreg import far_from_gaussian
 
@@ -42,23 +42,18 @@ def geometry(exam: Exam):
     first, second = (
         extract(exam.encoder, shown, plan=exam.plan, label="geometry", change=change) for change in (crop, crop)
     )
-    yield "effective_rank", effective_rank(features)
+    values = singular_values(features)
+    yield "effective_rank", rank_of(values)
     yield "alignment", (F.normalize(first, dim=1) - F.normalize(second, dim=1)).square().sum(1).mean().item()
     distances = torch.pdist(F.normalize(features[spaced(len(features), PAIRED)], dim=1))
     yield "uniformity", distances.square().mul(-2).exp().mean().clamp(min=1e-30).log().item()
     deviation = features.std(0)
     yield "dead_units", (deviation <= 1e-6 * deviation.max()).float().mean().item()
     yield "spread", (deviation.square().sum().sqrt() / features.norm(dim=1).mean().clamp(min=1e-30)).item()
-    variances = spectrum(features)
+    variances = values.square() / len(features)  # along the principal axes
     yield "alpha_req", abs(power(variances) - 1)
     yield "nesum", (variances.sum() / variances[0].clamp(min=1e-30)).item()
     yield "sigreg", from_gaussian(features, exam.plan, exam.seed)
-
-
-def spectrum(features: Tensor) -> Tensor:
-    """[N, D] -> the variances along their principal axes, the largest first, in double precision on the CPU."""
-    centred = features.cpu().double()  # no accelerator of every kind has doubles
-    return torch.linalg.svdvals(centred - centred.mean(0)).square() / len(features)
 
 
 def power(variances: Tensor) -> float:

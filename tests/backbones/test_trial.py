@@ -2,6 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from lilliput import catalog
+from lilliput.backbones import _trial
 from lilliput.backbones._trial import Geometry, TrialFailed, at_fitting_size, measure, watching
 from tests.backbones.conftest import pictures
 
@@ -48,3 +50,19 @@ def test_watching_ends_with_its_block():
         net(pictures(size=8))
     net(pictures(size=9))
     assert seen == [("first", 8)]
+
+
+def test_a_network_is_measured_once_and_each_of_its_kinds_has_its_own_geometry(monkeypatch):
+    measured = []
+    usual = _trial._measured
+    monkeypatch.setattr(_trial, "_known", {})
+    monkeypatch.setattr(_trial, "_measured", lambda *given: measured.append(1) or usual(*given))
+    kinds = [({}, {}), ({"stem": "half"}, {}), ({}, {"channels": 1}), ({}, {"width": 0.5})]
+
+    def built():
+        networks = [catalog.backbone_builder("shufflenet_v2", **options)(**ours) for options, ours in kinds]
+        return [(network.dims, network.strides) for network in networks]
+
+    first, count = built(), len(measured)
+    assert len(set(first)) == 3 and first[0] == first[2] and count == 6  # another stem is measured three times
+    assert built() == first and len(measured) == count
