@@ -108,9 +108,22 @@ def open_inspection(study: Study, sample: Sample) -> Inspection:
 
 def still(study: Study, name: str, figure: Figure, alt: str) -> str:
     """A still figure, also written as <study>/inspect/<name>.png and .svg."""
-    (study.folder / "inspect").mkdir(parents=True, exist_ok=True)
-    png, _ = figures.save(figure, study.folder / "inspect" / name)
-    return html.picture(png.read_bytes(), alt)
+    return _shown(figures.save(figure, _place(study, name)), alt)
+
+
+def photographs(study: Study, name: str, figure: Figure, alt: str) -> str:
+    """As `still`, of images: as <study>/inspect/<name>.png alone, since lines would not make them sharper."""
+    return _shown(figures.save(figure, _place(study, name), kinds=("png",)), alt)
+
+
+def _place(study: Study, name: str) -> Path:
+    folder = study.folder / "inspect"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def _shown(files: list[Path], alt: str) -> str:
+    return html.picture(files[0].read_bytes(), alt)
 
 
 def matrix(study: Study, rows: pd.DataFrame, metrics: dict[str, str], *baselines: str) -> str:

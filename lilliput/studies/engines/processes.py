@@ -4,6 +4,7 @@ Small networks on small images leave most of a second thread idle, so two jobs s
 on each in turn. A worker that dies takes its own job with it and nothing else.
 """
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -11,11 +12,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from lilliput.errors import BadSetting
 from lilliput.studies.engines._engine import DEATHS, Engine, Event, Finished, Jobs, Started, Work, done
@@ -38,6 +39,12 @@ class Processes(Engine):
 
     def __init__(self, workers: int = 1):
         self.workers = workers
+
+    def opened(self) -> AbstractContextManager[Self]:
+        """The server that forks workers begins to import meanwhile."""
+        if self.workers > 1 and _context().get_start_method() == "forkserver":
+            importlib.import_module("multiprocessing.forkserver").ensure_running()  # not where there is none
+        return nullcontext(self)
 
     def run(self, jobs: Jobs, make_shop: Callable[[], Any], board: progress.Board, folder: Path) -> Iterator[Event]:
         if self.workers > 1:
