@@ -44,8 +44,8 @@ def cells_of(study: Study, inspection: Inspection | None) -> dict[str, Any]:
                 "checkpoint": f"epoch {cell.epoch:.0f}",
                 "pretraining": f"{duration(cell.seconds)}, {shortest(kwh * 1000)} Wh" if pd.notna(kwh) else "",
                 "network": f"{count(parameters)} parameters, {count(cell.multiply_adds)} multiply-adds",
-                "once more": _command(study, cell.technique, cell.backbone),
             },
+            "command": _command(study, cell.technique, cell.backbone),
             **_curve(study, cell.technique, cell.backbone),
         }
     data: dict[str, Any] = {"cells": cells, "baselines": _baselines(study), "images": {}}

@@ -78,6 +78,7 @@ def test_the_map_of_cells_has_each_accuracy_with_its_interval(study):
     for cell in data["cells"].values():
         keys = [cell["neighbours"][0]["image"], *cell["neighbours"][0]["near"], cell["saliency"][0]["image"]]
         assert set(keys) <= set(data["images"]) and len(cell["saliency"][0]["maps"]) == len(data["methods"]) == 2
+        assert f"--techniques {cell['technique']} --backbones {cell['backbone']} --seeds 0" in cell["command"]
         assert cell["epochs"] == sorted(cell["epochs"]) and len(cell["epochs"]) == len(cell["values"]) > 1
 
 

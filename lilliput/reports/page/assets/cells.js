@@ -35,6 +35,7 @@ function panel(key, button) {
   const curve = make("div", { class: "curve", role: "img", "aria-label": "Accuracy against epochs of " + cell.name });
   const whole = make("div", { class: "cell" }, make("h3", {}, make("span", { text: cell.name }), ...(button ? [button] : [])), facts, curve);
   if (cell.neighbours) whole.append(pictures(cell));
+  if (cell.command) whole.append(make("h4", { text: "Once more" }), make("code", { text: cell.command }));
   queueMicrotask(() => drawCurve(curve, key));
   return whole;
 }
