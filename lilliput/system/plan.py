@@ -162,7 +162,7 @@ def like(begun: Mapping[str, Any], device: str | None, fixed: Mapping[str, Any] 
 def as_begun(plan: Mapping[str, Any]) -> Plan:
     """That of a record; where its device is not to be had here, the nearest to it."""
     try:
-        return choose(plan["device"], {key: value for key, value in plan.items() if key != "device"})
+        return choose(plan["device"], {name: value for name, value in plan.items() if name in KINDS})
     except BadSetting:
         return nearest(plan)
 

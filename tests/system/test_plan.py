@@ -12,7 +12,7 @@ from torch import nn
 from lilliput import catalog
 from lilliput.errors import BadSetting
 from lilliput.system import plan
-from lilliput.system.plan import Plan, choose, like
+from lilliput.system.plan import Plan, as_begun, choose, like
 from lilliput.system.resources import Resources
 from lilliput.training.cell import make_cell, plan_for
 from lilliput.training.encoders import save_encoder
@@ -98,6 +98,13 @@ def test_a_home_that_cannot_be_written_costs_only_the_memory(clock, tmp_path, mo
 def test_a_plan_that_cannot_be_is_refused(fixed, said):
     with pytest.raises(BadSetting, match=said):
         choose("cpu", fixed)
+
+
+def test_a_plan_is_had_again_as_its_record_says():
+    """It was the nearest of its kind since plans tell their processes: with this machine's threads, so other bits."""
+    begun = Plan("cpu", "bf16", False, threads=torch.get_num_threads() + 2, accumulate=2)
+    assert as_begun(begun.as_dict()) == begun
+    assert as_begun({**begun.as_dict(), "device": "cuda:9"}).precision == "bf16"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
