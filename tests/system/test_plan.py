@@ -140,7 +140,7 @@ def test_a_compiled_technique_has_the_loss_gradients_and_names_of_an_eager_one(t
     named = dict(eager.named_parameters())
     assert set(eager.state_dict()) == set(compiled.state_dict())
     for name, parameter in compiled.named_parameters():
-        torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-3, atol=3e-4)
     save_encoder(tmp_path / "e.safetensors", compiled.encoder, {"technique": "simclr", "backbone": "squeezenet"})
 
 
