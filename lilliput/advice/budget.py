@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, count
 from typing import NamedTuple
 
-from lilliput.advice.halving import Rung, rungs_of
+from lilliput.advice.halving import CHECKPOINTS, Rung, rungs_of
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting
 from lilliput.probes import extract
@@ -112,25 +112,32 @@ def fitting(paces: Mapping[str, Pace], seconds: float, *, workers: int, afterwar
     `afterwards`: what follows the search for every epoch of a training, in seconds. BadSetting with what would fit
     where not even the shortest do.
     """
-    price = lambda every: _seconds_of_search(list(paces.values()), every, workers, afterwards)  # noqa: E731
-    if price(1) > seconds:
+
+    def price(every: int, alone: int) -> float:
+        rungs = rungs_of(len(paces), every, alone)
+        return _seconds_of_search(list(paces.values()), rungs, every, workers, afterwards)
+
+    alone = CHECKPOINTS if price(1, CHECKPOINTS) <= seconds else 1
+    if price(1, alone) > seconds:
         left = duration(max(0, seconds))
         raise BadSetting(
-            f"{len(paces)} candidates need {duration(price(1))} for the shortest search, and {left} of the budget are "
+            f"{len(paces)} candidates need {duration(price(1, alone))} for the shortest search, and {left} of the budget are "
             f"left for it: give a larger --budget, fewer --techniques or --backbones, or a --limit"
         )
     low, high = 1, 2
-    while price(high) <= seconds:
+    while price(high, alone) <= seconds:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if price(middle) <= seconds else (low, middle)
-    return Schedule(low, rungs_of(len(paces), low), price(low))
+        low, high = (middle, high) if price(middle, alone) <= seconds else (low, middle)
+    return Schedule(low, rungs_of(len(paces), low, alone), price(low, alone))
 
 
-def _seconds_of_search(paces: Sequence[Pace], every: int, workers: int, afterwards: float) -> float:
+def _seconds_of_search(
+    paces: Sequence[Pace], rungs: Sequence[Rung], every: int, workers: int, afterwards: float
+) -> float:
     total, before = sum(pace.judging for pace in paces), 0  # of the untrained encoders
-    for epoch, candidates in rungs_of(len(paces), every):
+    for epoch, candidates in rungs:
         checkpoints = (epoch - before) // every
         own = [pace.start + checkpoints * (every * pace.epoch + pace.judging) for pace in paces]
         own = sorted(own, reverse=True)[:candidates]

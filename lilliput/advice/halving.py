@@ -26,11 +26,11 @@ class Rung(NamedTuple):
     candidates: int
 
 
-def rungs_of(candidates: int, every: int) -> list[Rung]:
+def rungs_of(candidates: int, every: int, alone: int = CHECKPOINTS) -> list[Rung]:
     """The ladder for so many candidates with a checkpoint `every` so many epochs: the first rung is at the first of
-    them, or where it is the only one at the fourth."""
+    them, or, where it is the only one, after as many as `alone` says."""
     count = min(MOST_RUNGS, 1 + int(math.log(candidates, FACTOR) + 1e-9))
-    first = every * (CHECKPOINTS if count == 1 else 1)
+    first = every * (alone if count == 1 else 1)
     rungs, left = [], candidates
     for number in range(count):
         rungs.append(Rung(first * FACTOR**number, left))

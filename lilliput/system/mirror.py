@@ -23,7 +23,10 @@ from lilliput.system.bucket import SCHEME, Bucket, Conflict
 from lilliput.system.files import by_chance, home, write_whole
 from lilliput.system.records import json_digest
 
-MARK, SEEN = ".mirror", ".seen"  # in the folder here: whose mirror it is, and in which version each file was seen
+MARK, SEEN = ".lilliput-mirror", ".seen"  # in the folder here: whose mirror it is, in which version each file was seen
+    ".lilliput-mirror",
+    ".seen",
+)  # in the folder here: whose mirror it is, and in which version each file was seen
 SECONDS_OF_A_LEASE, RENEWALS = 60.0, 4
 LONGEST_WAIT = 1.0  # seconds between two tries for a lease
 
@@ -72,7 +75,7 @@ def refresh(folder: Path) -> None:
 def mirror_of(folder: Path) -> "Mirror | None":
     """The mirror that a folder is in, here or in one around it."""
     folder = folder.absolute()
-    root = next((place for place in (folder, *folder.parents) if (place / MARK).exists()), None)
+    root = next((place for place in (folder, *folder.parents) if (place / MARK).is_file()), None)
     return None if root is None else _mirror(root)
 
 

@@ -7,7 +7,7 @@ import pytest
 from lilliput.advice import learned
 from lilliput.advice.budget import Pace, _seconds_of_search, fitting, seconds_of
 from lilliput.advice.candidates import Limits, Size, amount, size_of, within
-from lilliput.advice.halving import Rung
+from lilliput.advice.halving import Rung, rungs_of
 from lilliput.api import advising
 from lilliput.errors import BadSetting
 from lilliput.training.cell import make_cell
@@ -89,7 +89,7 @@ def test_where_there_is_no_time_for_all_those_that_did_better_elsewhere_are_trie
     paces = {cell.name: Pace(10.0, 1.0, 0.0) for cell in cells}
     everyone = advising._fitting(asked, cells, paces, 1000.0, 1)
     assert set(everyone[1]) == set(paces) and "left out" not in capsys.readouterr().err
-    least = _seconds_of_search(list(paces.values()), 1, 1, 10.0) + 4  # what all need at the least
+    least = _seconds_of_search(list(paces.values()), rungs_of(3, 1), 1, 1, 10.0) + 4  # what all need at the least
     schedule, kept, _ = advising._fitting(asked, cells, paces, least - 1, 1)
     assert list(kept) == ["simclr-squeezenet-0", "byol-squeezenet-0"] and schedule.epochs >= 1
     assert "left out: rotnet-squeezenet-0" in capsys.readouterr().err

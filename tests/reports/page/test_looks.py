@@ -7,6 +7,7 @@ import numpy as np
 from lilliput.reports.page import looks
 from lilliput.reports.page.looks import looks_of, open_sample, spread_by_class
 from lilliput.studies import results
+from lilliput.studies.engines import processes
 from lilliput.studies.record import read_study
 from lilliput.system import files
 from tests.conftest import flip_bit
@@ -39,8 +40,8 @@ def test_inspected_side_by_side_encoders_have_the_rows_of_one_after_another(stud
     folder, *_ = study
     monkeypatch.setenv("LILLIPUT_HOME", str(folder.parent / "home"))
     monkeypatch.setattr(looks, "WORTH_A_WORKER", 1)
-    crews, side_by_side = [], looks.processes.side_by_side
-    monkeypatch.setattr(looks.processes, "side_by_side", lambda *words: crews.append(words[2]) or side_by_side(*words))
+    crews, side_by_side = [], processes.side_by_side
+    monkeypatch.setattr(processes, "side_by_side", lambda *words: crews.append(words[2]) or side_by_side(*words))
     found = []
     for workers in (1, 2):
         out = shutil.copytree(folder, tmp_path / str(workers), ignore=shutil.ignore_patterns("inspect"))
