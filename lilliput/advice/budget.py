@@ -121,8 +121,8 @@ def fitting(paces: Mapping[str, Pace], seconds: float, *, workers: int, afterwar
     if price(1, alone) > seconds:
         left = duration(max(0, seconds))
         raise BadSetting(
-            f"{len(paces)} candidates need {duration(price(1, alone))} for the shortest search, and {left} of the budget are "
-            f"left for it: give a larger --budget, fewer --techniques or --backbones, or a --limit"
+            f"{len(paces)} candidates need {duration(price(1, alone))} for the shortest search, and {left} of the "
+            f"budget are left for it: give a larger --budget, fewer --techniques or --backbones, or a --limit"
         )
     low, high = 1, 2
     while price(high, alone) <= seconds:

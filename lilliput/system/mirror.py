@@ -23,10 +23,7 @@ from lilliput.system.bucket import SCHEME, Bucket, Conflict
 from lilliput.system.files import by_chance, home, write_whole
 from lilliput.system.records import json_digest
 
-MARK, SEEN = ".lilliput-mirror", ".seen"  # in the folder here: whose mirror it is, in which version each file was seen
-    ".lilliput-mirror",
-    ".seen",
-)  # in the folder here: whose mirror it is, and in which version each file was seen
+MARK, SEEN = ".lilliput-mirror", ".seen"  # in the folder here: whose mirror it is, and the version of each file seen
 SECONDS_OF_A_LEASE, RENEWALS = 60.0, 4
 LONGEST_WAIT = 1.0  # seconds between two tries for a lease
 
