@@ -357,3 +357,9 @@ def test_places_are_folders_or_addresses(tmp_path):
         mirror.here("gs://bucket/run")
     with pytest.raises(BadSetting, match="names no bucket"):
         Bucket("s3://")
+
+
+def test_a_folder_of_that_name_marks_no_mirror(tmp_path):
+    """A file system has room for anybody's names; the work in a folder below one must not end for it."""
+    (tmp_path / mirror.MARK).mkdir()
+    assert mirror.mirror_of(tmp_path / "runs") is None
