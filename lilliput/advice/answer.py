@@ -38,7 +38,7 @@ def advice(search: Search) -> dict[str, Any]:
         "twice_the_budget": _doubled(search, rows, pick),
         "against": _against(search, rows, pick, first["best_epoch"]),
         "known_to_cross": [
-            {**known, "dropped": search.survived[known["with"]] < search.survived[pick.name]}
+            {**known, "dropped": search.passed(search.cells[known["with"]]) < search.passed(pick)}
             for known in crossings(pick, others)
         ],
         "own_error": _own_error(search),

@@ -85,13 +85,12 @@ class _Rungs(HalvingGridSearchCV):
     """Trains all of a rung before any of it is scored; who leads is trained first, as the time may end."""
 
     train: Callable[[list[str], int], None]
-    is_ranked = False  # scikit-learn hands on the best of a rung, the best last
 
     def _run_search(self, evaluate_candidates: Callable, callback_ctx: Any = None) -> None:
         def after_training(candidates: list[dict[str, Any]], *rest: Any, **named: Any) -> Any:
             names = [candidate["name"] for candidate in candidates]
-            self.train(names[::-1] if self.is_ranked else names, candidates[0]["epoch"])
-            self.is_ranked = True
+            is_first = len(names) == len(self.param_grid["name"])  # else the best of the rung before, the best last
+            self.train(names if is_first else names[::-1], candidates[0]["epoch"])
             return evaluate_candidates(candidates, *rest, **named)
 
         context = {} if callback_ctx is None else {"callback_ctx": callback_ctx}  # from scikit-learn 1.9 on

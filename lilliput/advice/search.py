@@ -54,7 +54,6 @@ class Search:
         self.score, self.began, self.budget, self.afterwards = score, began, budget, afterwards
         self.cells = {cell.name: cell for cell in grid.cells}
         self.moment = began + budget - afterwards
-        self.survived = dict.fromkeys(self.cells, 0)  # rungs, by name
 
     def run(self) -> None:
         """All of it. What a signal breaks off goes on when it is called again, with the same bits."""
@@ -90,12 +89,15 @@ class Search:
         def place(cell: Cell) -> tuple[bool, int, int, float]:
             epoch = self.judged_at(cell)
             value = scores.read(self.out, rows, self.score, cell, epoch) if epoch else math.nan
-            went_on = max(self.survived[cell.name], sum(rung.epoch < epoch for rung in self.schedule.rungs))
             if not math.isfinite(value) or not by_labels:
-                return math.isfinite(value), went_on, epoch, value
-            return True, went_on, 0, self.expected(value, epoch).value
+                return math.isfinite(value), self.passed(cell), epoch, value
+            return True, self.passed(cell), 0, self.expected(value, epoch).value
 
         return sorted(self.cells.values(), key=place, reverse=True)
+
+    def passed(self, cell: Cell) -> int:
+        """Rungs beyond which it has trained, whether or not it has been judged since."""
+        return sum(rung.epoch < self.reached(cell) for rung in self.schedule.rungs)
 
     def judged_at(self, cell: Cell) -> int:
         """Its last checkpoint; 0 where it has only begun."""
@@ -116,7 +118,6 @@ class Search:
     def _train(self, names: Sequence[str], epoch: int) -> None:
         """Those of a rung to its epoch; OutOfTime where not all of them got there."""
         say(f"{len(names)} of {len(self.cells)} candidates train to epoch {epoch} of {self.schedule.epochs}")
-        self.survived |= dict.fromkeys(names, sum(rung.epoch < epoch for rung in self.schedule.rungs))
         failed = self._study([self.cells[name] for name in names], until=Until(epoch, self.moment))
         if any(self.reached(self.cells[name]) < epoch for name in names if name not in failed):
             raise OutOfTime

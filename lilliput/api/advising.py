@@ -171,7 +171,7 @@ def _prepared(
 
 def _trained(out: Path) -> float:
     """Seconds of training that the logs of the search's cells know of."""
-    logs = [read_log(run) for run in (out / "cells").glob("*-*-*")]
+    logs = [read_log(run) for run in (out / "cells").iterdir()]
     return sum(log[-1].get("total_seconds", 0.0) for log in logs if log)
 
 

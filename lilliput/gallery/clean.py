@@ -15,6 +15,7 @@ from lilliput.gallery.doubts import FEWEST, doubted, wrong_and_hard
 from lilliput.gallery.index import Index
 from lilliput.gallery.strays import strangeness, strays
 from lilliput.system.progress import say
+from lilliput.system.visible import counted
 
 FOLDERS = "folders"  # the word for classes by the folders' names
 
@@ -83,8 +84,8 @@ def _large_enough(known: dict[str, str]) -> dict[str, str]:
         )
     for name in small:
         say(
-            f"class {name!r} has {counts[name]} images, too few to learn it from: its labels are not doubted; if it is "
-            f"a misspelling, mend the label"
+            f"class {name!r} has {counted(counts[name], 'image(s)')}, too few to learn it from: its labels are not "
+            f"doubted; if it is a misspelling, mend the label"
         )
     return {file: name for file, name in known.items() if name not in small}
 

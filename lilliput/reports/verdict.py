@@ -17,7 +17,17 @@ from lilliput.catalog import BASELINES
 from lilliput.reports.words import cells_of, count, share, title
 from lilliput.studies.mistakes import shares_right
 from lilliput.studies.results import CELL
-from lilliput.studies.statistics import Mean, accuracies, chance_of, difference, holm, may_be_best, select, worse
+from lilliput.studies.statistics import (
+    Mean,
+    accuracies,
+    chance_of,
+    counted_at,
+    difference,
+    holm,
+    may_be_best,
+    select,
+    worse,
+)
 from lilliput.system.progress import duration
 
 UNTRAINED = ("random_init", "random_init_measured")
@@ -52,10 +62,8 @@ Baselines = dict[tuple[str, str], Standing]  # by technique and backbone
 
 def standings(rows: pd.DataFrame, test_images: int | None, *, start: bool = False) -> list[Standing]:
     """All cells, the most accurate first; baselines too. With `start`, the cells before they learned anything."""
-    selected = select(rows, start=start).dropna(subset=["last"])
-    selected["value"] = selected.chosen.fillna(selected["last"])
+    selected = counted_at(select(rows, start=start).dropna(subset=["last"]))
     costs = rows.groupby(CELL[:2])[["multiply_adds", "seconds"]].max()
-    selected["epoch"] = selected.chosen_epoch.fillna(selected.last_epoch)
     groups = list(selected.groupby(CELL[:2]))
     cells = []
     right = [shares_right(rows, seeds, seeds.epoch) for _, seeds in groups]

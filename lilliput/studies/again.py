@@ -18,9 +18,9 @@ from lilliput.studies.engines import Engine
 from lilliput.studies.grid import Grid
 from lilliput.studies.record import judging_images, open_record, read_study
 from lilliput.studies.results import CELL
-from lilliput.studies.statistics import accuracies, select
+from lilliput.studies.statistics import accuracies, counted_at, select
 from lilliput.studies.study import study
-from lilliput.system.plan import as_begun
+from lilliput.system.plan import KINDS, like
 from lilliput.system.progress import say
 from lilliput.system.records import write_json
 from lilliput.system.resources import Resources
@@ -81,7 +81,7 @@ def run_again(
         baselines=(),
     )
     begun = open_record(grid, out)
-    plans = {name: as_begun(plan).as_dict() for name, plan in record["plans"].items()}
+    plans = {name: like(plan, names=KINDS).as_dict() for name, plan in record["plans"].items()}
     write_json(out / "study.json", {**begun, "plans": {**plans, **begun["plans"]}})
     study(grid, out, engine=engine)
     return _compared(cells, rows, results.read(out), record["test_images"])
@@ -97,18 +97,16 @@ def _drawn(rows: pd.DataFrame, count: int, seed: int) -> Sequence[tuple[str, str
 
 
 def _compared(cells: list[Cell], before: pd.DataFrame, after: pd.DataFrame, test_images: int) -> list[Again]:
-    selected = select(before)
-    selected["value"] = selected.chosen.fillna(selected["last"])
-    groups = dict(list(selected.groupby(CELL[:2])))
-    means = dict(zip(groups, accuracies([own.value for own in groups.values()], test_images), strict=True))
-    now = select(after).set_index(CELL)
+    was, now = (counted_at(select(rows)).set_index(CELL).value for rows in (before, after))
+    groups = dict(list(was.groupby(level=CELL[:2])))
+    means = dict(zip(groups, accuracies(list(groups.values()), test_images), strict=True))
     found = []
     for cell in cells:
         kind, key = (cell.technique, cell.backbone), (cell.technique, cell.backbone, cell.seed)
-        was = float(selected.set_index(CELL).value[key])
-        value = now.chosen.fillna(now["last"]).get(key)
+        value = now.get(key)
         is_same = _values(before, key).equals(_values(after, key))
-        found.append(Again(cell, was, None if value is None else float(value), means[kind].half or 0.0, is_same))
+        half = means[kind].half or 0.0
+        found.append(Again(cell, float(was[key]), None if value is None else float(value), half, is_same))
     return found
 
 

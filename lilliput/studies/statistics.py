@@ -41,6 +41,12 @@ def select(rows: pd.DataFrame, *, probe: str = "linear", metric: str = "accuracy
     return pd.DataFrame(picked, columns=CELL + choices)
 
 
+def counted_at(selected: pd.DataFrame) -> pd.DataFrame:
+    """Of `select`, with the value and epoch that count: the chosen checkpoint's, or the last one's without a choice."""
+    value, epoch = selected.chosen.fillna(selected["last"]), selected.chosen_epoch.fillna(selected.last_epoch)
+    return selected.assign(value=value, epoch=epoch)
+
+
 def finished(rows: pd.DataFrame) -> pd.DataFrame:
     """Without the seeds that stopped before the furthest seed of their technique and backbone.
 

@@ -15,7 +15,7 @@ from lilliput.studies.judge import Judge, judge_run
 from lilliput.studies.record import JUDGED, judging_images
 from lilliput.system import records
 from lilliput.system.machine import this_machine, versions
-from lilliput.system.plan import as_begun, own_threads
+from lilliput.system.plan import KINDS, like, own_threads
 from lilliput.system.progress import say, task
 from lilliput.system.records import read_json
 from lilliput.system.tensors import read_tensors
@@ -122,7 +122,7 @@ def _recomputed(folder: Path, run: Path, own: pd.DataFrame, judging: tuple[Image
         raise BadData(f"{path} is not of these rows: it tells nothing of the probe {first.probe}")
     catalog.check_known(judged)
     train, test = judging_images(judged, judging)
-    plan = as_begun(judged["plan"])
+    plan = like(judged["plan"], names=KINDS)
     plan.take_effect()
     again = Judge(first.judge, train, test, {first.probe: judged["probes"][first.probe]}, plan=plan, data=first.data)
     try:

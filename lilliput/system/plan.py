@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -147,24 +147,22 @@ def nearest(plan: Mapping[str, Any]) -> Plan:
         return choose(fixed={**fixed, "precision": "fp32"})
 
 
-def like(begun: Mapping[str, Any], device: str | None, fixed: Mapping[str, Any] | None) -> Plan:
-    """The device, precision and memory format of a record, but for what is given; where the record's cannot be had
-    here, the nearest to them. BadSetting where what is given cannot."""
-    kept = {key: begun[key] for key in ("precision", "channels_last")}
+def like(
+    begun: Mapping[str, Any],
+    device: str | None = None,
+    fixed: Mapping[str, Any] | None = None,
+    *,
+    names: Collection[str] = ("precision", "channels_last"),
+) -> Plan:
+    """The device of a record's plan and its fields of these `names`, but for what is given; where the record's cannot
+    be had here, the nearest to them. BadSetting where what is given cannot."""
+    kept = {name: value for name, value in begun.items() if name in names}
     try:
         return choose(device or begun["device"], {**kept, **(fixed or {})})
     except BadSetting:
         if device is None and not fixed:
             return nearest(begun)
         return choose(device, {**kept, "precision": None, **(fixed or {})})
-
-
-def as_begun(plan: Mapping[str, Any]) -> Plan:
-    """That of a record; where its device is not to be had here, the nearest to it."""
-    try:
-        return choose(plan["device"], {name: value for name, value in plan.items() if name in KINDS})
-    except BadSetting:
-        return nearest(plan)
 
 
 def _best_device() -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import lilliput
 from lilliput import api, cli
-from lilliput.deploy import hub
+from lilliput.deploy import hub, torchscript
 from lilliput.deploy.table import picture
 from lilliput.errors import BadData, BadSetting, UnknownName
 from lilliput.reports.words import short
@@ -98,6 +98,9 @@ def test_without_the_extra_the_error_says_how_to_have_it(
 def test_the_encoder_of_an_epoch_is_exported_where_asked(finished_run, scenes, tmp_path):
     out = api.export(finished_run, "torchscript", scenes, tmp_path / "out", epoch=0)
     assert read_json(out / "export.json")["epoch"] == 0
+    (file,) = out.glob("*.pt")
+    untrained = load_encoder(finished_run / "encoder_000.safetensors")
+    torch.testing.assert_close(torchscript.opened(file)(IMAGES), untrained(IMAGES), rtol=1e-4, atol=1e-5)
 
 
 def test_what_an_exporter_cannot_hold_is_one_line_with_the_way_out(finished_run, scenes, tmp_path, monkeypatch):

@@ -141,7 +141,7 @@ def test_a_misspelt_class_of_one_image_is_named_and_costs_nothing(classes, finis
     (classes / "lihgt").mkdir()
     (classes / "light" / "007.png").rename(classes / "lihgt" / "007.png")
     _, table = api.clean(finished_run, classes, tmp_path / "out", labels="folders")
-    assert "class 'lihgt' has 1 images, too few" in capsys.readouterr().err
+    assert "class 'lihgt' has 1 image, too few" in capsys.readouterr().err
     assert {"copies"} <= {row["problem"] for row in rows_of(table)}
     assert all(row["of"] != "lihgt" for row in rows_of(table))
 

@@ -12,7 +12,7 @@ from torch import nn
 from lilliput import catalog
 from lilliput.errors import BadSetting
 from lilliput.system import plan
-from lilliput.system.plan import Plan, as_begun, choose, like
+from lilliput.system.plan import KINDS, Plan, choose, like
 from lilliput.system.resources import Resources
 from lilliput.training.cell import make_cell, plan_for
 from lilliput.training.encoders import save_encoder
@@ -103,8 +103,8 @@ def test_a_plan_that_cannot_be_is_refused(fixed, said):
 def test_a_plan_is_had_again_as_its_record_says():
     """It was the nearest of its kind since plans tell their processes: with this machine's threads, so other bits."""
     begun = Plan("cpu", "bf16", False, threads=torch.get_num_threads() + 2, accumulate=2)
-    assert as_begun(begun.as_dict()) == begun
-    assert as_begun({**begun.as_dict(), "device": "cuda:9"}).precision == "bf16"
+    assert like(begun.as_dict(), names=KINDS) == begun
+    assert like({**begun.as_dict(), "device": "cuda:9"}, names=KINDS).precision == "bf16"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -113,7 +113,7 @@ def test_the_plan_of_a_record_from_a_gpu_can_be_had_without_one(precision):
         pytest.skip("there is a GPU here")
     begun = {"device": "cuda", "precision": precision, "channels_last": True}
     half = {"fp32": "fp32", "bf16": "bf16", "fp16": "fp32"}
-    assert (plan := like(begun, None, None)).device == "cpu" and plan.precision == half[precision]
+    assert (plan := like(begun)).device == "cpu" and plan.precision == half[precision]
     assert like(begun, "cpu", {"threads": 1}).threads == 1
     with pytest.raises(BadSetting, match="device 'cuda' cannot be used here"):
         like(begun, "cuda", None)
@@ -131,16 +131,17 @@ def test_the_trial_runs_every_network_and_leaves_threads_and_random_numbers_alon
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_technique_has_the_loss_gradients_and_names_of_an_eager_one(tmp_path):
     cell = make_cell("simclr", "squeezenet", options={"width": 0.25})
-    eager, compiled = (Plan("cpu", "fp32", True, compile=c).hasten(cell.build()) for c in (False, True))
-    views = torch.rand(2, 4, 3, 32, 32, generator=rng(0))
+    # in doubles, so that what is left of rounding is nothing beside a wrong sum
+    eager, compiled = (Plan("cpu", "fp32", True, compile=c).hasten(cell.build().double()) for c in (False, True))
+    views = torch.rand(2, 4, 3, 32, 32, generator=rng(0)).double()
     losses = [technique(*views) for technique in (eager, compiled)]
     for loss in losses:
         loss.backward()
-    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-4)
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-5)
     named = dict(eager.named_parameters())
     assert set(eager.state_dict()) == set(compiled.state_dict())
     for name, parameter in compiled.named_parameters():
-        torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-3, atol=3e-4)
+        torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-5, atol=1e-5)
     save_encoder(tmp_path / "e.safetensors", compiled.encoder, {"technique": "simclr", "backbone": "squeezenet"})
 
 

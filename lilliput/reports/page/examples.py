@@ -15,7 +15,6 @@ from lilliput.reports.page.section import (
     inspected_source,
     last_trained,
     matrix,
-    photographs,
     source,
     still,
 )
@@ -23,6 +22,7 @@ from lilliput.reports.words import ABSENT, share, signed, title
 
 MAP_POINTS, MAP_STEPS = 400, 500
 PAIRS_SHOWN = 10
+PHOTOGRAPHS = ("png",)  # lines would not make them sharper
 RETRIEVAL = {
     "precision_at_1": "precision at 1",
     "precision_at_5": "at 5",
@@ -45,7 +45,7 @@ def saliency(inspection: Inspection) -> str:
         figure = pictures.saliency(_cases(look, sample.test.labels), look, sample)
         alt = f"Saliency of {title(look.technique)} on {look.backbone}: images by class and four maps over each."
         heading = f"<h3>{html.text(title(look.technique))} on {html.text(look.backbone)}</h3>"
-        parts.append(heading + photographs(study, f"saliency-{look.technique}", figure, alt))
+        parts.append(heading + still(study, f"saliency-{look.technique}", figure, alt, kinds=PHOTOGRAPHS))
     if scores.empty:
         parts.append("<p>The images have no masks, so whether the saliency is on the object cannot be scored.</p>")
         return "".join(parts)
@@ -163,7 +163,7 @@ def _neighbours_by(
     figure = pictures.neighbours(looks, [name(look) for look in looks], inspection.sample)
     alt = f"Nearest neighbours of one image of each class, side by side for the {what} ({of})."
     heading = f"<h3>By {what[:-1]} <small>({html.text(of)})</small></h3>"
-    return heading + gaps + photographs(inspection.study, f"neighbours-{what}", figure, alt)
+    return heading + gaps + still(inspection.study, f"neighbours-{what}", figure, alt, kinds=PHOTOGRAPHS)
 
 
 def _retrieval(inspection: Inspection) -> str:
@@ -187,7 +187,7 @@ def mistakes(inspection: Inspection) -> str:
     name = f"{title(best.technique)} on {best.backbone}"
     alt = f"The surest mistakes of {name}, with class, guess and chance."
     figure = pictures.mistakes(best, inspection.sample, pictures.surest_mistakes(best, inspection.sample.test.labels))
-    surest = f"<h3>Its surest mistakes</h3>{photographs(inspection.study, 'mistakes', figure, alt)}"
+    surest = f"<h3>Its surest mistakes</h3>{still(inspection.study, 'mistakes', figure, alt, kinds=PHOTOGRAPHS)}"
     shared = _shared_mistakes(inspection, looks, best)
     return _confusions(inspection, best, name) + gaps + surest + shared + source(inspection.study, "linear")
 
@@ -224,7 +224,7 @@ def _shared_mistakes(inspection: Inspection, looks: Sequence[Look], best: Look) 
     shared.sort(key=lambda row: -float(np.mean([look.scores[row].max() for look in looks])))
     figure = pictures.mistakes(best, inspection.sample, shared)
     alt = "Images that all techniques tell wrong, with the guess of the best."
-    return text + photographs(inspection.study, "mistakes-shared", figure, alt)
+    return text + still(inspection.study, "mistakes-shared", figure, alt, kinds=PHOTOGRAPHS)
 
 
 def maps(inspection: Inspection) -> str:

@@ -1,5 +1,6 @@
 """What the page's sections are made from, opened once, and what they end in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -106,24 +107,11 @@ def open_inspection(study: Study, sample: Sample) -> Inspection:
     return Inspection(study, sample, study.rows[:0], best.technique, best.backbone)
 
 
-def still(study: Study, name: str, figure: Figure, alt: str) -> str:
-    """A still figure, also written as <study>/inspect/<name>.png and .svg."""
-    return _shown(figures.save(figure, _place(study, name)), alt)
-
-
-def photographs(study: Study, name: str, figure: Figure, alt: str) -> str:
-    """As `still`, of images: as <study>/inspect/<name>.png alone, since lines would not make them sharper."""
-    return _shown(figures.save(figure, _place(study, name), kinds=("png",)), alt)
-
-
-def _place(study: Study, name: str) -> Path:
-    folder = study.folder / "inspect"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
-
-
-def _shown(files: list[Path], alt: str) -> str:
-    return html.picture(files[0].read_bytes(), alt)
+def still(study: Study, name: str, figure: Figure, alt: str, *, kinds: Sequence[str] = ("png", "svg")) -> str:
+    """A still figure, also written as <study>/inspect/<name>.png and .svg, or of these kinds, first of them png."""
+    (study.folder / "inspect").mkdir(parents=True, exist_ok=True)
+    png, *_ = figures.save(figure, study.folder / "inspect" / name, kinds=kinds)
+    return html.picture(png.read_bytes(), alt)
 
 
 def matrix(study: Study, rows: pd.DataFrame, metrics: dict[str, str], *baselines: str) -> str:
