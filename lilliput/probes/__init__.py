@@ -12,7 +12,7 @@ from lilliput.probes._exam import (
     sorted_out,
     split,
 )
-from lilliput.probes._features import effective_rank, extract, extract_stages, measure_batch_norm
+from lilliput.probes._features import batch_norm_measured, effective_rank, extract, extract_stages, measure_batch_norm
 from lilliput.probes._scores import accuracy, half_interval, score
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "MaskedExam",
     "Taken",
     "accuracy",
+    "batch_norm_measured",
     "check_need",
     "effective_rank",
     "exams_for",

@@ -1,6 +1,7 @@
 """Features of images by an encoder: pooled, by stage, and how many dimensions they fill."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -89,6 +90,19 @@ def measure_batch_norm(encoder: nn.Module, images: Images, *, plan: Plan, batch:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return True
+
+
+@contextmanager
+def batch_norm_measured(encoder: nn.Module, images: Images, *, plan: Plan) -> Iterator[None]:
+    """Within, the encoder is in eval mode and its batch norm as `measure_batch_norm` leaves it; then as it was."""
+    kept = [(own, own.clone()) for norm in encoder.modules() if isinstance(norm, BATCH_NORMS) for own in norm.buffers()]
+    with evaluating(encoder):
+        try:
+            measure_batch_norm(encoder, images, plan=plan)
+            yield
+        finally:
+            for own, before in kept:
+                own.copy_(before)
 
 
 @torch.inference_mode()

@@ -18,6 +18,9 @@ class Technique(nn.Module, ABC):
     small: ClassVar[Recipe]  # for thousands of images, batches of tens, one machine
     large: ClassVar[Recipe] = LARGE  # for about 100,000 images at 96 px, batches of hundreds
     contrastive: ClassVar[str]  # "yes", "no" or "joint-embedding", for the table
+    pieces: ClassVar[bool] = (
+        False  # whether the encoder sees pieces of images alone, whose means and variances are others
+    )
     taught: ClassVar[bool] = False  # whether it is built with a `teacher`, a frozen network, beside the backbone
     encoder: Any  # images [B, 3, H, W] in 0..1 -> features [B, dim]: what is saved and judged
 

@@ -19,8 +19,9 @@ class Counting(Technique):
     """One network counts in the image at half its size and in each quarter; another image's counts must differ."""
 
     contrastive = "no"
+    pieces = True
     paper = Recipe("sgd", lr=1e-4, lr_per_256=False, batch=128, epochs=200, weight_decay=5e-4)
-    small = SMALL.replace(options={"output": 128, "hidden": 512})
+    small = SMALL.replace(options={"output": 128, "hidden": 512}, rates={"count": 0.1})
 
     def __init__(
         self,
@@ -35,6 +36,10 @@ class Counting(Technique):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
         self.count = nn.Sequential(mlp(self.encoder.dim, hidden, output), nn.ReLU())
+        # a sum of four counts begins within the margin: beyond it all counts are drawn to zero, for good
+        weight, bias = [*self.count.parameters()][-2:]
+        nn.init.normal_(weight, std=(margin / hidden / output) ** 0.5 / 4)
+        nn.init.zeros_(bias)
         self.margin, self.area, self.grey = margin, area, grey
 
     def views(self, images, rng):

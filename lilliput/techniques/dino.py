@@ -28,8 +28,11 @@ class DINO(Technique):
 
     contrastive = "joint-embedding"
     paper = Recipe("sgd", lr=0.03, batch=1024, epochs=100, weight_decay=1e-4, warmup=10)
+    # A small network's features are much alike at first: without batch norm in the head, or with a teacher as soft as
+    # the paper's, all images come to be told alike, from where no gradient leads (NOTEBOOK.md).
     small = SMALL.replace(
-        options={"momentum": 0.99, "output": 1024, "hidden": 1024, "small_views": 2, "area": 0.3, "blur": 0.0}
+        options={"coldest": 0.01, "warmest": 0.01, "norm": True, "output": 256, "hidden": 1024}
+        | {"small_views": 2, "area": 0.3, "small_area": 0.3, "blur": 0.0}
     )
     large = LARGE.replace(options={"output": 4096})
 
@@ -45,6 +48,7 @@ class DINO(Technique):
         hidden: Annotated[int, ">= 1"] = 2048,
         narrow: Annotated[int, ">= 1"] = 256,
         output: Annotated[int, ">= 2"] = 65536,
+        norm: bool = False,
         area: Annotated[float, "> 0, <= 1"] = 0.14,
         blur: Annotated[float, ">= 0, <= 1"] = 1.0,
         small_views: Annotated[int, ">= 0"] = 6,
@@ -52,7 +56,7 @@ class DINO(Technique):
     ):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
-        self.head = Head(self.encoder.dim, hidden, narrow, output)
+        self.head = Head(self.encoder.dim, hidden, narrow, output, norm=norm)
         self.teacher = frozen_copy(nn.Sequential(self.encoder, self.head))
         self.momentum, self.centring, self.temperature = momentum, centring, temperature
         self.coldest, self.warmest = coldest, warmest
@@ -101,13 +105,18 @@ class DINO(Technique):
 
 
 class Head(nn.Module):
-    """Three layers to a narrow output of unit length, and from there a layer of directions of unit length."""
+    """Three layers to a narrow output of unit length, and from there a layer of directions of unit length.
 
-    def __init__(self, inputs: int, hidden: int, narrow: int, output: int):
+    `norm`: batch norm before each GELU, as an option of the authors' code.
+    """
+
+    def __init__(self, inputs: int, hidden: int, narrow: int, output: int, *, norm: bool):
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, narrow)
-        )
+        layers: list[nn.Module] = []
+        for before in (inputs, hidden):
+            layers.append(nn.Linear(before, hidden, bias=not norm))
+            layers += [nn.BatchNorm1d(hidden)] * norm + [nn.GELU()]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden, narrow))
         self.directions = nn.Linear(narrow, output, bias=False)
 
     def forward(self, features):

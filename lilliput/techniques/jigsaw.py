@@ -29,6 +29,7 @@ class Jigsaw(Technique):
     orders: Tensor  # [N, 9]
 
     contrastive = "no"
+    pieces = True
     paper = Recipe("sgd", lr=0.01, lr_per_256=False, batch=256, epochs=70, weight_decay=5e-4, schedule="steps")
     small = SMALL.replace(options={"orders": 64, "hidden": 512})
 

@@ -28,7 +28,12 @@ class SwAV(Technique):
 
     contrastive = "joint-embedding"
     paper = Recipe("lars", lr=0.3, batch=4096, epochs=400, weight_decay=1e-6, warmup=10)
-    small = SMALL.replace(options={"prototypes": 256, "queue": 256, "hidden": 1024, "small_views": 2, "blur": 0.0})
+    # In a batch of tens, codes as soft as the paper's let a small network make all of them alike, from where no
+    # gradient leads (NOTEBOOK.md): so they are as good as hard.
+    small = SMALL.replace(
+        options={"prototypes": 128, "evenness": 0.005, "temperature": 0.2, "hidden": 1024}
+        | {"small_views": 2, "area": 0.3, "blur": 0.0}
+    )
     large = LARGE.replace(options={"prototypes": 1000, "queue": 3840})
 
     def __init__(

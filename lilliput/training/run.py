@@ -5,7 +5,7 @@ The folder holds run.json (every effective setting), log.jsonl (a row per epoch)
 
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lilliput.data.store import Data
 from lilliput.errors import BadSetting, LilliputError
-from lilliput.probes import effective_rank
+from lilliput.probes import batch_norm_measured, effective_rank
 from lilliput.system import cost, distributed, signals
 from lilliput.system.locks import alone
 from lilliput.system.machine import ran_out
@@ -172,8 +172,9 @@ class _Run:
         guards.watch(self.rows, self.cell.name)
         over = epoch.number == self.learner.recipe.epochs
         if due or over:
-            self._save_encoder(epoch.number)
-            over |= self._is_converged(row)
+            with self._as_it_is_judged():
+                self._save_encoder(epoch.number)
+                over |= self._is_converged(row)
         write_log(self.folder, self.rows)
         # the state comes last: until it is there, the epoch before counts and this one is repeated; nothing comes
         # after the last one, so its state is light, and the one before remains beside it
@@ -229,6 +230,13 @@ class _Run:
                 tensors[f"spent/{name}"] = torch.tensor(value, dtype=torch.float64)
             self._save_state(epochs, tensors, step=pause.step)
         return epochs
+
+    def _as_it_is_judged(self) -> AbstractContextManager:
+        """Within, an encoder that has seen pieces of images alone has its batch norm measured on whole ones."""
+        technique = self.learner.technique
+        if not technique.pieces:
+            return nullcontext()
+        return batch_norm_measured(technique.encoder, self.data.pool, plan=self.learner.plan)
 
     def _save_encoder(self, epoch: int) -> None:
         header = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lilliput import catalog
-from lilliput.probes import effective_rank, extract, extract_stages, measure_batch_norm
+from lilliput.probes import batch_norm_measured, effective_rank, extract, extract_stages, measure_batch_norm
 from tests.conftest import CPU, rng
 
 
@@ -18,6 +18,23 @@ def test_measured_batch_norm_leaves_maps_of_mean_zero_and_variance_one(scenes):
     assert seen[0].mean((0, 2, 3)).abs().max() < 0.01 and (seen[0].var((0, 2, 3)) - 1).abs().max() < 0.02
     assert momenta == [layer.momentum for layer in encoder.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     assert not measure_batch_norm(catalog.backbone_builder("squeezenet")(), scenes.pool, plan=CPU)
+
+
+def test_batch_norm_is_measured_for_a_while_and_then_as_it_was(scenes):
+    encoder = catalog.backbone_builder("shufflenet_v2", width=0.5)()
+    encoder(scenes.pool.load(slice(0, 16), "cpu"))
+    before = {name: own.clone() for name, own in encoder.state_dict().items()}
+    with pytest.raises(ZeroDivisionError), batch_norm_measured(encoder, scenes.pool, plan=CPU):
+        assert not encoder.training
+        within = {name: own.clone() for name, own in encoder.state_dict().items()}
+        raise ZeroDivisionError
+    measure_batch_norm(encoder := encoder.train(), scenes.pool, plan=CPU)
+    assert all(torch.equal(own, within[name]) for name, own in encoder.state_dict().items())
+    with batch_norm_measured(encoder.train(), scenes.pool, plan=CPU):
+        pass
+    assert encoder.training
+    changed = [name for name, own in before.items() if not torch.equal(own, within[name])]
+    assert changed and all("running_" in name or "num_batches" in name for name in changed)
 
 
 def test_batch_norm_is_measured_on_images_from_the_whole_of_a_sorted_store():

@@ -5,21 +5,46 @@ import torch
 from lilliput.images import augment
 from lilliput.techniques import context_prediction
 from tests.conftest import rng
+from tests.techniques.conftest import resnet
 
 
-def test_the_second_tile_lies_where_it_is_said_to_and_both_are_within_the_image():
-    top, left, place, side = context_prediction.places(4000, 96, rng())
+def test_the_tiles_of_a_grid_lie_a_gap_apart_and_within_the_image():
+    top, left, side = context_prediction.grid(4000, 96, rng())
     assert side == 23 and min(top.min(), left.min()) >= 0
     assert top.max() + side <= 96 and left.max() + side <= 96
-    away = torch.stack([top[:, 1] - top[:, 0], left[:, 1] - left[:, 0]], dim=1)
     step, shake = side + round(side / 2), 1
-    expected = torch.tensor(context_prediction.PLACES)[place] * step
-    assert (away - expected).abs().max() == 2 * shake
-    assert place.bincount(minlength=8).min() > 400
-    for number in range(8):  # the first tile's place does not tell where the second is
-        rows = top[place == number, 0]
-        if context_prediction.PLACES[number][0] == 0:
-            assert rows.max() - rows.min() > 60
+    rows, columns = top.view(-1, 3, 3), left.view(-1, 3, 3)
+    for apart in (rows.diff(dim=1), columns.diff(dim=2)):
+        assert (apart - step).abs().max() == 2 * shake
+    for alike in (rows.diff(dim=2), columns.diff(dim=1)):
+        assert alike.abs().max() == 2 * shake and alike.float().mean().abs() < 0.1  # each is moved by itself
+    for size in (1, 3, 8, 17, 33, 64):
+        top, left, side = context_prediction.grid(200, size, rng())
+        assert min(top.min(), left.min()) >= 0 and max(top.max(), left.max()) + side <= size
+
+
+def test_pairs_are_all_neighbours_of_a_grid_and_their_places():
+    expected = set()
+    for first in range(9):
+        for second in range(9):
+            away = (second // 3 - first // 3, second % 3 - first % 3)
+            if away in context_prediction.PLACES:
+                expected.add((first, second, context_prediction.PLACES.index(away)))
+    assert set(context_prediction.PAIRS) == expected and len(context_prediction.PAIRS) == len(expected) == 40
+    assert sum(first == 4 for first, _, _ in context_prediction.PAIRS) == 8  # the middle one has all its neighbours
+
+
+def test_each_pair_is_told_from_its_own_two_tiles(images):
+    torch.manual_seed(0)
+    technique = context_prediction.ContextPrediction(resnet, hidden=16).eval()
+    (tiles,) = technique.views(images, rng())
+    assert tiles.shape == (len(images), 9, 3, 16, 16)
+    loss = 0.0
+    for image in tiles:
+        for first, second, place in context_prediction.PAIRS:
+            features = torch.cat([technique.encoder(image[one : one + 1]) for one in (first, second)], 1)
+            loss -= technique.head(features)[0].log_softmax(0)[place]
+    torch.testing.assert_close(technique(tiles), loss / (40 * len(images)), rtol=1e-3, atol=1e-4)
 
 
 def test_tiles_are_cut_as_a_plain_slice_is():

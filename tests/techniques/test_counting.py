@@ -24,6 +24,15 @@ def test_counts_of_nothing_lose_the_margin():
     assert counting.miscounted(nothing, nothing, margin=10.0).item() == technique.guessing(5) == 10.0
 
 
+def test_before_training_all_counts_lie_within_the_margin(images):
+    torch.manual_seed(0)
+    technique = counting.Counting(resnet)
+    (view,) = technique.views(images, rng())
+    counts = technique.count(technique.encoder(torch.nn.functional.interpolate(view, (16, 16))))
+    assert 0 < (4 * counts).square().sum(1).max() < technique.margin
+    assert counts.max() > 0 and technique(view).item() == pytest.approx(technique.margin, rel=0.1)
+
+
 def test_what_is_counted_is_counted_in_the_half_size_and_the_four_quarters(images):
     torch.manual_seed(0)
     technique = counting.Counting(resnet, hidden=16, output=8).eval()

@@ -42,6 +42,13 @@ def test_each_view_is_told_what_the_teacher_says_of_the_other_whole_ones(images)
     assert technique(one, two, small).item() == pytest.approx(mean, rel=1e-4)
 
 
+def test_the_norms_of_a_head_take_away_what_all_features_share():
+    torch.manual_seed(0)
+    alike = torch.randn(1, 16, generator=rng()) + 0.01 * torch.randn(64, 16, generator=rng(1))
+    spread = [dino.Head(16, 32, 8, 24, norm=norm).train()(alike).std(0).mean().item() for norm in (False, True)]
+    assert spread[1] > 20 * spread[0]
+
+
 def test_after_a_step_the_teacher_follows_and_the_centre_is_a_moving_average(images):
     torch.manual_seed(0)
     technique = dino.DINO(resnet, **SMALL, momentum=0.9, centring=0.8, small_views=0)

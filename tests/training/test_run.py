@@ -7,9 +7,11 @@ from functools import partial
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from lilliput import api
+from lilliput import api, load_encoder
 from lilliput.errors import BadSetting, LilliputError
+from lilliput.probes import measure_batch_norm
 from lilliput.system import signals
 from lilliput.system.resources import Resources
 from lilliput.training import loop
@@ -19,7 +21,7 @@ from lilliput.training.record import read_log
 from lilliput.training.state import states
 from lilliput.training.stopping import Until
 from tests.commands import Command, lilliput
-from tests.conftest import NARROW, PLAN, TECHNIQUES, interrupt_at, measured_log, saved_bits
+from tests.conftest import CPU, NARROW, PLAN, TECHNIQUES, interrupt_at, measured_log, saved_bits
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -70,6 +72,18 @@ def test_a_run_killed_outright_goes_on_with_the_same_command(photos, tmp_path):
     again = lilliput(*words, tmp_path / "cut")
     assert again.returncode == 0 and "goes on after epoch" in again.stderr
     assert saved_bits(tmp_path / "cut") == saved_bits(tmp_path / "whole")
+
+
+def test_what_has_seen_pieces_of_images_is_saved_with_the_batch_norm_of_whole_ones(scenes, tmp_path):
+    run = api.pretrain("jigsaw", "shufflenet_v2", scenes, tmp_path / "run", **{**NARROW, "epochs": 2, "every": 1})
+    saved = load_encoder(run / "encoder_001.safetensors")
+    before = {name: own.clone() for name, own in saved.state_dict().items()}
+    measure_batch_norm(saved, scenes.pool, plan=CPU)
+    after = saved.state_dict()
+    torch.testing.assert_close({name: after[name] for name in before}, before, rtol=1e-4, atol=1e-5)
+    trained = {name.partition("encoder.")[2]: own for name, own in load_file(run / "state_001.safetensors").items()}
+    name = next(name for name in before if name.endswith("running_mean"))
+    assert not torch.allclose(trained[name], before[name], rtol=1e-2)
 
 
 def test_a_finished_run_is_not_run_again(scenes, tmp_path):
