@@ -121,6 +121,12 @@ def resized_crop(
     return torch.cat([resample(*block) for block in zip(*blocks, strict=True)])
 
 
+def corners(count: int, step: float, device: torch.device) -> Tensor:
+    """[2, count^2]: rows and columns where the cells of a square grid begin, `step` pixels apart, row after row."""
+    number = torch.arange(count**2, device=device)
+    return torch.stack([number // count, number % count]) * step
+
+
 def tiles(images: Tensor, top: Tensor, left: Tensor, side: int, size: int) -> Tensor:
     """[B, 3, H, W] -> squares of `side` pixels from row `top` and column `left`, [B, N] each, resized: [B, N, 3, size,
     size]."""

@@ -74,10 +74,8 @@ def grid(count: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, i
     """
     side = max(1, math.floor(size / (GRID + (GRID - 1) * GAP + 2 * JITTER)))
     shake, step = math.floor(side * JITTER), side + round(side * GAP)
-    number = torch.arange(GRID**2, device=rng.device)
-    corner = torch.stack([number // GRID, number % GRID]) * step  # [2, 9]
     slack = size - (GRID - 1) * step - side - 2 * shake
     start = draws.integers(0, max(slack, 0) + 1, (count, 2, 1), rng)
     moved = draws.integers(0, 2 * shake + 1, (count, 2, GRID**2), rng)
-    top, left = (corner + start + moved).clamp(max=size - side).unbind(1)
+    top, left = (augment.corners(GRID, step, rng.device) + start + moved).clamp(max=size - side).unbind(1)
     return top, left, side

@@ -73,10 +73,8 @@ def cells(count: int, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, 
     """Rows and columns [B, 9] where the tiles of a grid begin in images of `size` pixels, and their side."""
     cell = size / GRID
     side = math.floor(cell * TILE)
-    number = torch.arange(GRID**2, device=rng.device)
-    corner = torch.stack([number // GRID, number % GRID]) * cell  # [2, 9]
     shift = draws.shares((count, 2, GRID**2), rng) * (cell - side + 1)
-    top, left = (corner + shift).floor().clamp(max=size - side).unbind(1)
+    top, left = (augment.corners(GRID, cell, rng.device) + shift).floor().clamp(max=size - side).unbind(1)
     return top, left, side
 
 
