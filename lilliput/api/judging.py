@@ -223,12 +223,12 @@ def _again(
 ) -> bool:
     """As `verify` with `again`: says each cell's command, and prints how it came out."""
     from lilliput.api.learning import opened
-    from lilliput.studies.again import run_again
+    from lilliput.studies.again import asked_for, run_again
 
     record = read_study(folder)
     source = dataclasses.replace(
         source,
-        data=source.data or record["judge"].removeprefix("folder-"),
+        data=source.data or asked_for(record["judge"]),
         image_size=record["image_size"],
         limit=record["pool_images"],
     )

@@ -17,6 +17,7 @@ from lilliput.errors import BadData, BadSetting
 from lilliput.system.progress import say
 from lilliput.system.visible import visible
 
+FOLDER = "folder-"  # begins the name of what a folder holds, which may be that of a data set
 LONGEST_NAME = 50  # with technique and backbone it must still be a folder's name
 
 
@@ -42,7 +43,7 @@ def prepare(
     walk.tell(root, len(set(parts.pool.files).union(*(part.files for part in parts[1:] if part is not None))))
     if pool is not None:
         parts = parts._replace(pool=_other_pool(root, parts, pool))
-    name = f"folder-{visible(root.name)[:LONGEST_NAME]}"
+    name = f"{FOLDER}{visible(root.name)[:LONGEST_NAME]}"
     return _files.data_of(
         name, parts, image_size=image_size, limit=limit, share=share or SHARE, table=table, own=pool is None
     )

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lilliput.catalog import BASELINES
 from lilliput.data.store import Data
+from lilliput.datasets.folder import FOLDER
 from lilliput.errors import BadData, BadSetting
 from lilliput.studies import results
 from lilliput.studies.engines import Engine
@@ -128,9 +129,14 @@ def cell_of(record: dict[str, Any], technique: str, backbone: str, seed: int) ->
     return dataclasses.replace(cell, recipe=recipe_of(technique, record["recipe"]).replace(**settings))
 
 
+def asked_for(name: str) -> str:
+    """The word after --data for what a record names: a folder ends in a slash, as a data set may have its name."""
+    return f"{name.removeprefix(FOLDER)}/" if name.startswith(FOLDER) else name
+
+
 def command_of(record: dict[str, Any], cell: Cell) -> str:
     """What trains and judges it once more, for a shell in which the data are at hand under their names."""
-    judge, data = (record[name].removeprefix("folder-") for name in ("judge", "data"))
+    judge, data = (asked_for(record[name]) for name in ("judge", "data"))
     usual = make_cell(
         cell.technique, cell.backbone, recipe=record["recipe"], epochs=cell.recipe.epochs, batch=cell.recipe.batch
     )

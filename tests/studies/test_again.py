@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from lilliput import api
-from lilliput.errors import BadData, BadSetting
+from lilliput.datasets import open_data
+from lilliput.errors import BadData, BadSetting, UnknownName
 from lilliput.studies import again, results
 from lilliput.studies.record import read_study
 from lilliput.training.cell import make_cell
@@ -55,6 +56,15 @@ def test_a_command_says_what_is_unusual_and_makes_the_same_cell(rotnet_study):
     flags = dict(pairwise(words))
     assert (flags["--temperature"], flags["--stem"], flags["--lr"]) == ("0.5", "half", "0.02")
     assert flags["--seeds"] == "3" and "--weight-decay" not in flags and "--strength" not in flags
+
+
+def test_a_folder_is_asked_for_as_a_folder_whatever_data_set_has_its_name(rotnet_study):
+    record = {**read_study(rotnet_study), "judge": "folder-stl10", "data": "folder-photos"}
+    flags = dict(pairwise(shlex.split(again.command_of(record, again.cell_of(record, "rotnet", "shufflenet_v2", 0)))))
+    assert (flags["--data"], flags["--pool"]) == ("stl10/", "photos/")
+    assert again.asked_for("stl10") == "stl10"
+    with pytest.raises(UnknownName, match="no folder .stl10/"):
+        open_data(again.asked_for("folder-stl10"))
 
 
 def test_what_began_with_weights_is_left_to_its_own_command(rotnet_study):
