@@ -63,7 +63,7 @@ def test_a_folder_is_asked_for_as_a_folder_whatever_data_set_has_its_name(rotnet
     flags = dict(pairwise(shlex.split(again.command_of(record, again.cell_of(record, "rotnet", "shufflenet_v2", 0)))))
     assert (flags["--data"], flags["--pool"]) == ("stl10/", "photos/")
     assert again.asked_for("stl10") == "stl10"
-    with pytest.raises(UnknownName, match="no folder .stl10/"):
+    with pytest.raises(UnknownName, match="no folder 'stl10/'"):
         open_data(again.asked_for("folder-stl10"))
 
 
