@@ -114,8 +114,16 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def finished_run(scenes, tmp_path_factory):
-    """SimCLR on a narrow ResNet-18, three epochs; not to be changed."""
-    return api.pretrain("simclr", "resnet18", scenes, tmp_path_factory.mktemp("finished") / "run", **NARROW)
+    """SimCLR on a narrow ResNet-18, three epochs; not to be changed, and in the end it is looked whether it was."""
+    run = api.pretrain("simclr", "resnet18", scenes, tmp_path_factory.mktemp("finished") / "run", **NARROW)
+    before = times_of(run)
+    yield run
+    assert times_of(run) == before
+
+
+def times_of(folder):
+    """When each of its files was last written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

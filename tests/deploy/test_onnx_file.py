@@ -1,6 +1,7 @@
 """ONNX files: plain operations, the same features, images of any number, classes inside."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,12 @@ def test_a_classifier_is_one_file_of_plain_operations_with_its_classes(exported,
     assert told["classes"] == scenes.train.classes and told["lilliput"]["backbone_options"] == {"width": 0.25}
 
 
-def test_it_has_the_probes_accuracy_and_torchs_classes(exported, finished_run, scenes):
+def test_it_has_the_probes_accuracy_and_torchs_classes(exported, finished_run, scenes, tmp_path):
     record = json.loads((exported / "export.json").read_text())
     torchs, floats, bits = record["rows"]
     assert torchs["accuracy"] == floats["accuracy"] > 0 and floats["agreement"] == 1.0
     assert record["parity"]["largest_difference"] < 1e-4 * record["parity"]["largest_value"]
-    rows = api.probe(finished_run, scenes, probes=["linear"], at=[3])
+    rows = api.probe(shutil.copytree(finished_run, tmp_path / "run"), scenes, probes=["linear"], at=[3])
     judged = rows[(rows.metric == "accuracy") & (rows.epoch == 3)].value.iloc[-1]
     assert torchs["accuracy"] == pytest.approx(judged, abs=0.02)  # the last bits of features may tip an image or two
     assert bits["mib"] < 0.5 * floats["mib"]
