@@ -19,7 +19,7 @@ USUAL_BASELINES = ("pixels", "random_init", "supervised")
 CHOICES_OF_BASELINES = (*USUAL_BASELINES, "imagenet")  # random_init comes with batch norm as it was and measured
 DETECTION_MODES = ("frozen", "tuned")  # whether the encoder learns too
 DETECTION_BASELINES = ("random_init", "imagenet")
-EXPORTS = ("onnx", "executorch", "torchscript", "timm", "torchvision", "hub")  # what an encoder can become
+EXPORTS = ("onnx", "executorch", "torchscript", "timm", "torchvision", "hub", "lilliput")  # what an encoder can become
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet18", "shufflenet_v2", "squeezenet")
 
 __all__ = [

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lilliput.catalog import EXPORTS
 from lilliput.data.store import Data, Images, spaced
-from lilliput.deploy import clock, hub, int8, library, onnx_file
+from lilliput.deploy import clock, hub, int8, library, onnx_file, own
 from lilliput.deploy.card import card
 from lilliput.deploy.judge import PLAN, Judge, accuracy, taken, without_tests
 from lilliput.deploy.network import Deployed, Opened, head_of
@@ -54,6 +54,8 @@ class Asked:
         for flag, given in (("--dynamic", self.dynamic), ("--uint8", self.uint8)):
             if given and self.to not in FILES:
                 raise BadSetting(f"{flag} goes with a file that is run ({', '.join(FILES)}), and {self.to} is weights")
+        if self.classify and self.to == "lilliput":
+            raise BadSetting("--to lilliput is an encoder without classes: leave --classifier out, or take --to onnx")
 
 
 class Export:
@@ -69,6 +71,8 @@ class Export:
                 f"{run} has no encoder of epoch {self.epoch}; it has those of {', '.join(map(str, saved))}"
             )
         self.file = saved[self.epoch]
+        if asked.to == "lilliput" and out.resolve() == run.resolve():
+            raise BadSetting(f"--out {out} is the run itself, whose encoder would be written over: give another folder")
         self.folder, self.record, self.asked, self.out = run, record, asked, out
         self.network = Deployed(load_encoder(self.file), uint8=asked.uint8)
         self.judge: Judge | None = None
@@ -78,18 +82,19 @@ class Export:
 
     def run(self, images: Images, data: str, judging: Data | None) -> Path:
         """`images` of `data` calibrate and are compared; `judging` has the labels."""
+        self.few = images.take(spaced(len(images), COMPARED))
         calibrating = self._calibrating(images, judging) if self.asked.int8 else None
         self.out.mkdir(parents=True, exist_ok=True)
         try:
             main = self._written()
             if judging is not None:
                 main = self._judged(judging, main)
-            found = self._compared(main, images)
+            found = self._compared(main)
         except LilliputError:  # a file that is not right shall not be taken for one
             self._remove()
             raise
         rows = [self._torch_row(), self._row(self.asked.to, main, found)]
-        eight = self._eight_bits(main, calibrating, images, rows) if calibrating is not None else None
+        eight = self._eight_bits(main, calibrating, rows) if calibrating is not None else None
         kept = {
             **self._identity(data, judging),
             "parity": found._asdict(),
@@ -111,6 +116,8 @@ class Export:
                 self.network, self.out, library=to, record=record, title=f"{self.name}, exported by Lilliput."
             )
             return self.out
+        if to == "lilliput":
+            return own.write(self.network, self.out, record=record, file=self.file, few=self.few)
         form = importlib.import_module(f"lilliput.deploy.{FILES[to]}")
         path = self.out / f"{self.name}{form.SUFFIX}"
         metadata = {"lilliput": json.dumps(self._told()), "classes": json.dumps(self.classes)}
@@ -132,6 +139,8 @@ class Export:
             return Opened(hub.opened(path))
         if to in ("timm", "torchvision"):
             return Opened(library.opened(path))
+        if to == "lilliput":
+            return Opened(load_encoder(path))
         form = importlib.import_module(f"lilliput.deploy.{FILES[to]}")
         return Opened(form.opened(path), uint8=self.asked.uint8)
 
@@ -164,21 +173,20 @@ class Export:
         classify = self._unless_inside(self.judge.classify)
         return accuracy(network, self.judge.test, classify, label=f"{self.name}: test")
 
-    def _compared(self, path: Path, images: Images) -> Parity:
+    def _compared(self, path: Path) -> Parity:
         """With torch on real images; BadSetting where they differ."""
-        few = images.take(spaced(len(images), COMPARED))
         opened = self.opened(path)
-        found = self._parity(opened, lambda batch: batch, few)
+        found = self._parity(opened, lambda batch: batch, self.few)
         if self.asked.dynamic:  # and of another size, higher than wide
             other = (2 * self.record["image_size"] + 32, 2 * self.record["image_size"])
-            check(self._parity(opened, lambda batch: F.interpolate(batch, other), few), f"{path} at {other}")
+            check(self._parity(opened, lambda batch: F.interpolate(batch, other), self.few), f"{path} at {other}")
         say(f"{path.name}: {found}")
         return check(found, str(path))
 
     def _remove(self) -> None:
         form = importlib.import_module(f"lilliput.deploy.{FILES[self.asked.to]}") if self.asked.to in FILES else None
-        own = [f"{self.name}{form.SUFFIX}"] if form else [library.WEIGHTS, library.LOADER, hub.CONFIG]
-        for name in own:
+        alone = [library.WEIGHTS, library.LOADER, hub.CONFIG, self.file.name]
+        for name in [f"{self.name}{form.SUFFIX}"] if form else alone:
             (self.out / name).unlink(missing_ok=True)
 
     def _parity(self, opened: nn.Module, change: Callable[[Tensor], Tensor], few: Images) -> Parity:
@@ -196,14 +204,14 @@ class Export:
         few = images.take(spaced(len(images), int8.CALIBRATED))
         return few if judging is None else without_tests(few, judging.judging[1])
 
-    def _eight_bits(self, main: Path, few: Images, images: Images, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def _eight_bits(self, main: Path, few: Images, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """The file of eight bits, calibrated by `few`; what is known of it, and its row."""
         path = main.with_name(f"{self.name}-int8.onnx")
         quantiser = int8.Quantiser(wanted("onnx", extra="export").load(main), few, uint8=self.asked.uint8)
         chosen = None if self.judge is None else self._chosen(quantiser, self.judge)
         setting = int8.plainest() if chosen is None else chosen.setting
         write_whole(path, quantiser.quantised(setting))
-        found = self._parity(self.opened(path), lambda batch: batch, images.take(spaced(len(images), COMPARED)))
+        found = self._parity(self.opened(path), lambda batch: batch, self.few)
         rows.append(self._row("onnx, int8", path, found))
         self._tell(setting, chosen, rows, found)
         kept = {"setting": str(setting), "in_float": list(setting.in_float), "images": len(few)}
@@ -257,7 +265,8 @@ class Export:
 
     def _row(self, what: str, path: Path, found: Parity) -> dict[str, Any]:
         """Of a file, or of a folder of weights, which nobody runs as they are."""
-        times = self._clocked(self.asked.to, path) if path.is_file() else {}
+        kind = "torch" if self.asked.to == "lilliput" else self.asked.to
+        times = self._clocked(kind, path) if path.is_file() else {}
         file = path if path.is_file() else path / library.WEIGHTS
         right = self._accuracy(self.opened(path))
         return {"what": what, "accuracy": right, "agreement": found.agreement, **self._sizes(file), **times}
@@ -301,7 +310,8 @@ class Export:
         """The lines by which it is used, in Markdown."""
         lines = USES["lilliput" if self.asked.to == "hub" and not hub.in_timm(self.record) else self.asked.to]
         size, kind = self.record["image_size"], "np.uint8" if self.asked.uint8 else "np.float32"
-        return f"```python\n{lines.format(name=self.name, size=size, kind=kind)}\n```"
+        file = self.file.name if self.asked.to == "lilliput" else library.WEIGHTS
+        return f"```python\n{lines.format(name=self.name, file=file, size=size, kind=kind)}\n```"
 
     def _described(self, kept: dict[str, Any], rows: list[dict[str, Any]]) -> None:
         """export.json, table.md, figure.png and README.md."""
@@ -339,7 +349,7 @@ USES = {
         "print(model((torch.zeros(1, 3, {size}, {size}) - mean) / std).shape)"
     ),
     "lilliput": (
-        'import lilliput\nimport torch\n\nencoder = lilliput.load_encoder("model.safetensors")\n'
+        'import lilliput\nimport torch\n\nencoder = lilliput.load_encoder("{file}")\n'
         "print(encoder(torch.zeros(1, 3, {size}, {size})).shape)"
     ),
 }

@@ -29,8 +29,13 @@ def parity(ours: Tensor, theirs: Tensor, taken: tuple[Tensor, Tensor] | None = N
     return Parity(len(ours), (ours - theirs).abs().max().item(), ours.abs().max().item(), agreement)
 
 
+def kept(found: Parity) -> bool:
+    """Whether the other gives what the network gives; not a number never does."""
+    return found.largest_difference <= TOLERANCE * found.largest_value
+
+
 def check(found: Parity, what: str) -> Parity:
-    """BadSetting where the file does not give what the network gave; not a number never does."""
-    if not found.largest_difference <= TOLERANCE * found.largest_value:
+    """BadSetting where the file does not give what the network gave."""
+    if not kept(found):
         raise BadSetting(f"{what} does not give what the network gives: {found}; nothing is left of it")
     return found

@@ -18,6 +18,7 @@ from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training.initial import IMAGENET, Init, init_from
 from lilliput.training.record import FORMAT, check_format
 
+EXPORTED = "exported"  # in run.json: of the run this folder has only what was exported
 SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 
@@ -127,6 +128,8 @@ class _Bounded(TorchFunctionMode):
 
 def planned(folder: Path, record: dict[str, Any], log: list[dict]) -> dict[int, Path]:
     """Epoch -> file of every encoder that a run has saved by its log, or has: one may have gone since."""
+    if record.get(EXPORTED):
+        return saved_encoders(folder)
     last = log[-1]["epoch"] if log else 0
     over = log and (last == record["recipe_settings"]["epochs"] or "stopped" in log[-1])
     epochs = [*range(0, last + 1, max(1, record["every"])), *([last] if over else [])]
