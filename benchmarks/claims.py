@@ -16,17 +16,20 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lilliput.catalog import BASELINES
 from lilliput.reports import paper
-from lilliput.reports.gaps import comparable
 from lilliput.reports.material import open_material
-from lilliput.reports.verdict import UNTRAINED, Standing, standings
+from lilliput.reports.verdict import Standing, parted, standings, with_untrained
 from lilliput.reports.words import share, signed, title
-from lilliput.studies.statistics import Mean, chance_of, difference, holm, interval, select, spearman
+from lilliput.studies.results import CELL
+from lilliput.studies.statistics import Mean, chance_of, counted_at, difference, holm, interval, select, spearman
 
 CONTRASTIVE = ("moco_v2", "simclr", "byol")
 PREDICTIVE = ("rotnet", "split_brain")
 TECHNIQUES = (*PREDICTIVE, *CONTRASTIVE)
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet18", "shufflenet_v2", "squeezenet")
+REPEATED = ("shufflenet_v2", "resnet18")  # with several seeds
+SEEDS = 3
 AGAIN = 5_000  # bootstrap samples
 Cell = tuple[str, str]
 
@@ -40,7 +43,7 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The rows of one judge of a study."""
+    """The rows of one judge of a study: of its baselines, and of the cells of the paper's grid that are finished."""
 
     rows: pd.DataFrame
     test_images: int
@@ -48,37 +51,27 @@ class Evidence:
     @cached_property
     def cells(self) -> dict[Cell, Mean]:
         """Of each cell the accuracy that counts: at the checkpoint chosen on held-out training images."""
-        return {(cell.technique, cell.backbone): cell.mean for cell in self._standings if self._grid(cell)}
+        return {(cell.technique, cell.backbone): cell.mean for cell, _ in self.beside_untrained}
 
     @cached_property
-    def untrained(self) -> dict[str, Mean]:
-        """Of each network the better of its two untrained baselines."""
-        found = [cell for cell in self._standings if cell.technique in UNTRAINED]
-        return {cell.backbone: cell.mean for cell in reversed(found)}  # the best comes last, and stays
-
-    @cached_property
-    def _standings(self) -> list[Standing]:
-        return standings(self.rows, self.test_images)
-
-    @staticmethod
-    def _grid(cell: Standing) -> bool:
-        return cell.technique in TECHNIQUES and cell.backbone in BACKBONES
+    def beside_untrained(self) -> list[tuple[Standing, Standing]]:
+        """Each cell beside the better of what it began as and of its network's untrained baselines."""
+        starts = standings(self.rows, self.test_images, start=True)
+        return with_untrained(*parted(standings(self.rows, self.test_images)), starts)
 
     def at(self, epoch: int, metric: str = "accuracy", probe: str = "linear") -> dict[Cell, float]:
         """Of each cell a figure of the checkpoint after that epoch, mean over its seeds."""
         rows = self.rows[(self.rows.probe == probe) & (self.rows.metric == metric) & (self.rows.epoch == epoch)]
-        rows = rows[rows.technique.isin(TECHNIQUES) & rows.backbone.isin(BACKBONES)]
-        return rows.groupby(["technique", "backbone"]).value.mean().to_dict()
+        return rows[rows.technique.isin(TECHNIQUES)].groupby(CELL[:2]).value.mean().to_dict()
 
     def seeds(self, backbone: str) -> int:
         """Of how many seeds every technique on this network was judged."""
-        rows = self.rows[(self.rows.backbone == backbone) & (self.rows.epoch > 0)]
-        counts = rows.groupby("technique").seed.nunique()
+        counts = self.rows[self.rows.backbone == backbone].groupby("technique").seed.nunique()
         return int(min(counts.get(technique, 0) for technique in TECHNIQUES))
 
     @cached_property
     def epochs(self) -> list[int]:
-        """The judged checkpoints of the whole grid, the start too."""
+        """The judged checkpoints, the start too."""
         return sorted(self.rows[self.rows.technique.isin(TECHNIQUES)].epoch.unique())
 
 
@@ -88,7 +81,8 @@ def main() -> None:
     parser.add_argument("--small", nargs="+", default=[])
     options = parser.parse_args()
     evidence = evidence_of(options.study)
-    print("\n".join(table_of_claims(evidence)))
+    print("\n".join(table_of_spread(evidence)))
+    print("\n" + "\n".join(table_of_claims(evidence)))
     print("\n" + "\n".join(table_of_leaders(evidence)))
     if options.small:
         print("\n" + "\n".join(table_of_orders(evidence, {name: evidence_of(name) for name in options.small})))
@@ -99,17 +93,24 @@ def evidence_of(folder: str | Path) -> Evidence:
     rows = material.rows
     if judge := material.settings.get("judge"):
         rows = rows[rows.judge == judge]
-    return Evidence(comparable(material, rows), material.whole("test_images"))
+    return Evidence(finished(rows, material.whole("epochs")), material.whole("test_images"))
+
+
+def finished(rows: pd.DataFrame, epochs: int) -> pd.DataFrame:
+    """Of the baselines and of the grid's cells that are judged after their last epoch (0: the furthest of all)."""
+    linear = rows[(rows.probe == "linear") & rows.technique.isin(TECHNIQUES) & rows.backbone.isin(BACKBONES)]
+    reached = linear.groupby(CELL).epoch.max()
+    whole = reached[reached == (epochs or reached.max())].index
+    return rows[rows.technique.isin(BASELINES) | pd.MultiIndex.from_frame(rows[CELL]).isin(whole)]
 
 
 def learns(evidence: Evidence) -> Answer:
-    """Accuracy less that of the cell's own untrained network, corrected for the number of cells."""
-    cells = {cell: mean for cell, mean in evidence.cells.items() if cell[1] in evidence.untrained}
-    gaps = {cell: difference(mean, evidence.untrained[cell[1]]) for cell, mean in cells.items()}
-    sure = holm([chance_of(gap) for gap in gaps.values()])
-    above = [cell for (cell, gap), known in zip(gaps.items(), sure, strict=True) if known and gap.value > 0]
-    rest = [name_of(cell) for cell in gaps if cell not in above]
-    told = f"{len(above)} of {len(gaps)} cells above" + (f"; not: {', '.join(rest)}" if rest else "")
+    """Accuracy less that of the cell's own untrained network, by the interval of the difference."""
+    gaps = {cell.name: difference(cell.mean, start.mean) for cell, start in evidence.beside_untrained}
+    if any(gap.half is None for gap in gaps.values()):
+        return Answer(None, "nothing tells the uncertainty")
+    rest = [name for name, gap in gaps.items() if gap.value <= (gap.half or 0)]
+    told = f"{len(gaps) - len(rest)} of {len(gaps)} cells above" + (f"; not: {', '.join(rest)}" if rest else "")
     return Answer(_whole(evidence, not rest), told)
 
 
@@ -125,20 +126,18 @@ def contrastive_ahead(evidence: Evidence) -> Answer:
 
 
 def two_lead_on_resnet18(evidence: Evidence) -> Answer:
-    """Whether another is ahead of BYOL or MoCo v2 beyond the interval, corrected for the comparisons."""
-    pairs = [(one, two) for one in ("byol", "moco_v2") for two in TECHNIQUES if two not in ("byol", "moco_v2")]
-    cells = {technique: evidence.cells.get((technique, "resnet18")) for technique in TECHNIQUES}
-    if any(mean is None for mean in cells.values()):
-        return Answer(None, "cells are missing")
-    gaps = [difference(cells[two], cells[one]) for one, two in pairs]  # type: ignore[arg-type]
-    sure = holm([chance_of(gap) for gap in gaps])
+    """Whether another is ahead of BYOL or MoCo v2 beyond the interval of the difference."""
+    column = dict(_column(evidence, "resnet18"))
+    told = ", ".join(f"{title(technique)} {share(mean.value)}" for technique, mean in column.items())
+    pairs = [(one, two) for one in ("byol", "moco_v2") for two in ("rotnet", "split_brain", "simclr")]
+    if evidence.seeds("resnet18") < SEEDS:
+        return Answer(None, f"{told}; fewer than {SEEDS} seeds" if told else "cells are missing")
+    gaps = {(one, two): difference(column[two], column[one]) for one, two in pairs}
     ahead = [
         f"{title(two)} of {title(one)} by {share(gap.value)}"
-        for (one, two), gap, known in zip(pairs, gaps, sure, strict=True)
-        if known and gap.value > 0
+        for (one, two), gap in gaps.items()
+        if gap.half is not None and gap.value > gap.half
     ]
-    ranked = sorted(TECHNIQUES, key=lambda technique: -cells[technique].value)  # type: ignore[union-attr]
-    told = ", ".join(f"{title(technique)} {share(cells[technique].value)}" for technique in ranked)  # type: ignore[union-attr]
     return Answer(not ahead, told + (f"; ahead beyond the interval: {', '.join(ahead)}" if ahead else ""))
 
 
@@ -171,9 +170,9 @@ def shufflenet_overtakes(evidence: Evidence) -> Answer:
 
 
 def predictive_peak_early(evidence: Evidence) -> Answer:
-    selected = select(evidence.rows)
-    own = selected[selected.technique.isin(PREDICTIVE) & selected.backbone.isin(BACKBONES)]
-    by_cell = own.assign(late=own.chosen_epoch == own.last_epoch).groupby(["technique", "backbone"]).late.mean()
+    selected = select(evidence.rows).dropna(subset="chosen_epoch")
+    own = selected[selected.technique.isin(PREDICTIVE)]
+    by_cell = own.assign(late=own.chosen_epoch == own.last_epoch).groupby(CELL[:2]).late.mean()
     late = int((by_cell > 0.5).sum())
     return Answer(None if len(by_cell) < 10 else late <= 5, f"the best is the last in {late} of {len(by_cell)} cells")
 
@@ -200,7 +199,7 @@ def inner_stage_is_better(evidence: Evidence) -> Answer:
         return Answer(None, "not probed by stage")
     mean, half = interval([best[cell] - last[cell] for cell in cells])
     told = f"{signed(mean, 3)} ± {share(half or 0)} over {len(cells)} cells"
-    return Answer(_whole(evidence, half is not None and mean > half) if len(cells) == 10 else None, told)
+    return Answer(half is not None and mean > half if len(cells) == 10 else None, told)
 
 
 def order_is_the_papers(evidence: Evidence) -> Answer:
@@ -221,6 +220,38 @@ CLAIMS: dict[str, Callable[[Evidence], Answer]] = {
     "inner stages beat the last for RotNet and Split-Brain": inner_stage_is_better,
     "the order of the cells is the paper's": order_is_the_papers,
 }
+OF_ORDER = {  # of which none is made where seeds differ more than techniques
+    "contrastive techniques are ahead",
+    "BYOL and MoCo v2 lead on ResNet-18",
+    "RotNet is last everywhere",
+    "the order of the cells is the paper's",
+}
+
+
+def table_of_spread(evidence: Evidence) -> Iterator[str]:
+    """Of each network with seeds enough, the standard deviation between techniques and that between seeds."""
+    yield "| network | between techniques | between seeds |"
+    yield "| --- | ---: | ---: |"
+    for backbone in REPEATED:
+        if spread := spread_of(evidence, backbone):
+            yield f"| {backbone} | {share(spread[0])} | {share(spread[1])} |"
+    if not ordered(evidence):
+        yield "\nSeeds differ more than techniques: no order of techniques is claimed."
+
+
+def spread_of(evidence: Evidence, backbone: str) -> tuple[float, float] | None:
+    """Standard deviations of the techniques' means, and of the seeds of one technique (pooled); None with too few."""
+    if evidence.seeds(backbone) < SEEDS:
+        return None
+    selected = counted_at(select(evidence.rows[evidence.rows.technique.isin(TECHNIQUES)]))
+    by_technique = selected[selected.backbone == backbone].groupby("technique").value
+    return float(by_technique.mean().std()), float(np.sqrt(by_technique.var().mean()))
+
+
+def ordered(evidence: Evidence) -> bool:
+    """Whether an order of techniques may be claimed: not where seeds differ more than techniques on both networks."""
+    spreads = [spread_of(evidence, backbone) for backbone in REPEATED]
+    return not all(spread and spread[1] > spread[0] for spread in spreads)
 
 
 def table_of_claims(evidence: Evidence) -> Iterator[str]:
@@ -228,26 +259,27 @@ def table_of_claims(evidence: Evidence) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for claim, asked in CLAIMS.items():
         answer = asked(evidence)
-        verdict = {True: "upheld", False: "refuted", None: "open"}[answer.holds]
+        open_all = claim in OF_ORDER and not ordered(evidence)
+        verdict = {True: "upheld", False: "refuted", None: "open"}[None if open_all else answer.holds]
         yield f"| {claim} | {answer.words} | {verdict} |"
 
 
 def table_of_leaders(evidence: Evidence) -> Iterator[str]:
-    """Of each network the leader; called the best where several seeds of all five techniques are there and its lead on
-    each other excludes zero, corrected for the comparisons on all such networks."""
+    """Of each network the leader; called the best where its lead on the second excludes zero, by Holm over all
+    comparisons with the leaders of the networks that have seeds enough."""
     columns = {backbone: _column(evidence, backbone) for backbone in BACKBONES}
-    repeated = [backbone for backbone in BACKBONES if evidence.seeds(backbone) > 1]
+    repeated = [backbone for backbone in REPEATED if evidence.seeds(backbone) >= SEEDS]
     gaps = [difference(columns[name][0][1], other) for name in repeated for _, other in columns[name][1:]]
     sure = holm([chance_of(gap) for gap in gaps])
-    others = len(TECHNIQUES) - 1
-    best = {name: all(sure[others * place : others * (place + 1)]) for place, name in enumerate(repeated)}
+    first_of = {name: (len(TECHNIQUES) - 1) * place for place, name in enumerate(repeated)}
     yield "| network | first | second | lead | best beyond the interval |"
     yield "| --- | --- | --- | ---: | --- |"
     for backbone, column in columns.items():
         if len(column) > 1:
             lead = difference(column[0][1], column[1][1])
             texts = [f"{title(name)} {share(mean.value)}" for name, mean in column[:2]]
-            said = ("yes" if best[backbone] else "no") if backbone in best else "not asked: one seed"
+            best = ordered(evidence) and backbone in repeated and sure[first_of[backbone]]
+            said = ("yes" if best else "no") if backbone in repeated else f"not asked: fewer than {SEEDS} seeds"
             yield f"| {backbone} | {' | '.join(texts)} | {share(lead.value)} ± {share(lead.half or 0)} | {said} |"
 
 
@@ -275,12 +307,9 @@ def order(one: dict[Cell, float], two: dict[Cell, float]) -> tuple[float, float,
     for _ in range(AGAIN if len(common) > 2 else 0):
         drawn = rng.integers(len(common), size=len(common))
         rhos.append(spearman(*(side.iloc[drawn].reset_index(drop=True) for side in sides)))
-    low, high = np.nanquantile(rhos, [0.025, 0.975]) if rhos else (-1.0, 1.0)
+    told = np.array(rhos)[~np.isnan(rhos)]  # NaN: a side of one value alone
+    low, high = np.quantile(told, [0.025, 0.975]) if len(told) else (-1.0, 1.0)
     return spearman(*sides), float(low), float(high)
-
-
-def name_of(cell: Cell) -> str:
-    return f"{title(cell[0])} on {cell[1]}"
 
 
 def _column(evidence: Evidence, backbone: str) -> list[tuple[str, Mean]]:

@@ -223,10 +223,12 @@ def test_shards_are_packed_served_and_measured_beside_the_store(photos, tmp_path
 def test_a_loss_that_ranks_accuracies_is_told_by_weight_and_whole():
     """Losses fall with accuracy within a weight; the larger weight's are all larger, until divided by weight^.4."""
     ends = [(0.1, 1.0, 0.2), (0.1, 0.8, 0.4), (0.4, 1.5, 0.3), (0.4, 1.3, 0.5)]
-    rows = [{"weight": weight, "loss": loss, "linear": share, "knn": 1 - share} for weight, loss, share in ends]
-    *_, plain, divided, light, heavy = loss_ranks.told(rows).splitlines()
+    rows = [{"weight": w, "rate": a, "loss": loss, "linear": a, "knn": 1 - a} for w, loss, a in ends]
+    rows.append({"weight": 0.4, "rate": 3.0, "failed": "the loss is not a number"})
+    *_, plain, divided, light, heavy, _, last = loss_ranks.told(rows).splitlines()
     assert plain.startswith("| as it is | +0.00 (") and divided.startswith("| / weight^.4 | +1.00 (")
-    assert light == "| at weight 0.1, 2 trainings | +1.00 | -1.00 |" and heavy.endswith("| +1.00 | -1.00 |")
+    assert light == "| at weight 0.1, 2 rates | +1.00 | -1.00 |" and heavy.endswith("| +1.00 | -1.00 |")
+    assert last == "means over seeds; 1 of 5 trainings failed"
 
 
 def test_cells_wait_for_the_place_that_is_free_first():

@@ -10,7 +10,7 @@ from lilliput.catalog.listing import listed
 from lilliput.catalog.loading import backbone_builder, dataset, module, probe, technique
 from lilliput.catalog.options import parse_value, recipe_options, sort_options, typed_options
 from lilliput.catalog.own import take, use
-from lilliput.catalog.provenance import changed_files, check_known, own_files
+from lilliput.catalog.provenance import OWN_FILES, changed_files, check_known, own_files
 
 # a study's own, in the order of the paper's table
 TECHNIQUES = ("rotnet", "moco_v2", "split_brain", "simclr", "byol")
@@ -31,6 +31,7 @@ __all__ = [
     "EXPORTS",
     "KINDS",
     "LIBRARIES",
+    "OWN_FILES",
     "TECHNIQUES",
     "USUAL_BASELINES",
     "USUAL_DATA",

@@ -7,7 +7,7 @@ from typing import Any
 from lilliput.catalog.files import KINDS, Location, digest_of, imported_digest, locations, singular
 from lilliput.errors import UnknownName
 
-KEY = "own_files"  # in run.json, study.json and encoders' headers: kind/name -> path and digest
+OWN_FILES = "own_files"  # in run.json, study.json and encoders' headers: kind/name -> path and digest
 
 
 def own_files(**names: Iterable[str]) -> dict[str, dict[str, dict[str, str]]]:
@@ -21,7 +21,7 @@ def own_files(**names: Iterable[str]) -> dict[str, dict[str, dict[str, str]]]:
         for name, location in locations(kind).items()
         if location.is_own and name in wanted
     }
-    return {KEY: files} if files else {}
+    return {OWN_FILES: files} if files else {}
 
 
 def check_known(record: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ def _is_other(location: Location, digest: str) -> bool:
 
 def _recorded(record: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
     """(kind, name, path, digest) of every file that a record names."""
-    files = record.get(KEY)
+    files = record.get(OWN_FILES)
     for key, file in files.items() if isinstance(files, dict) else ():
         kind, _, name = key.partition("/")
         if kind in KINDS and isinstance(file, dict):

@@ -71,8 +71,8 @@ class Export:
                 f"{run} has no encoder of epoch {self.epoch}; it has those of {', '.join(map(str, saved))}"
             )
         self.file = saved[self.epoch]
-        if asked.to == "lilliput" and out.resolve() == run.resolve():
-            raise BadSetting(f"--out {out} is the run itself, whose encoder would be written over: give another folder")
+        if asked.to == "lilliput":
+            own.check_free(out, record)
         self.folder, self.record, self.asked, self.out = run, record, asked, out
         self.network = Deployed(load_encoder(self.file), uint8=asked.uint8)
         self.judge: Judge | None = None
@@ -185,8 +185,8 @@ class Export:
 
     def _remove(self) -> None:
         form = importlib.import_module(f"lilliput.deploy.{FILES[self.asked.to]}") if self.asked.to in FILES else None
-        alone = [library.WEIGHTS, library.LOADER, hub.CONFIG, self.file.name]
-        for name in [f"{self.name}{form.SUFFIX}"] if form else alone:
+        weights = [self.file.name] if self.asked.to == "lilliput" else [library.WEIGHTS, library.LOADER, hub.CONFIG]
+        for name in [f"{self.name}{form.SUFFIX}"] if form else weights:
             (self.out / name).unlink(missing_ok=True)
 
     def _parity(self, opened: nn.Module, change: Callable[[Tensor], Tensor], few: Images) -> Parity:

@@ -77,7 +77,7 @@ def standings(rows: pd.DataFrame, test_images: int | None, *, start: bool = Fals
 
 def verdict(rows: pd.DataFrame, *, test_images: int | None, seeds: int) -> list[str]:
     """Sentences, the most important first; computed from rows of one judge."""
-    cells, baselines = _parted(standings(rows, test_images))
+    cells, baselines = parted(standings(rows, test_images))
     if not cells:
         return ["Nothing has been pretrained and judged yet."]
     return [
@@ -146,20 +146,20 @@ def _by_backbone(cells: list[Standing]) -> list[str]:
     ]
 
 
-def _parted(everything: list[Standing]) -> tuple[list[Standing], Baselines]:
+def parted(everything: list[Standing]) -> tuple[list[Standing], Baselines]:
     cells = [cell for cell in everything if cell.technique not in BASELINES]
     return cells, {(cell.technique, cell.backbone): cell for cell in everything if cell.technique in BASELINES}
 
 
 def learned(rows: pd.DataFrame, *, test_images: int | None) -> dict[tuple[str, str], str]:
     """Of each technique and backbone: whether it is "above", "level" with or "below" its untrained network."""
-    cells, baselines = _parted(standings(rows, test_images))
-    pairs = _with_untrained(cells, baselines, standings(rows, test_images, start=True))
+    cells, baselines = parted(standings(rows, test_images))
+    pairs = with_untrained(cells, baselines, standings(rows, test_images, start=True))
     sides = zip(SIDES, _beside(pairs), strict=True)
     return {(cell.technique, cell.backbone): side for side, found in sides for cell in found}
 
 
-def _with_untrained(
+def with_untrained(
     cells: list[Standing], baselines: Baselines, starts: list[Standing]
 ) -> list[tuple[Standing, Standing]]:
     """Each cell beside the best of the untrained: its backbone's, and what it started from itself.
@@ -177,7 +177,7 @@ def _with_untrained(
 
 
 def _beside_untrained(cells: list[Standing], baselines: Baselines, starts: list[Standing]) -> list[str]:
-    pairs = _with_untrained(cells, baselines, starts)
+    pairs = with_untrained(cells, baselines, starts)
     if not pairs:
         return []
     above, level, below = (_names(side) for side in _beside(pairs))

@@ -16,9 +16,8 @@ from lilliput.errors import BadData, LilliputError
 from lilliput.system.progress import say
 from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training.initial import IMAGENET, Init, init_from
-from lilliput.training.record import FORMAT, check_format
+from lilliput.training.record import EXPORTED, FORMAT, check_format
 
-EXPORTED = "exported"  # in run.json: of the run this folder has only what was exported
 SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 

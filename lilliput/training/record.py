@@ -20,6 +20,7 @@ from lilliput.training.initial import as_settings
 from lilliput.training.stopping import Stopping
 
 FORMAT = 3  # of runs and studies
+EXPORTED = "exported"  # in run.json: of the run this folder has only what was exported
 
 
 def read_log(folder: Path, upto: int | None = None) -> list[dict]:

@@ -9,11 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lilliput.errors import BadData, Unreadable
+from lilliput.errors import BadData, BadSetting, Unreadable
 from lilliput.system.files import remove, set_aside
 from lilliput.system.records import read_json, write_json
 from lilliput.system.tensors import read_tensors, write_tensors
-from lilliput.training.record import FORMAT, check_format, read_log, read_run, renewed, same_settings, write_log
+from lilliput.training.record import (
+    EXPORTED,
+    FORMAT,
+    check_format,
+    read_log,
+    read_run,
+    renewed,
+    same_settings,
+    write_log,
+)
 
 KEPT = 2  # states
 
@@ -143,6 +152,8 @@ def reopen(out: Path, settings: dict[str, Any]) -> tuple[dict[str, Any] | None, 
             set_aside(out / "run.json", error)
     if record:
         check_format(record.get("format"), out)
+        if record.get(EXPORTED):
+            raise BadSetting(f"{out} holds only what was exported of a run, which cannot go on: choose another --out")
         record = _see_same(record, settings, out)
     state = newest_state(out)
     clear_states(out)
