@@ -57,6 +57,15 @@ def step(technique, images, seed, progress, optimiser=None):
     return loss.item()
 
 
+@every_technique
+def test_a_small_recipe_begins_with_a_gradient_of_the_size_of_the_others(name):
+    """One rate serves all: a loss that is a sum over a thousand outputs would throw the network about."""
+    technique = build(name)
+    technique(*technique.views(torch.rand(8, 3, 64, 64, generator=rng()), rng(1))).backward()
+    gradients = [p.grad.flatten() for p in technique.parameters() if p.grad is not None]
+    assert 0.1 < torch.cat(gradients).norm() < 1000  # measured 1 to 240
+
+
 def test_the_names_that_others_script_against_are_there():
     assert set(TECHNIQUES) >= {"rotnet", "moco_v2", "split_brain", "simclr", "byol"}
     assert set(BACKBONES) >= {*catalog.BACKBONES, "alexnet", "vgg11_bn", "resnet50", "resnet101", "densenet121"}

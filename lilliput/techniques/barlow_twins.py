@@ -16,17 +16,21 @@ EPSILON = 1e-5  # of a feature's variance over a batch
 
 
 class BarlowTwins(Technique):
-    """The cross-correlation of the two views' projections is driven to the identity."""
+    """The cross-correlation of the two views' projections is driven to the identity.
+
+    `scale` multiplies the loss, a sum over all outputs: LARS does not feel it, other optimisers do.
+    """
 
     contrastive = "joint-embedding"
     paper = Recipe("lars", lr=0.2, batch=2048, epochs=1000, weight_decay=1.5e-6, warmup=10, vector_rate=0.024)
-    small = SMALL.replace(options={"hidden": 1024, "output": 1024, "area": 0.2, "blur": 0.0})
+    small = SMALL.replace(options={"hidden": 1024, "output": 1024, "scale": 0.001, "area": 0.2, "blur": 0.0})
 
     def __init__(
         self,
         make_backbone,
         *,
         redundancy: Annotated[float, ">= 0"] = 0.005,
+        scale: Annotated[float, "> 0"] = 1.0,
         hidden: Annotated[int, ">= 1"] = 8192,
         output: Annotated[int, ">= 1"] = 8192,
         area: Annotated[float, "> 0, <= 1"] = 0.08,
@@ -35,7 +39,7 @@ class BarlowTwins(Technique):
         super().__init__()
         self.encoder = self.build_encoder(make_backbone)
         self.projector = mlp(self.encoder.dim, hidden, hidden, output, bias_last=False)
-        self.redundancy, self.output, self.area, self.blur = redundancy, output, area, blur
+        self.redundancy, self.scale, self.output, self.area, self.blur = redundancy, scale, output, area, blur
 
     def views(self, images, rng):
         one = self._view(images, rng, blur=self.blur, solarise=0.0)
@@ -50,11 +54,11 @@ class BarlowTwins(Technique):
 
     def forward(self, one, two):
         one, two = (gather(self.projector(self.encoder(view))) for view in (one, two))
-        return barlow(one, two, redundancy=self.redundancy)
+        return self.scale * barlow(one, two, redundancy=self.redundancy)
 
     def guessing(self, batch):
         # of outputs that have nothing to do with each other: a correlation over B images is then 0 +- 1 / sqrt(B)
-        return self.output * (1 + (1 + self.redundancy * (self.output - 1)) / batch)
+        return self.scale * self.output * (1 + (1 + self.redundancy * (self.output - 1)) / batch)
 
 
 @full_precision

@@ -39,6 +39,14 @@ def test_equal_views_of_features_that_have_nothing_to_do_with_each_other_lose_no
     assert barlow_twins.barlow(rows, rows, redundancy=1.0).item() == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_scale_multiplies_loss_and_guess():
+    plain, scaled = (barlow_twins.BarlowTwins(resnet, output=8, hidden=8, scale=scale) for scale in (1.0, 0.25))
+    scaled.load_state_dict(plain.state_dict())
+    views = plain.views(torch.rand(6, 3, 32, 32, generator=rng()), rng(1))
+    torch.testing.assert_close(scaled(*views), 0.25 * plain(*views))
+    assert scaled.guessing(6) == 0.25 * plain.guessing(6)
+
+
 def test_guessing_is_the_mean_loss_of_unrelated_projections():
     technique = barlow_twins.BarlowTwins(resnet, output=32, hidden=8)
     losses = [
