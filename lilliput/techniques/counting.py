@@ -21,7 +21,7 @@ class Counting(Technique):
     contrastive = "no"
     pieces = True
     paper = Recipe("sgd", lr=1e-4, lr_per_256=False, batch=128, epochs=200, weight_decay=5e-4)
-    small = SMALL.replace(options={"output": 128, "hidden": 512}, rates={"count": 0.1})
+    small = SMALL.replace(options={"output": 128, "hidden": 512}, rates={"count": 0.02})
 
     def __init__(
         self,
