@@ -50,10 +50,17 @@ def test_byol_learns_to_predict_and_does_not_collapse(seed, pictures, tmp_path):
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     ("technique", "margin"),
-    [("jigsaw", 0.6), ("context_prediction", 0.15), ("counting", 1.0), ("swav", 0.015), ("dino", 0.1)],
+    [
+        ("jigsaw", 0.6),
+        ("context_prediction", 0.15),
+        ("counting", 1.0),
+        ("swav", 0.015),
+        ("dino", 0.1),
+        ("barlow_twins", 0.2),
+    ],
 )
 def test_a_few_epochs_tell_more_than_a_guess(technique, margin, pictures, tmp_path):
-    """Below the loss of telling nothing apart, measured: by 1.18, .32, 1.97, .033, .197."""
+    """Below the loss of telling nothing apart, measured: by 1.18, .32, 2.73, .033, .197, .374."""
     options = {"epochs": 8, "every": 8, "device": "cpu", "plan": PLAN}
     last = read_log(api.pretrain(technique, "shufflenet_v2", pictures, tmp_path, **options))[-1]
     assert last["loss"] < last["loss_of_guessing"] - margin and "flags" not in last
