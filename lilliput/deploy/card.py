@@ -22,7 +22,7 @@ def card(run: Path, record: dict[str, Any], export: dict[str, Any], table: str) 
     """README.md of an export; `record` is run.json, `export` what is written to export.json."""
     kind = "image-classification" if export["classes"] else "image-feature-extraction"
     head = ["---", f"library_name: {export['library_name']}", f"pipeline_tag: {kind}", "tags:"]
-    head += [f"- {tag}" for tag in ("lilliput", "self-supervised", export["to"])] + ["---"]
+    head += [f"- {tag}" for tag in dict.fromkeys(("lilliput", "self-supervised", export["to"]))] + ["---"]
     name = f"{title(record['technique'])} on {record['backbone']}"
     parts = [
         "\n".join(head),
@@ -60,7 +60,8 @@ def _protocol(record: dict[str, Any], export: dict[str, Any]) -> str:
         lines.append(
             f"judged by a linear probe on the features of the exported file: fitted to {export['judge']['train']} "
             f"labelled images of {export['judge']['name']}, its weight decay chosen on a tenth of them, accuracy on "
-            f"{export['judge']['test']} others; the same probe for the file of eight bits"
+            f"{export['judge']['test']} others"
+            + ("; the same probe for the file of eight bits" if export["int8"] else "")
         )
     if eight := export["int8"]:
         line = f"eight bits: {eight['setting']}, ranges of {eight['images']} images of {export['data']}"

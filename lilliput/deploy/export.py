@@ -294,7 +294,7 @@ class Export:
             **self._told(),
             "uint8": self.asked.uint8,
             "threads": self.asked.threads,
-            "normalised": self.asked.to in FILES,
+            "normalised": self.asked.to in FILES or _library_of(self.asked.to, self.record) == "lilliput",
             "library_name": _library_of(self.asked.to, self.record),
             "classes": self.classes,
             "data": data,

@@ -26,7 +26,9 @@ def test_half_the_size_gives_the_features_to_a_thousandth(finished_run, scenes, 
     assert theirs.dtype == torch.float32
     rows = read_json(out / "export.json")["rows"]
     assert abs(rows[0]["accuracy"] - rows[1]["accuracy"]) <= 0.02
-    assert f'lilliput.load_encoder("{file.name}")' in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert f'lilliput.load_encoder("{file.name}")' in card and "Normalisation is inside." in card
+    assert card.count("\n- lilliput\n") == 1 and "eight bits" not in card
 
 
 def test_it_is_judged_as_the_run_is_and_names_no_folder_of_its_maker(finished_run, scenes, tmp_path):
