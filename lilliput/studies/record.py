@@ -80,6 +80,12 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
     record["recipes"] = {name: renewed(recipe, number) for name, recipe in record.get("recipes", {}).items()}
     catalog.check_known(record)
     record["backbone_options"] = _by_backbone(record, out)
+    return grown(record, settings, out)
+
+
+def grown(record: dict[str, Any], settings: dict[str, Any], out: Path) -> dict[str, Any]:
+    """What is known of a study of that record, with these settings beside; BadSetting where they are of another."""
+    settings = dict(settings)
     grows = (*GROWS, *KEYED, "format", *(BUDGET if settings["recipe"] == "paper" else ()))
     fixed = {key: value for key, value in settings.items() if key not in grows}
     same_settings({key: record.get(key) for key in (*fixed, "own_files")}, fixed, out)
