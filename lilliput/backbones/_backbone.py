@@ -4,6 +4,7 @@ The networks are torchvision's and timm's own, initialised as they initialise th
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,21 @@ def check_image_size(backbone: Backbone, image_size: int) -> None:
     larger = next((size for size in range(image_size + 1, LARGEST_PIXELS + 1) if _takes(backbone, size)), None)
     remedy = f"the next size that it takes is {larger}" if larger else f"nor any larger ones up to {LARGEST_PIXELS}"
     raise BadSetting(f"{backbone.name} cannot take images of {image_size} pixels; {remedy}")
+
+
+def refuse_small_parts(module: nn.Module) -> None:
+    """From now on the module's backbones raise BadSetting for images that are too small for them, such as tiles."""
+    for backbone in (part for part in module.modules() if isinstance(part, Backbone)):
+        backbone.__dict__["_stages"] = partial(_checked_stages, backbone)
+
+
+def _checked_stages(backbone: Backbone, images: Tensor) -> list[Tensor]:
+    try:
+        return Backbone._stages(backbone, images)
+    except RuntimeError:
+        del backbone.__dict__["_stages"]  # which would ask again at every size that is tried
+        check_image_size(backbone, min(images.shape[-2:]))
+        raise
 
 
 def _takes(backbone: Backbone, size: int) -> bool:

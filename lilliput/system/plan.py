@@ -26,6 +26,7 @@ KINDS = {"precision": str, "channels_last": bool, "threads": int, "compile": boo
 KINDS |= {"accumulate": int}
 MOST_THREADS = 4096
 TRIAL_STEPS, TRIAL_IMAGES = 3, 32  # steps of each plan, and the most images in them, before one is chosen
+HOPELESS = 4  # times as slow: no more of its steps are tried
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ def _conditions(plan: Plan, work: Workload) -> dict[str, Any]:
         "size": work.size,
         "batch": work.batch,
         "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # of processors of one name some lack the wide ones
         "accelerator": torch.cuda.get_device_name(plan.device) if torch.device(plan.device).type == "cuda" else None,
         "torch": torch.__version__,
         "allocator": allocator(),
@@ -265,6 +267,8 @@ def _measured(plan: Plan, changes: list[Change], work: Workload) -> Plan:
             for _ in range(TRIAL_STEPS):  # in turn, so that a change of the machine's speed meets both
                 for tried, times in seconds.items():
                     times.append(_seconds(model, images, tried))
+                if min(seconds[changed]) > HOPELESS * min(seconds[plan]):  # bf16 where the processor has none
+                    break
             if min(seconds[changed]) * change.margin < min(seconds[plan]):
                 plan = changed
     return plan

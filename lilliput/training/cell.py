@@ -1,17 +1,22 @@
 """A cell: the settings that determine a run's weights, and the technique that they build."""
 
+import copy
 import functools
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from lilliput import catalog
-from lilliput.backbones import check_image_size
+from lilliput.backbones import check_image_size, refuse_small_parts
 from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.build import make_optimiser
 from lilliput.optim.recipe import Recipe
 from lilliput.system import distributed
+from lilliput.system.modes import evaluating
 from lilliput.system.plan import Plan, choose
 from lilliput.system.resources import Resources
 from lilliput.system.seeds import seeded
@@ -170,11 +175,26 @@ def build_checked(cell: Cell, size: int) -> Technique:
     try:
         check_image_size(cell.backbone_builder(), size)
         technique = cell.build()
+        _check_views(cell, technique, size)
         make_optimiser(cell.recipe.suited(technique.encoder), technique)
         return technique
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BadSetting(f"{cell.technique} on {cell.backbone} cannot be built: {reason}") from None
+
+
+def _check_views(cell: Cell, technique: Technique, size: int) -> None:
+    """BadSetting if what the technique shows of images of so many pixels is too small for a network of its."""
+    trial, rng = copy.deepcopy(technique), torch.Generator().manual_seed(0)
+    refuse_small_parts(trial)
+    try:
+        with evaluating(trial), torch.no_grad(), suppress(TypeError, ValueError, RuntimeError):  # of two images, maybe
+            trial(*trial.views(torch.rand(2, 3, size, size, generator=rng), rng))
+    except BadSetting as error:
+        raise BadSetting(
+            f"{cell.technique} on {cell.backbone} at {size} pixels shows the network smaller parts: {error}; "
+            f"give a larger --image-size, or --stem half or quarter, which take smaller ones"
+        ) from None
 
 
 def check_batch(batch: int, data: Data) -> None:

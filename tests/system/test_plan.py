@@ -52,6 +52,23 @@ def test_what_wins_by_its_margin_is_taken(clock):
     assert chosen(name="other") == Plan("cpu", "fp32", channels_last=False, threads=2)
 
 
+def test_what_is_many_times_slower_is_tried_once(clock):
+    """bf16 on a processor without it: thirteen times as slow."""
+    factors, tried = clock
+    factors[("precision", "bf16")] = 13
+    assert chosen() == USUAL and [one.precision for one in tried].count("bf16") == 1
+
+
+def test_a_processor_of_the_same_name_without_wide_instructions_is_another(clock, monkeypatch):
+    factors, _ = clock
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    factors[("precision", "bf16")] = 0.5
+    assert chosen().precision == "bf16"
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    factors[("precision", "bf16")] = 13
+    assert chosen() == USUAL
+
+
 def test_what_is_fixed_is_neither_tried_nor_changed(clock):
     factors, tried = clock
     factors[("precision", "bf16")] = 0.1

@@ -10,7 +10,7 @@ from PIL import Image
 from lilliput import api, catalog
 from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting, UnknownName
-from lilliput.training.cell import make_cell, usual_recipe
+from lilliput.training.cell import build_checked, make_cell, usual_recipe
 from tests.conftest import NARROW, SMALL
 
 
@@ -45,6 +45,30 @@ def test_one_image_is_not_enough(scenes, tmp_path):
 def test_an_image_size_below_what_a_backbone_takes_is_refused(photos, tmp_path):
     with pytest.raises(BadSetting, match=r"squeezenet.*8"):
         api.pretrain("simclr", "squeezenet", photos, tmp_path / "run", image_size=8, stem="stock")
+
+
+@pytest.mark.parametrize(
+    ("technique", "backbone", "size", "takes"),
+    [("jigsaw", "alexnet", 64, 63), ("swav", "alexnet", 64, 63), ("jigsaw", "squeezenet", 32, 17)],
+)
+def test_parts_of_images_below_what_a_backbone_takes_are_refused(technique, backbone, size, takes, photos, tmp_path):
+    """Tiles and small views: the images themselves are large enough."""
+    said = rf"{technique} on {backbone} at {size} pixels .* that it takes is {takes}; .*--image-size.*--stem"
+    with pytest.raises(BadSetting, match=said):
+        api.pretrain(technique, backbone, photos, tmp_path / "run", image_size=size, batch=2, stem="stock")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_failure_of_two_images_refuses_nothing(scenes, monkeypatch):
+    """What is asked of a technique beforehand is what its network takes, and not whether two images are enough."""
+    cell = make_cell("simclr", "shufflenet_v2")
+    kind = catalog.technique("simclr")
+
+    def views(*_):
+        raise RuntimeError("two are too few")
+
+    monkeypatch.setattr(kind, "views", views)
+    assert isinstance(build_checked(cell, 32), kind)
 
 
 @pytest.mark.parametrize(
