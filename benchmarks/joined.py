@@ -65,7 +65,7 @@ def joined_records(parts: Sequence[Path]) -> dict[str, Any]:
             record = {name: value for name, value in other.items() if name not in ("sha256", "went_on")}
         else:
             settings = {name: value for name, value in other.items() if name not in own}
-            known = {name: {**record[name], **other[name]} for name in ("contrastive", "plans")}
+            known = {name: {**other[name], **record[name]} for name in ("contrastive", "plans")}
             record = {**grown(record, settings, part), **known}
         begun = {name: record[name] for name in BEGUN}
         went_on = record.get("went_on", [])

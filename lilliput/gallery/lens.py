@@ -16,7 +16,7 @@ from lilliput.system.files import read_whole
 from lilliput.system.plan import Plan, choose, like
 from lilliput.system.records import json_digest
 from lilliput.system.tensors import read_tensors
-from lilliput.training.encoders import load_encoder, saved_encoders
+from lilliput.training.encoders import encoder_at, load_encoder
 from lilliput.training.record import read_run
 
 BATCH, BATCH_BYTES = 256, 1 << 25  # images at a time, and of pixels
@@ -49,16 +49,11 @@ class Lens:
 
 
 def open_lens(run: str | os.PathLike, device: str | None = None, plan: Mapping[str, Any] | None = None) -> Lens:
-    """Of an encoder's file, or of the last one in a run's folder, by the plan of that run; BadData where it is neither.
+    """Of an encoder by `encoder_at`, by the plan of its run; BadData where there is none.
 
     `device` and `plan` as everywhere: what is given of them is kept.
     """
-    path = Path(os.path.expanduser(run))
-    if path.is_dir():
-        saved = saved_encoders(path)
-        if not saved:
-            raise BadData(f"{path} is not the folder of a run: it has no encoder_*.safetensors")
-        path = list(saved.values())[-1]
+    path = encoder_at(run)
     encoder, header = load_encoder(path), read_tensors(path)[1]
     size = header.get("image_size")
     if type(size) is not int or not SMALLEST_SIZE <= size <= LARGEST_SIZE:

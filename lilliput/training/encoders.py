@@ -18,6 +18,7 @@ from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training.initial import IMAGENET, Init, init_from
 from lilliput.training.record import EXPORTED, FORMAT, check_format
 
+ZOO = Path(__file__).parents[1] / "zoo"
 SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 
@@ -43,32 +44,49 @@ def save_encoder(path: Path, encoder: nn.Module, header: dict) -> None:
     write_tensors(path, weights, {"format": FORMAT, **header, **own_files})
 
 
+def encoder_at(place: str | os.PathLike) -> Path:
+    """The file of an encoder: by its own path, by the folder of a run or of an export, whose last one counts, or by its
+    name in the zoo that comes with Lilliput, `zoo/NAME`. BadData where there is none."""
+    path = Path(os.path.expanduser(place))
+    if not path.exists() and path.parts[:1] == ("zoo",):
+        path = _in_zoo(path)
+    if path.is_dir():
+        saved = saved_encoders(path)
+        if not saved:
+            raise BadData(f"{path} is not the folder of a run: it holds no encoder_*.safetensors")
+        path = list(saved.values())[-1]
+    return path
+
+
+def zoo() -> list[str]:
+    """The names of the encoders that come with Lilliput."""
+    return sorted(f"zoo/{folder.name}" for folder in ZOO.iterdir() if saved_encoders(folder)) if ZOO.exists() else []
+
+
+def _in_zoo(path: Path) -> Path:
+    if path.as_posix() not in zoo():
+        raise BadData(f"there is no {path.as_posix()}; in the zoo are {', '.join(zoo()) or 'none'}")
+    return ZOO / path.name
+
+
 def init_of(wanted: str | os.PathLike, backbone: str, weights: str | os.PathLike | None = None) -> Init:
     """What a pretraining is to start from: `imagenet` for a backbone (found in the folder `weights`, cached by its
-    library, or fetched), a file, or a run's folder, whose last encoder counts. BadData where there is no such file."""
-    path = Path(wanted)
+    library, or fetched), or an encoder by `encoder_at`. BadData where there is no such file."""
     if str(wanted) == IMAGENET:
         return init_from(stock_file(backbone, weights, fetch=True), IMAGENET)
-    if path.is_dir() and not saved_encoders(path):
-        raise BadData(f"--init {path} holds no encoder_*.safetensors; give the folder of a run, or a file")
-    if path.is_dir():
-        path = list(saved_encoders(path).values())[-1]
+    path = encoder_at(wanted)
     if not path.is_file():
         raise BadData(f"--init {wanted} is neither a file nor a run's folder, nor the word {IMAGENET}")
     return init_from(path, path.name)
 
 
 def load_encoder(path: str | os.PathLike) -> nn.Module:
-    """The encoder saved in a file, or the last one of a run's folder: images [B, 3, H, W] in 0..1 -> [B, dim].
+    """The encoder saved in a file, the last one of a run's folder, or one of the zoo by its name, `zoo/NAME`: images
+    [B, 3, H, W] in 0..1 -> [B, dim].
 
     In eval mode, on the CPU. Raises BadData if there is none or the file is damaged.
     """
-    path = Path(path)
-    if path.is_dir():
-        saved = saved_encoders(path)
-        if not saved:
-            raise BadData(f"no encoder_*.safetensors in {path}; is it the folder of a run?")
-        path = list(saved.values())[-1]
+    path = encoder_at(path)
     weights, header = read_tensors(path)
     if "technique" not in header:
         raise BadData(f"{path} was not written by Lilliput: its header names no technique")

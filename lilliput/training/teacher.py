@@ -11,7 +11,7 @@ from torch import nn
 from lilliput import catalog
 from lilliput.backbones import stock_file
 from lilliput.errors import BadData, LilliputError
-from lilliput.training.encoders import load_encoder, saved_encoders
+from lilliput.training.encoders import encoder_at, load_encoder, saved_encoders
 from lilliput.training.initial import Init, Teacher, init_from, started_from
 from lilliput.training.record import read_run
 from lilliput.training.spending import SPENT, whole_seconds
@@ -19,16 +19,11 @@ from lilliput.training.state import trusted_log
 
 
 def teacher_of(wanted: str | os.PathLike, weights: str | os.PathLike | None = None) -> Teacher:
-    """From a saved encoder, a run's folder, whose last encoder counts, or the name of a backbone with its ImageNet
+    """From an encoder by `encoder_at`, or the name of a backbone with its ImageNet
     weights (a file of the folder `weights`, the library's cache, or fetched). BadData where there is none."""
-    path = Path(wanted)
+    path = encoder_at(wanted)
     if not path.exists():
         return Teacher(*_published(str(wanted), weights))
-    if path.is_dir():
-        saved = saved_encoders(path)
-        if not saved:
-            raise BadData(f"--teacher {path} holds no encoder_*.safetensors; give the folder of a run, or a file")
-        path = list(saved.values())[-1]
     load_encoder(path)  # what it lacks is said before any work
     file = init_from(path, str(wanted))
     return Teacher(file, partial(_saved, file), _spent(path))

@@ -1,5 +1,8 @@
 """Saved encoders: weights that others can load, and no damage that goes unseen."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import timm
@@ -11,8 +14,9 @@ import lilliput
 from lilliput import api
 from lilliput.errors import BadData, LilliputError
 from lilliput.system.tensors import write_tensors
-from lilliput.training.encoders import load_encoder
-from lilliput.training.record import FORMAT
+from lilliput.training import encoders
+from lilliput.training.encoders import encoder_at, load_encoder
+from lilliput.training.record import FORMAT, read_run
 from tests.conftest import NARROW, TECHNIQUES, flip_bit, rng
 
 
@@ -102,7 +106,7 @@ def test_a_damaged_encoder_is_named(scenes, tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(BadData, match="encoder_001"):
         lilliput.load_encoder(out)
-    with pytest.raises(BadData, match="is it the folder of a run"):
+    with pytest.raises(BadData, match="is not the folder of a run"):
         lilliput.load_encoder(tmp_path)
 
 
@@ -127,3 +131,26 @@ def test_a_header_of_unusable_values_is_named_with_its_file(odd, said, tmp_path)
     write_tensors(path, {"weight": torch.zeros(1)}, header)
     with pytest.raises(LilliputError, match=f"{path}: .*{said}"):
         lilliput.load_encoder(path)
+
+
+def test_an_encoder_of_the_zoo_is_known_by_its_name(finished_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    shutil.copytree(finished_run, tmp_path / "there/small")
+    monkeypatch.setattr(encoders, "ZOO", tmp_path / "there")
+    images = torch.rand(2, 3, 32, 32, generator=rng())
+    assert torch.equal(lilliput.load_encoder("zoo/small")(images), load_encoder(finished_run)(images))
+    assert encoder_at("zoo/small").parent == tmp_path / "there/small"
+    for wrong in ("zoo/large", "zoo/../small", "zoo"):
+        with pytest.raises(BadData, match=f"there is no {wrong}; in the zoo are zoo/small"):
+            lilliput.load_encoder(wrong)
+    shutil.copytree(finished_run, tmp_path / "zoo/large")  # a folder of one's own by that name comes first
+    assert encoder_at("zoo/large").parent == Path("zoo/large")
+
+
+def test_every_encoder_of_the_zoo_gives_the_features_that_its_card_promises():
+    """The zoo as it comes: each loads, is of the form that its run.json tells, and small."""
+    for name in encoders.zoo():
+        encoder, record = lilliput.load_encoder(name), read_run(encoders.ZOO / name.removeprefix("zoo/"))
+        assert encoder.name == record["backbone"] and record["exported"]
+        assert (encoder_at(name).parent / "README.md").exists() and encoder_at(name).stat().st_size < 10 * 2**20
