@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLo
 
 from lilliput.catalog import BASELINES
 from lilliput.reports import paper
-from lilliput.reports.words import share
+from lilliput.reports.words import share, spelt
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import interval, select
 from lilliput.system.files import write_whole
@@ -310,8 +310,8 @@ def _ordered(frame: pd.DataFrame, column: str) -> list[str]:
 
 
 def label_of(name: str, *, technique: bool = False) -> str:
-    """A name as a figure shows it: at most 30 letters, none that draws as a box, a technique as the paper spells it."""
-    text = _drawable((paper.technique(name) if technique else None) or name)
+    """A name as a figure shows it: at most 30 letters, none that draws as a box, a technique as it is spelt."""
+    text = _drawable((spelt(name) if technique else None) or name)
     # Matplotlib hides legend entries that begin with an underscore.
     return (" " if text.startswith("_") else "") + (text if len(text) <= 30 else f"{text[:29]}…")
 

@@ -18,7 +18,7 @@ from lilliput.reports.flags import flag_lines
 from lilliput.reports.grid import Grid, grids
 from lilliput.reports.material import Material, open_material
 from lilliput.reports.style import own_style
-from lilliput.reports.words import ABSENT, share, short
+from lilliput.reports.words import ABSENT, share, short, spelt
 from lilliput.studies.results import CELL
 from lilliput.studies.statistics import interval, select, spearman, spearman_interval
 from lilliput.system.files import write_whole
@@ -244,7 +244,7 @@ def _other_metrics(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _row_title(technique: str) -> str:
-    return paper.technique(technique) or BASELINE_ROWS.get(technique) or markdown.escape(technique)
+    return spelt(technique) or BASELINE_ROWS.get(technique) or markdown.escape(technique)
 
 
 def _kind(technique: str, grid: Grid) -> str:

@@ -1,8 +1,10 @@
 """Numbers and names as text, the same in tables, figures and the page."""
 
 import math
+from functools import cache
 from typing import Any
 
+from lilliput import catalog
 from lilliput.reports import paper
 from lilliput.system.visible import counted
 
@@ -65,5 +67,14 @@ def flat(value: Any) -> str:
 
 
 def title(name: str) -> str:
-    """A technique as the paper spells it; any other name with spaces for its underscores."""
-    return paper.technique(name) or name.replace("_", " ")
+    """A technique as it is spelt; any other name with spaces for its underscores."""
+    return spelt(name) or name.replace("_", " ")
+
+
+@cache
+def spelt(technique: str) -> str | None:
+    """A technique as the paper spells it, or as its file in Lilliput begins ("DINO: ..."); None of any other."""
+    location = catalog.locations("techniques").get(technique)
+    ours = location is not None and not location.is_own
+    heading = catalog.entry("techniques", technique).summary.partition(":")[0] if ours else None
+    return paper.technique(technique) or heading

@@ -1,4 +1,4 @@
-"""MoCo: as MoCo v2, by a linear head, a sharper temperature, and views that are not blurred.
+"""MoCo v1: as MoCo v2, by a linear head, a sharper temperature, and views that are not blurred.
 
 He, Fan, Wu, Xie, Girshick, CVPR 2020, https://arxiv.org/abs/1911.05722, section 3.
 """

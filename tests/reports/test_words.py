@@ -2,6 +2,7 @@
 
 import math
 
+from lilliput import catalog
 from lilliput.reports import words
 
 
@@ -36,3 +37,11 @@ def test_a_technique_is_spelt_as_in_the_paper_and_others_in_words():
         "random init",
         "my pairs",
     ]
+
+
+def test_a_technique_that_the_paper_lacks_is_spelt_as_its_file_begins():
+    names = ("barlow_twins", "moco_v1", "swav", "context_prediction", "vicreg")
+    assert [words.title(name) for name in names] == ["Barlow Twins", "MoCo v1", "SwAV", "Context prediction", "VICReg"]
+    for name in catalog.names("techniques"):
+        assert words.spelt(name) and len(words.spelt(name)) < 20, name
+    assert words.spelt("random_init") is None and words.spelt("my_pairs") is None
