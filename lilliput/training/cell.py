@@ -191,9 +191,11 @@ def _check_views(cell: Cell, technique: Technique, size: int) -> None:
         with evaluating(trial), torch.no_grad(), suppress(TypeError, ValueError, RuntimeError):  # of two images, maybe
             trial(*trial.views(torch.rand(2, 3, size, size, generator=rng), rng))
     except BadSetting as error:
+        is_least = cell.backbone_options.get("stem") == "quarter"
+        stem = "" if is_least else ", or --stem half or quarter, which take smaller"
         raise BadSetting(
             f"{cell.technique} on {cell.backbone} at {size} pixels shows the network smaller parts: {error}; "
-            f"give a larger --image-size, or --stem half or quarter, which take smaller ones"
+            f"give a larger --image-size{stem}"
         ) from None
 
 
