@@ -1,12 +1,13 @@
 """Parts of a study put together: the table is that of one study, what differs is refused by name."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from benchmarks.joined import join
 from lilliput import api
-from lilliput.errors import BadSetting
+from lilliput.errors import BadSetting, LilliputError
 from lilliput.studies import results
 from lilliput.studies.record import read_study
 from lilliput.system.records import write_json
@@ -40,16 +41,78 @@ def test_two_parts_are_one_study(parts, tmp_path):
 def test_a_study_grows_by_a_part_and_a_cell_can_be_left_out(parts, tmp_path):
     whole = tmp_path / "whole"
     join(parts[:1], whole)
+    assert (whole / "cells/rotnet-shufflenet_v2-0/run.json").exists() and list(whole.glob("traces/*.json"))
     join([whole, parts[1]], whole, without=["rotnet-shufflenet_v2-0"])
     rows = results.read(whole)
     assert "simclr" in set(rows.technique) and "rotnet" not in set(rows.technique)
+    with pytest.raises(BadSetting, match=r"--leave-out rotnet-shufflenet_v2 is none of .*simclr-shufflenet_v2-0"):
+        join([whole], tmp_path / "other", without=["rotnet-shufflenet_v2"])
 
 
-def test_a_part_with_other_settings_is_refused_before_anything_is_written(parts, tmp_path):
-    other = shutil.copytree(parts[1], tmp_path / "other")
-    record = read_study(other)
-    record["image_size"] += 8
-    write_json(other / "study.json", {name: value for name, value in record.items() if name != "sha256"})
-    with pytest.raises(BadSetting, match="image_size"):
-        join([parts[0], other], tmp_path / "whole")
+def changed(study, to, change):
+    """A copy of a study, its rows and record as they are changed."""
+    shutil.copytree(study, to)
+    record, rows = change(read_study(to), results.read(to))
+    write_json(to / "study.json", {name: value for name, value in record.items() if name != "sha256"})
+    (to / "results.csv").unlink()
+    results.append(to, rows.to_dict("records"))
+    return to
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_cell_of_two_parts_is_the_one_that_went_further_whole(parts, order, tmp_path):
+    """And not some epochs of one training and some of the other."""
+
+    def broken_off(record, rows):
+        rows = rows[(rows.technique == "rotnet") & (rows.epoch <= 1)]
+        return record, rows.assign(value=rows.value + 1)
+
+    both = [parts[0], changed(parts[0], tmp_path / "short", broken_off)][::order]
+    join(both, tmp_path / "whole")
+    for cell, rows in results.read(tmp_path / "whole").groupby(results.CELL):
+        own = results.read(parts[0])
+        own = own[(own[results.CELL] == list(cell)).all(axis=1)]
+        assert sorted(rows.value) == sorted(own.value), cell
+
+
+def test_what_makes_no_one_study_is_refused_before_anything_is_written(parts, tmp_path):
+    def larger(record, rows):
+        return {**record, "image_size": record["image_size"] + 8}, rows
+
+    def later(record, rows):
+        return {**record, "format": 99}, rows
+
+    def of_another_text(digest):
+        return lambda record, rows: ({**record, "own_files": {"mine": {"path": "mine.py", "sha256": digest}}}, rows)
+
+    larger, later = (changed(parts[1], tmp_path / name, change) for name, change in (("l", larger), ("f", later)))
+    for wrong, said in ((larger, "image_size"), (later, "format"), (tmp_path / "nowhere", "nowhere")):
+        with pytest.raises(LilliputError, match=said):
+            join([parts[0], wrong], tmp_path / "whole")
+    one, two = (changed(parts[1], tmp_path / text, of_another_text(text)) for text in ("a", "b"))
+    with pytest.raises(LilliputError, match="another text of mine"):
+        join([one, two], tmp_path / "whole")
     assert not (tmp_path / "whole").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/results.csv").write_text("mine")
+    with pytest.raises(BadSetting, match="not empty and holds no study"):
+        join(parts, tmp_path / "run")
+    assert (tmp_path / "run/results.csv").read_text() == "mine"
+
+
+def test_rows_outlive_a_failure_to_write(parts, tmp_path, monkeypatch):
+    whole = tmp_path / "whole"
+    join(parts[:1], whole)
+    before = (whole / "results.csv").read_bytes()
+
+    def full(*_):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "append", full)
+        with pytest.raises(OSError, match="no space"):
+            join([whole, parts[1]], whole)
+    assert (whole / "results.csv").read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    join([whole, parts[1]], Path("whole"))  # the same folder by another name
+    assert "simclr" in set(results.read(whole).technique)

@@ -1,6 +1,6 @@
 """Networks that give maps and features, one file each, and any of timm's and torchvision's by name."""
 
-from lilliput.backbones._backbone import Backbone, check_image_size, refuse_small_parts
+from lilliput.backbones._backbone import Backbone, TooSmall, check_image_size, refuse_small_parts
 from lilliput.backbones._batch_norm import BATCH_NORMS, join_batch_norm, split_batch_norm
 from lilliput.backbones._condense import at_the_end, condensed, condenses
 from lilliput.backbones._library import library_backbone
@@ -14,6 +14,7 @@ __all__ = [
     "BATCH_NORMS",
     "Backbone",
     "Link",
+    "TooSmall",
     "at_the_end",
     "begin_residuals_at_zero",
     "check_image_size",

@@ -102,8 +102,16 @@ def check_image_size(backbone: Backbone, image_size: int) -> None:
     raise BadSetting(f"{backbone.name} cannot take images of {image_size} pixels; {remedy}")
 
 
+class TooSmall(BadSetting):
+    """Images that `backbone` cannot take; with the next size that it takes."""
+
+    def __init__(self, backbone: Backbone, reason: str):
+        super().__init__(reason)
+        self.backbone = backbone
+
+
 def refuse_small_parts(module: nn.Module) -> None:
-    """From now on the module's backbones raise BadSetting for images that are too small for them, such as tiles."""
+    """From now on the module's backbones raise TooSmall for images that they cannot take, such as tiles."""
     for backbone in (part for part in module.modules() if isinstance(part, Backbone)):
         backbone.__dict__["_stages"] = partial(_checked_stages, backbone)
 
@@ -111,9 +119,12 @@ def refuse_small_parts(module: nn.Module) -> None:
 def _checked_stages(backbone: Backbone, images: Tensor) -> list[Tensor]:
     try:
         return Backbone._stages(backbone, images)
-    except RuntimeError:
+    except Exception as error:  # whatever a library's layer raises
         del backbone.__dict__["_stages"]  # which would ask again at every size that is tried
-        check_image_size(backbone, min(images.shape[-2:]))
+        try:
+            check_image_size(backbone, min(images.shape[-2:]))
+        except BadSetting as reason:
+            raise TooSmall(backbone, str(reason)) from error
         raise
 
 

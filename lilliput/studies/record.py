@@ -76,11 +76,18 @@ def _joined(settings: dict[str, Any], out: Path) -> dict[str, Any]:
         record = None
     if record is None:  # none, or damaged; and then the cells that were begun know their plans
         return {**settings, "plans": _plans_of_cells(out)}
+    return grown(brought_up(record, out), settings, out)
+
+
+def brought_up(record: dict[str, Any], out: Path) -> dict[str, Any]:
+    """A record as this Lilliput writes it, whatever the format in which it lay; BadData or UnknownName where it knows
+    none of that, or a thing that the record names not."""
+    record = dict(record)
     check_format(number := record.pop("format", None), out)
     record["recipes"] = {name: renewed(recipe, number) for name, recipe in record.get("recipes", {}).items()}
     catalog.check_known(record)
     record["backbone_options"] = _by_backbone(record, out)
-    return grown(record, settings, out)
+    return record
 
 
 def grown(record: dict[str, Any], settings: dict[str, Any], out: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ KINDS = {"precision": str, "channels_last": bool, "threads": int, "compile": boo
 KINDS |= {"accumulate": int}
 MOST_THREADS = 4096
 TRIAL_STEPS, TRIAL_IMAGES = 3, 32  # steps of each plan, and the most images in them, before one is chosen
-HOPELESS = 4  # times as slow: no more of its steps are tried
+HOPELESS = 4  # times as slow after two steps: no more are tried
 
 
 @dataclass(frozen=True)
@@ -236,11 +236,17 @@ def _conditions(plan: Plan, work: Workload) -> dict[str, Any]:
         "size": work.size,
         "batch": work.batch,
         "processor": processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),  # of processors of one name some lack the wide ones
+        "instructions": _instructions(),
         "accelerator": torch.cuda.get_device_name(plan.device) if torch.device(plan.device).type == "cuda" else None,
         "torch": torch.__version__,
         "allocator": allocator(),
     }
+
+
+def _instructions() -> list[Any]:
+    """What a processor can do that decides about bf16: of one name some have it and some do not."""
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return [torch.backends.cpu.get_cpu_capability(), *(ask() if ask else None for ask in asked)]
 
 
 def _read(file: Path, device: str) -> Plan | None:
@@ -267,7 +273,8 @@ def _measured(plan: Plan, changes: list[Change], work: Workload) -> Plan:
             for _ in range(TRIAL_STEPS):  # in turn, so that a change of the machine's speed meets both
                 for tried, times in seconds.items():
                     times.append(_seconds(model, images, tried))
-                if min(seconds[changed]) > HOPELESS * min(seconds[plan]):  # bf16 where the processor has none
+                tries = len(seconds[changed])
+                if tries > 1 and min(seconds[changed]) > HOPELESS * min(seconds[plan]):  # bf16 where there is none
                     break
             if min(seconds[changed]) * change.margin < min(seconds[plan]):
                 plan = changed

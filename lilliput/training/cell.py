@@ -3,14 +3,13 @@
 import copy
 import functools
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from lilliput import catalog
-from lilliput.backbones import check_image_size, refuse_small_parts
+from lilliput.backbones import Backbone, TooSmall, check_image_size, refuse_small_parts
 from lilliput.data.store import Data
 from lilliput.errors import BadData, BadSetting
 from lilliput.optim.build import make_optimiser
@@ -184,19 +183,31 @@ def build_checked(cell: Cell, size: int) -> Technique:
 
 
 def _check_views(cell: Cell, technique: Technique, size: int) -> None:
-    """BadSetting if what the technique shows of images of so many pixels is too small for a network of its."""
-    trial, rng = copy.deepcopy(technique), torch.Generator().manual_seed(0)
-    refuse_small_parts(trial)
+    """BadSetting if what the technique shows of images of so many pixels is too small for a network of its; whatever
+    else fails here, of two images, is not looked at."""
+    rng = torch.Generator().manual_seed(0)
     try:
-        with evaluating(trial), torch.no_grad(), suppress(TypeError, ValueError, RuntimeError):  # of two images, maybe
+        trial = copy.deepcopy(technique, {id(weights): weights for weights in technique.parameters()})
+        refuse_small_parts(trial)
+        with evaluating(trial), torch.no_grad():
             trial(*trial.views(torch.rand(2, 3, size, size, generator=rng), rng))
-    except BadSetting as error:
-        is_least = cell.backbone_options.get("stem") == "quarter"
-        stem = "" if is_least else ", or --stem half or quarter, which take smaller"
+    except TooSmall as error:
+        own = {module.name for module in technique.encoder.modules() if isinstance(module, Backbone)}
+        stems = _smaller_stems(cell) if error.backbone.name in own else ""  # which move no teacher
         raise BadSetting(
-            f"{cell.technique} on {cell.backbone} at {size} pixels shows the network smaller parts: {error}; "
-            f"give a larger --image-size{stem}"
+            f"{cell.technique} on {cell.backbone} with images of {size} pixels: {error}; "
+            f"give a larger --image-size{stems}, or leave this pair out"
         ) from None
+    except Exception:
+        return
+
+
+def _smaller_stems(cell: Cell) -> str:
+    """The stems that take smaller images, as an advice; "" where there are none."""
+    if all(option.name != "stem" for option in catalog.entry("backbones", cell.backbone).options):
+        return ""
+    words = {"stock": ", or --stem half or quarter", "half": ", or --stem quarter"}
+    return words.get(cell.backbone_options.get("stem", "stock"), "")
 
 
 def check_batch(batch: int, data: Data) -> None:

@@ -77,7 +77,7 @@ def init_of(wanted: str | os.PathLike, backbone: str, weights: str | os.PathLike
     path = encoder_at(wanted)
     if not path.is_file():
         raise BadData(f"--init {wanted} is neither a file nor a run's folder, nor the word {IMAGENET}")
-    return init_from(path, path.name)
+    return init_from(path, path.name if Path(wanted).exists() else str(wanted))  # of the zoo by its name there
 
 
 def load_encoder(path: str | os.PathLike) -> nn.Module:

@@ -1,5 +1,7 @@
 """A cell: names, options and sizes that cannot work are refused before anything is written."""
 
+import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -10,7 +12,8 @@ from PIL import Image
 from lilliput import api, catalog
 from lilliput.datasets import open_data
 from lilliput.errors import BadData, BadSetting, UnknownName
-from lilliput.training.cell import build_checked, make_cell, usual_recipe
+from lilliput.training.cell import Cell, build_checked, make_cell, usual_recipe
+from lilliput.training.initial import Init, Teacher
 from tests.conftest import NARROW, SMALL
 
 
@@ -53,22 +56,51 @@ def test_an_image_size_below_what_a_backbone_takes_is_refused(photos, tmp_path):
 )
 def test_parts_of_images_below_what_a_backbone_takes_are_refused(technique, backbone, size, takes, photos, tmp_path):
     """Tiles and small views: the images themselves are large enough."""
-    said = rf"{technique} on {backbone} at {size} pixels .* that it takes is {takes}; .*--image-size.*--stem"
+    said = (
+        rf"{technique} on {backbone} .* of {size} pixels: .* that it takes is {takes}; .*--image-size.*--stem half or"
+    )
     with pytest.raises(BadSetting, match=said):
         api.pretrain(technique, backbone, photos, tmp_path / "run", image_size=size, batch=2, stem="stock")
     assert not (tmp_path / "run").exists()
+    with pytest.raises(BadSetting, match="--image-size, or leave this pair out"):  # no stem is smaller
+        build_checked(make_cell("jigsaw", "alexnet", options={"stem": "quarter"}), 32)
 
 
-def test_another_failure_of_two_images_refuses_nothing(scenes, monkeypatch):
+def test_parts_that_a_library_refuses_in_its_own_words_are_refused_in_ours():
+    """timm's transformers raise an AssertionError."""
+    with pytest.raises(BadSetting, match=r"swav on timm/vit_tiny_patch16_224 with images of 48 pixels: .* takes is 32"):
+        build_checked(make_cell("swav", "timm/vit_tiny_patch16_224"), 48)
+
+
+def test_a_teacher_that_takes_larger_images_alone_is_named_and_no_stem_of_the_student_offered():
+    teacher = Teacher(Init("large", Path(), ""), lambda: catalog.backbone_builder("alexnet")())
+    with pytest.raises(BadSetting, match=r"alexnet cannot take images of 32 .*; give a larger --image-size, or leave"):
+        build_checked(make_cell("distil", "shufflenet_v2", teacher=teacher), 32)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, IndexError, AssertionError, BadSetting])
+def test_another_failure_of_two_images_refuses_nothing(failure, monkeypatch):
     """What is asked of a technique beforehand is what its network takes, and not whether two images are enough."""
     cell = make_cell("simclr", "shufflenet_v2")
     kind = catalog.technique("simclr")
 
     def views(*_):
-        raise RuntimeError("two are too few")
+        raise failure("two are too few")
 
     monkeypatch.setattr(kind, "views", views)
     assert isinstance(build_checked(cell, 32), kind)
+
+
+def test_a_technique_that_cannot_be_copied_is_not_refused_for_it(monkeypatch):
+    build = Cell.build
+
+    def with_lock(self):
+        technique = build(self)
+        technique.lock = threading.Lock()
+        return technique
+
+    monkeypatch.setattr(Cell, "build", with_lock)
+    assert build_checked(make_cell("simclr", "shufflenet_v2"), 32).lock
 
 
 @pytest.mark.parametrize(
