@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-KEPT = ("run.json", "log.jsonl")  # of each cell
-
 
 class Taken(NamedTuple):
     """A cell's place: what the parts' rows say of it, and which part's count."""
@@ -67,8 +65,7 @@ def join(parts: Sequence[Path], out: Path, *, without: Sequence[str] = ()) -> in
         results.append(draft, pd.concat([cell.rows for cell in kept], ignore_index=True).to_dict("records"))
         os.replace(Path(draft) / "results.csv", out / "results.csv")
     for cell in kept:
-        for name in KEPT:
-            _copy(cell.part / "cells" / cell.name / name, out / "cells" / cell.name / name)
+        _keep_run(cell.part / "cells" / cell.name, out / "cells" / cell.name)
     for trace in (trace for part in parts for trace in part.glob("traces/*.json")):
         _copy(trace, out / "traces" / trace.name)
     write_json(out / "study.json", record)
@@ -125,6 +122,17 @@ def _cells(parts: Sequence[Path]) -> dict[str, Taken]:
             if name not in taken or found.judged >= taken[name].judged:
                 taken[name] = found
     return taken
+
+
+def _keep_run(run: Path, to: Path) -> None:
+    """Its log, and its record but for the command, which names folders of its machine."""
+    from lilliput.system.records import read_json, write_json
+
+    _copy(run / "log.jsonl", to / "log.jsonl")
+    if run != to and (run / "run.json").exists():
+        to.mkdir(parents=True, exist_ok=True)
+        told = read_json(run / "run.json")
+        write_json(to / "run.json", {name: value for name, value in told.items() if name not in ("command", "sha256")})
 
 
 def _copy(file: Path, to: Path) -> None:

@@ -11,6 +11,7 @@ from lilliput.errors import BadSetting, LilliputError
 from lilliput.studies import results
 from lilliput.studies.record import read_study
 from lilliput.system.records import write_json
+from lilliput.training.record import read_log, read_run
 from tests.conftest import SMALL
 
 
@@ -32,7 +33,9 @@ def test_two_parts_are_one_study(parts, tmp_path):
         again = whole.merge(learned[[*results.KEY, "value"]], on=results.KEY, suffixes=("", "_then"))
         assert len(again) == len(learned) and (again["value"] == again["value_then"]).all()
     assert not whole.duplicated(results.KEY).any()
-    assert (tmp_path / "whole/cells/simclr-shufflenet_v2-0/run.json").exists()
+    run = tmp_path / "whole/cells/simclr-shufflenet_v2-0"
+    assert "command" in read_run(parts[1] / "cells" / run.name) and "command" not in read_run(run)
+    assert read_log(run) == read_log(parts[1] / "cells" / run.name)
     assert not list((tmp_path / "whole").rglob("*.safetensors"))
     api.report(tmp_path / "whole")
     assert "SimCLR" in (table := (tmp_path / "whole/table.md").read_text()) and "RotNet" in table
