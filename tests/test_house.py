@@ -12,7 +12,7 @@ import lilliput
 HOME = Path(lilliput.__file__).parent
 FLOORS = (
     ("_version", "errors"),
-    ("catalog", "system"),
+    ("catalog", "system", "zoo"),
     ("images", "tracking"),
     ("backbones", "data", "optim"),
     ("techniques", "datasets"),

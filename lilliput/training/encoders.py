@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from lilliput import catalog
+from lilliput import catalog, zoo
 from lilliput.backbones import stock_file
 from lilliput.errors import BadData, LilliputError
 from lilliput.system.progress import say
@@ -18,7 +18,6 @@ from lilliput.system.tensors import read_tensors, write_tensors
 from lilliput.training.initial import IMAGENET, Init, init_from
 from lilliput.training.record import EXPORTED, FORMAT, check_format
 
-ZOO = Path(__file__).parents[1] / "zoo"
 SPARE = 2 * 10**8  # weights that building an encoder may take beyond those of its file: a narrow one begins wide
 
 
@@ -49,24 +48,13 @@ def encoder_at(place: str | os.PathLike) -> Path:
     name in the zoo that comes with Lilliput, `zoo/NAME`. BadData where there is none."""
     path = Path(os.path.expanduser(place))
     if not path.exists() and path.parts[:1] == ("zoo",):
-        path = _in_zoo(path)
+        path = zoo.folder(path.as_posix())
     if path.is_dir():
         saved = saved_encoders(path)
         if not saved:
             raise BadData(f"{path} is not the folder of a run: it holds no encoder_*.safetensors")
         path = list(saved.values())[-1]
     return path
-
-
-def zoo() -> list[str]:
-    """The names of the encoders that come with Lilliput."""
-    return sorted(f"zoo/{folder.name}" for folder in ZOO.iterdir() if saved_encoders(folder)) if ZOO.exists() else []
-
-
-def _in_zoo(path: Path) -> Path:
-    if path.as_posix() not in zoo():
-        raise BadData(f"there is no {path.as_posix()}; in the zoo are {', '.join(zoo()) or 'none'}")
-    return ZOO / path.name
 
 
 def init_of(wanted: str | os.PathLike, backbone: str, weights: str | os.PathLike | None = None) -> Init:
