@@ -5,16 +5,19 @@ And what the tests of runs and studies share: small settings, finished and kille
 
 import gc
 import itertools
+import shutil
 import socket
 import threading
 from contextlib import suppress
 
+import hypothesis  # noqa: F401 (imported, it looks for what holds its sources of chance, and sees nothing frozen)
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from lilliput import api
+from lilliput.catalog.files import VARIABLE
 from lilliput.system.plan import Plan
 from lilliput.system.tensors import read_tensors
 from lilliput.training import run as training_run
@@ -38,6 +41,7 @@ HEAVIER = (  # backbones of which the usual tests do no more than build them and
     "resnet50",
     "vgg11_bn",
 )
+LONGEST = ("test_contract", "test_learning", "test_reliability", "test_page", "test_guests", "test_loop", "test_run")
 VARYING = {"seconds", "images_per_s", "peak_memory_mib", *SPENT}  # from run to run
 
 
@@ -96,9 +100,21 @@ def labelled_folder(folder):
     return folder / "labelled"
 
 
+def pytest_collection_modifyitems(items):
+    """Files that take a minute first, for a file is one worker's; in the order of the others."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: no run's collection of garbage need look through it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("LILLIPUT_HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv(VARIABLE, "")  # what a test takes of its own, no other knows
     torch.set_num_threads(1)
 
 
@@ -126,14 +142,21 @@ def times_of(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture
-def killed_run(scenes, tmp_path, monkeypatch):
+@pytest.fixture(scope="session")
+def killed_once(scenes, tmp_path_factory):
     """A run of the same settings that was killed when the state of epoch 2 was about to be written."""
-    with monkeypatch.context() as patch:
+    out = tmp_path_factory.mktemp("killed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
         interrupt_at(patch, training_run, "save_state", 3)
         with pytest.raises(KeyboardInterrupt):
-            api.pretrain("simclr", "resnet18", scenes, tmp_path / "killed", **NARROW)
-    return tmp_path / "killed"
+            api.pretrain("simclr", "resnet18", scenes, out, **NARROW)
+    return out
+
+
+@pytest.fixture
+def killed_run(killed_once, tmp_path):
+    """A copy of it, to be changed."""
+    return shutil.copytree(killed_once, tmp_path / "killed")
 
 
 @pytest.fixture(scope="session")
@@ -158,9 +181,10 @@ class Proxy:
         self._begin(self._accept)
 
     def _begin(self, work, *arguments):
-        self.threads.append(threading.Thread(target=work, args=arguments, daemon=True))
-        self.threads[-1].start()
-        return self.threads[-1]
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        thread.start()
+        self.threads.append(thread)  # started, for `close` may wait for it at once
+        return thread
 
     def _accept(self):
         with suppress(OSError):

@@ -13,6 +13,7 @@ from PIL import Image
 from benchmarks import (
     augment,
     cleaning,
+    costs,
     faults,
     judging,
     large,
@@ -27,6 +28,8 @@ from benchmarks.throughput import Case
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.engines.processes import in_turn
+from lilliput.studies.record import read_study
+from lilliput.training.record import read_log
 
 ROOT = Path(__file__).parents[1]
 
@@ -245,3 +248,20 @@ def test_a_large_study_is_reckoned_from_passes_and_public_speeds(monkeypatch):
     assert hours == 2 * 2 / 400
     monkeypatch.undo()
     assert large.passes()["simclr"] == 2 and large.passes()["moco_v2"] < 2 < large.passes()["byol"]
+
+
+def test_costs_are_those_of_the_second_epoch_scaled_to_the_study(rotnet_study, monkeypatch):
+    """The study has 48 images and three epochs: six times the 24 images of the epoch that is looked at."""
+    logs = []
+
+    def log_of(run):
+        logs.append(read_log(run))
+        alike = {"seconds": 2.0, "images_per_s": 12.0, "peak_memory_mib": 1.0}
+        return {**alike, "kwh": 0.5, "grams_co2": 5.0}, {**alike, "kwh": 0.75, "grams_co2": 9.0}
+
+    monkeypatch.setattr(costs, "read_log", log_of)
+    study = read_study(rotnet_study)
+    row = costs.cost_of(study, "rotnet", "shufflenet_v2", "scenes", 24)
+    assert [len(logs[0]), logs[0][0]["steps"]] == [2, 24 // 16]
+    assert (row["seconds"], row["kwh"], row["grams_co2"]) == (12.0, 1.5, 24.0)  # 48 x 3 / 24 = 6 times
+    assert "| RotNet | shufflenet_v2 | 12.0 | 0.2 | 1500.0 | 24.0 | 1 |" in costs.table([row])

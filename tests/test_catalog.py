@@ -40,11 +40,6 @@ PROBE = "from lilliput.probes import Exam\n\n\ndef counted(exam: Exam, *, most: 
 DATASET = "def prepare(*, image_size=None, limit=None):\n    return 'prepared'\n"
 
 
-@pytest.fixture(autouse=True)
-def nothing_given(monkeypatch):
-    monkeypatch.setenv(files.VARIABLE, "")
-
-
 def written(folder: Path, name: str, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.py"

@@ -43,11 +43,6 @@ def examples(tmp_path_factory) -> dict[str, str]:
     return paths
 
 
-@pytest.fixture(autouse=True)
-def nothing_given(monkeypatch):
-    monkeypatch.setenv(files.VARIABLE, "")
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("home"))

@@ -172,8 +172,9 @@ def plan_for(cell: Cell, size: int, resources: Resources) -> Plan:
 def build_checked(cell: Cell, size: int) -> Technique:
     """The technique as initialised by the seed; BadSetting if an option's value or the image size cannot work."""
     try:
-        check_image_size(cell.backbone_builder(), size)
         technique = cell.build()
+        for backbone in (part for part in technique.encoder.modules() if isinstance(part, Backbone)):
+            check_image_size(backbone, size)
         _check_views(cell, technique, size)
         make_optimiser(cell.recipe.suited(technique.encoder), technique)
         return technique

@@ -16,11 +16,11 @@ from lilliput.training.cell import make_cell
 from lilliput.training.loop import Learner, set_rate, train
 from lilliput.training.record import read_log
 from lilliput.training.state import newest_state
-from tests.conftest import CPU, NARROW, TECHNIQUES, measured_log, saved_bits
+from tests.conftest import CPU, NARROW, TECHNIQUES, heavy, measured_log, saved_bits
 from tests.training.conftest import GUARDED, flags_of
 
 
-@pytest.mark.parametrize("technique", TECHNIQUES)
+@pytest.mark.parametrize("technique", ["byol", *heavy("rotnet", "moco_v2", "split_brain", "simclr")])
 def test_a_run_stopped_within_an_epoch_ends_with_the_same_bits(technique, scenes, tmp_path, monkeypatch):
     whole = api.pretrain(technique, "resnet18", scenes, tmp_path / "whole", **NARROW)
     for step in (2, 5):  # of nine in three epochs
