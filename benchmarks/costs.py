@@ -10,20 +10,20 @@ measured again. Prints them as a table. Waits while the machine is at other work
 
 import argparse
 import itertools
-import os
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 from lilliput import api
 from lilliput.reports.words import title
 from lilliput.system.records import read_json
 from lilliput.training.record import read_log
 
-IDLE = 0.3  # load of the last minute below which nothing else is at work
+IDLE, WATCHED = 5.0, 3.0  # per cent of the cores at work below which nothing runs beside, and for how many seconds
 FIXED = ("precision", "channels_last", "threads")  # of a plan
 
 
@@ -47,9 +47,9 @@ def main() -> None:
 
 def wait_until_idle() -> None:
     """Return once the machine's cores had nothing to do for a while."""
-    while (load := os.getloadavg()[0]) > IDLE:
-        print(f"load {load:.2f}: waiting for an idle machine", flush=True)
-        time.sleep(30)
+    while (busy := psutil.cpu_percent(WATCHED)) > IDLE:
+        print(f"{busy:.0f} % of the cores are at work: waiting for an idle machine", flush=True)
+        time.sleep(10 * WATCHED)
 
 
 def cost_of(study: dict[str, Any], technique: str, backbone: str, data: str, images: int) -> dict[str, Any]:
