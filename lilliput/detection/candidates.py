@@ -15,7 +15,7 @@ from lilliput.system.progress import say
 from lilliput.system.records import json_digest
 from lilliput.system.seeds import seeded
 from lilliput.system.tensors import read_tensors
-from lilliput.training.encoders import load_encoder, saved_encoders
+from lilliput.training.encoders import encoder_at, load_encoder, saved_encoders
 from lilliput.training.initial import IMAGENET, init_from, started_from
 
 
@@ -37,9 +37,9 @@ class Candidate(NamedTuple):
 def candidates(
     saved: Sequence[str | Path], baselines: Sequence[str], weights: str | os.PathLike | None = None
 ) -> list[Candidate]:
-    """The encoders in these places, each a file, a run's folder (its last), or a study's (the last of each cell); then
-    the baselines of their backbones. What has no weights of ImageNet here is said and left out."""
-    files = [file for place in saved for file in _files(Path(place))]
+    """The encoders in these places, each one by `encoder_at`, or a study's folder (the last of each cell); then the
+    baselines of their backbones. What has no weights of ImageNet here is said and left out."""
+    files = [file for place in saved for file in _files(place)]
     headers = {file: _header(file) for file in files}
     found = [_of_file(file, header) for file, header in headers.items()]
     networks = {(h["backbone"], json_digest(h["backbone_options"]), h["seed"]): h for h in headers.values()}
@@ -57,14 +57,13 @@ def candidates(
     return list({one.name: one for one in found}.values())
 
 
-def _files(place: Path) -> list[Path]:
-    if place.is_file():
-        return [place]
-    runs = [place] if saved_encoders(place) else sorted(place.glob("cells/*"))
-    last = [list(encoders.values())[-1] for run in runs if (encoders := saved_encoders(run))]
-    if not last:
-        raise BadData(f"{place} holds no encoder_*.safetensors; give a file of them, or the folder of a run or a study")
-    return last
+def _files(place: str | Path) -> list[Path]:
+    """The last encoders of a study's cells, or the one that `encoder_at` finds."""
+    cells = [encoder_at(cell) for cell in sorted(Path(place).glob("cells/*")) if saved_encoders(cell)]
+    found = cells or [encoder_at(place)]
+    if not found[0].is_file():
+        raise BadData(f"{place} is no file of an encoder, nor the folder of a run or a study, nor zoo/NAME")
+    return found
 
 
 def _header(file: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from lilliput import api, cli
 from lilliput.detection import detect as detection
+from lilliput.detection.candidates import candidates
 from lilliput.errors import BadData, BadSetting, UnknownName
 from lilliput.studies import results
 from tests.conftest import PLAN, interrupt_at
@@ -62,12 +63,21 @@ def test_other_images_or_another_schedule_want_another_folder(rotnet_study, boxe
 def test_what_cannot_work_is_refused_by_name(rotnet_study, boxes, tmp_path):
     with pytest.raises(BadData, match="holds no encoder_"):
         api.detect(boxes, boxes, **FEW)
+    with pytest.raises(
+        BadData, match="none is no file of an encoder, nor the folder of a run or a study, nor zoo/NAME"
+    ):
+        api.detect(tmp_path / "none", boxes, **FEW)
     with pytest.raises(UnknownName, match="mode 'thawed' is none of frozen, tuned"):
         api.detect(rotnet_study, boxes, **FEW, modes=["thawed"])
     with pytest.raises(UnknownName, match="baseline 'pixels' is none of"):
         api.detect(rotnet_study, boxes, **FEW, baselines=["pixels"])
     with pytest.raises(BadSetting, match="steps 0 is not a whole number of 1 or more"):
         api.detect(rotnet_study, boxes, **{**FEW, "steps": 0})
+
+
+def test_an_encoder_of_the_zoo_is_called_by_its_name():
+    (one,) = candidates(["zoo/shufflenet_v2"], [])
+    assert (one.technique, one.backbone) == ("simclr", "shufflenet_v2") and one.build().dim == 1024
 
 
 def test_without_the_extra_the_error_says_how_to_have_it(rotnet_study, boxes, monkeypatch):
