@@ -30,8 +30,8 @@ def export(
     labels: str | os.PathLike | None = None,
 ) -> Path:
     """A run's last encoder as a file (`to`: onnx, executorch, torchscript), as weights of a library's own network
-    (timm, torchvision), as a folder of Hugging Face's hub (hub) or for `load_encoder` at half the size (lilliput), with
-    a table, a figure and a card; returns the folder.
+    (timm, torchvision), as a folder of Hugging Face's hub (hub) or for `load_encoder`, at half the size if features
+    stay (lilliput), with a table, a figure and a card; returns the folder.
 
     `data`: images to compare file and torch by, and to calibrate eight bits (`int8`, onnx alone); where they are
     labelled with a split they judge. `classifier`: labelled images; the linear probe fitted to them becomes part of
