@@ -18,7 +18,7 @@ from lilliput.training.encoders import encoder_at, load_encoder
 from lilliput.training.record import FORMAT, read_run
 from tests.conftest import NARROW, TECHNIQUES, flip_bit, rng
 
-ZOO = {"zoo/shufflenet_v2": 42.279}  # the norm of its features of two images of noise
+ZOO = {"zoo/shufflenet_v2": 42.279, "zoo/squeezenet": 6475.03}  # the norm of its features of two images of noise
 
 
 def test_no_flipped_bit_of_an_encoder_goes_unseen(finished_run, tmp_path):
