@@ -39,8 +39,8 @@ def test_the_whole_network_learns_for_any_number_of_steps(images_seen, exam):
     assert all(torch.equal(p, q) for p, q in zip(exam.encoder.parameters(), before[0].parameters(), strict=True))
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "muon"])
-def test_a_few_images_are_learned(exam, optimiser):
+@pytest.mark.parametrize(("optimiser", "share"), [("sgd", 0.1), ("muon", 0.5)])  # measured: .025, .22
+def test_a_few_images_are_learned(exam, optimiser, share):
     rows = exam.fit[:32]
     labels = exam.train_labels[torch.as_tensor(rows)]
 
@@ -50,7 +50,7 @@ def test_a_few_images_are_learned(exam, optimiser):
 
     recipe = SMALL.replace(batch=32, optimiser=optimiser)
     model = finetune.learn(exam, recipe, images_seen=80 * 32, rows=rows)
-    assert loss(model) < 0.5 * loss(unlearned(exam))
+    assert loss(model) < share * loss(unlearned(exam))
 
 
 def test_a_signal_stops_it_after_a_step(exam, monkeypatch):
