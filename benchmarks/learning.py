@@ -2,6 +2,7 @@
 
 python -m benchmarks.learning --data DIR [--size 40] [--levers NAME ...] [--seconds 120] [--seeds 0]
 
+Each lever changes one thing of a cell, which may be its recipe; `distilled` gives half of the seconds to a teacher.
 Seconds become steps by the images a second of a trial, measured once and kept in speeds.json: a busy machine then
 changes the clock and not the training. Measure them on an idle machine: --speeds does this and no more. Judged by five
 folds of the labelled training images: a linear probe and k nearest neighbours by cosine. Test images are looked at with
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from lilliput.data.store import Data, Images
     from lilliput.system.plan import Plan
+    from lilliput.training.initial import Teacher
     from lilliput.training.loop import Learner
 
 # name -> what differs from the small recipe of a technique and the stock network; `size` multiplies the given one
@@ -47,7 +49,11 @@ LEVERS: dict[str, dict[str, Any]] = {
     "half, batch 64": {"stem": "half", "batch": 64},
     "half, 2 small views": {"stem": "half", "small_views": 2},
     "half, milder crops": {"stem": "half", "area": 0.3},
+    "2 small views": {"small_views": 2},
+    "distilled": {"teacher": "simclr resnet18"},  # whatever the technique
+    "paper, batch 256": {"recipe": "paper", "batch": 256},
 }
+OF_TRIAL = ("recipe", "batch", "teacher")  # what no technique and no network takes as an option
 OF_RECIPE = ("optimiser", "zero_residuals", "muon_rate", "muon_steps")  # what a row tells of the recipe, whatever it is
 UNTIMED = ("zero_residuals", "muon_rate", "muon_steps")  # of which no step takes longer
 OF_BARE = {"squeezenet"}  # without norms: the recipe's own optimiser and rate stay
@@ -71,6 +77,11 @@ class Trial:
     @property
     def key(self) -> str:
         return json.dumps(dataclasses.asdict(self) | {"data": Path(self.data).name}, sort_keys=True)
+
+    @property
+    def own_seconds(self) -> float:
+        """Without those of its teacher."""
+        return self.seconds / 2 if "teacher" in self.settings else self.seconds
 
     @property
     def paced_by(self) -> str:
@@ -122,19 +133,24 @@ def _trials(lever: str, options: argparse.Namespace) -> Iterator[Trial]:
     """Of each technique, backbone and seed; two levers may be one trial where a technique takes none of them."""
     settings = dict(LEVERS[lever])
     size = round(options.size * settings.pop("size", 1))
+    techniques = ["distil"] if "teacher" in settings else options.techniques
     for seed in options.seeds:
         for backbone in options.backbones:
-            for technique in options.techniques:
-                own = _told_in_full(technique, settings)
-                own = {name: value for name, value in own.items() if _takes(technique, backbone, name)}
+            for technique in techniques:
+                own = _own_settings(technique, backbone, settings)
                 yield Trial(str(options.data), technique, backbone, seed, size, options.seconds, own)
 
 
+def _own_settings(technique: str, backbone: str, settings: dict[str, Any]) -> dict[str, Any]:
+    told = _told_in_full(technique, settings)
+    return {name: value for name, value in told.items() if _takes(technique, backbone, name)}
+
+
 def _told_in_full(technique: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """With what the stock network and the technique's small recipe say where the lever says nothing."""
+    """With what the stock network and the technique's recipe say where the lever says nothing."""
     from lilliput.training.cell import recipe_of
 
-    recipe = recipe_of(technique, "small")
+    recipe = recipe_of(technique, settings.get("recipe", "small"))
     told = {"stem": "stock", **{name: getattr(recipe, name) for name in OF_RECIPE}, **settings}
     return {name: value for name, value in told.items() if told["optimiser"] == "muon" or "muon" not in name}
 
@@ -144,8 +160,10 @@ def _takes(technique: str, backbone: str, name: str) -> bool:
 
     if name == "zero_residuals":
         return backbone not in WITHOUT_RESIDUALS
-    if name == "batch" or name in catalog.recipe_options():
-        return backbone not in OF_BARE or name == "batch"
+    if name in OF_TRIAL:
+        return True
+    if name in catalog.recipe_options():
+        return backbone not in OF_BARE
     return any(
         name == option.name
         for kind, own in (("techniques", technique), ("backbones", backbone))
@@ -166,9 +184,9 @@ def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) 
 
     data = open_data(trial.data, image_size=trial.size)
     speed = known_speed(trial, out)
-    learner = learner_of(trial)
+    learner = learner_of(trial, taught_by(trial, data.pool, out))
     batch = learner.recipe.batch
-    steps = max(1, round(trial.seconds * speed / batch / PARTS))
+    steps = steps_a_part(trial, speed, batch)
     known = {"images_per_s": round(speed, 1), "steps": PARTS * steps, "batch": batch}
     began, judging = time.perf_counter(), 0.0
     for part, loss in parts_of(learner, data.pool, steps, trial.seed, judged=points):
@@ -180,19 +198,54 @@ def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) 
         _keep(out, trial, {**known, "share": part / PARTS, "loss": loss, "spent": round(spent, 1), **figures})
 
 
-def learner_of(trial: Trial) -> "Learner":
-    """The technique as a run begins it, by the plan that is measured for its backbone."""
+def steps_a_part(trial: Trial, images_per_s: float, batch: int) -> int:
+    return max(1, round(trial.own_seconds * images_per_s / batch / PARTS))
+
+
+def learner_of(trial: Trial, teacher: "Teacher | None" = None) -> "Learner":
+    """The technique as a run begins it, by the plan that is measured for its backbone; a trial that is taught has an
+    untrained teacher where none is given, which takes the same time."""
     from lilliput.system.resources import Resources
     from lilliput.training.cell import make_cell, plan_for
     from lilliput.training.loop import Learner
 
-    settings = dict(trial.settings)
-    batch = settings.pop("batch", None)
-    cell = make_cell(trial.technique, trial.backbone, seed=trial.seed, epochs=PARTS, batch=batch, options=settings)
+    options = {name: value for name, value in trial.settings.items() if name not in OF_TRIAL}
+    settings: dict[str, Any] = {name: trial.settings[name] for name in ("recipe", "batch") if name in trial.settings}
+    if "teacher" in trial.settings:
+        settings["teacher"] = teacher or _untrained(*trial.settings["teacher"].split())
+    cell = make_cell(trial.technique, trial.backbone, seed=trial.seed, epochs=PARTS, options=options, **settings)
     plan = plan_for(cell, trial.size, Resources())
     plan.take_effect()
     technique = cell.build()
     return Learner(technique, cell.recipe.suited(technique.encoder), plan)
+
+
+def _untrained(technique: str, backbone: str) -> "Teacher":
+    from lilliput.training.cell import make_cell
+    from lilliput.training.initial import Init, Teacher
+
+    return Teacher(Init("untrained", Path(), ""), make_cell(technique, backbone).build_encoder)
+
+
+def taught_by(trial: Trial, images: "Images", out: Path) -> "Teacher | None":
+    """The teacher that a trial names, trained for the other half of its seconds and kept in <out>/teachers."""
+    from lilliput.training.encoders import save_encoder
+    from lilliput.training.teacher import teacher_of
+
+    if "teacher" not in trial.settings:
+        return None
+    technique, backbone = trial.settings["teacher"].split()
+    settings = _own_settings(technique, backbone, {})
+    own = Trial(trial.data, technique, backbone, trial.seed, trial.size, trial.own_seconds, settings)
+    file = out / "teachers" / f"{technique}-{backbone}-{own.size}px-{own.seconds:g}s-{own.seed}.safetensors"
+    if not file.exists():
+        learner = learner_of(own)
+        steps = steps_a_part(own, known_speed(own, out), learner.recipe.batch)
+        list(parts_of(learner, images, steps, own.seed, judged=[]))
+        file.parent.mkdir(exist_ok=True)
+        told = {"technique": own.technique, "backbone": own.backbone, "image_size": own.size, "seed": own.seed}
+        save_encoder(file, learner.technique.encoder, {**told, "backbone_options": {}, "epoch": PARTS})
+    return teacher_of(file)
 
 
 def known_speed(trial: Trial, out: Path) -> float:
@@ -312,7 +365,8 @@ def table(trials: dict[str, list[Trial]], rows: list[dict[str, Any]]) -> str:
             means = [_mean([t for t in own if (t.technique, t.backbone) == cell], found, share) for cell in cells]
             texts = [f"{linear:.3f} / {knn:.3f}" if linear == linear else "–" for linear, knn in means]
             mean = " / ".join(f"{value:.3f}" for value in np.nanmean(means, axis=0))
-            head = f"| {Path(own[0].data).name} | {lever} | {own[0].size} | {own[0].seconds * share:.0f} |"
+            seconds = own[0].seconds - own[0].own_seconds * (1 - share)
+            head = f"| {Path(own[0].data).name} | {lever} | {own[0].size} | {seconds:.0f} |"
             lines.append(f"{head} {' | '.join(texts)} | {mean} |")
     return "\n".join(lines)
 

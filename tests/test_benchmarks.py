@@ -4,10 +4,12 @@ import argparse
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import (
@@ -17,6 +19,7 @@ from benchmarks import (
     faults,
     judging,
     large,
+    learning,
     loss_ranks,
     memory,
     scaling,
@@ -29,6 +32,8 @@ from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.engines.processes import in_turn
 from lilliput.studies.record import read_study
+from lilliput.training.cell import make_cell
+from lilliput.training.encoders import load_encoder
 from lilliput.training.record import read_log
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +125,28 @@ def test_a_row_of_time_says_when_each_side_was_as_good_as_lightly_at_its_best(ph
     assert row == "| simclr | shufflenet_v2 | linear | 0.200 | 0.400 | 50 | 20 | 0.40 | 0.450 after 20 s |"
     row = time_to_accuracy.row(case_of(photos), {"lightly": lightly, "ours": ours[:2]}, "linear")
     assert "| not | – | 0.300 after 10 s |" in row
+
+
+def test_a_taught_trial_gives_half_of_its_seconds_to_a_teacher_that_others_share(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(learning.LEVERS, "distilled", {"teacher": "simclr squeezenet"})
+    settings = learning._own_settings("distil", "shufflenet_v2", learning.LEVERS["distilled"])
+    trial = learning.Trial(str(photos / "labelled"), "distil", "shufflenet_v2", 0, 32, 0.01, settings)
+    assert trial.own_seconds == 0.005 and learning.steps_a_part(trial, images_per_s=6400 * 8, batch=32) == 1
+    learning._in_this_process(trial, tmp_path, [8], test=False)
+    (kept,) = (tmp_path / "teachers").iterdir()
+    untrained, taught = make_cell("simclr", "squeezenet").build_encoder().state_dict(), load_encoder(kept).state_dict()
+    assert any(not torch.equal(untrained[name], taught[name]) for name in taught)
+    written = kept.read_bytes()
+    learning._in_this_process(replace(trial, backbone="squeezenet"), tmp_path, [8], test=False)
+    assert kept.read_bytes() == written and len(list(kept.parent.iterdir())) == 1
+    rows = learning.rows_of(tmp_path)
+    assert [row["backbone"] for row in rows] == ["shufflenet_v2", "squeezenet"] and all(row["knn"] > 0 for row in rows)
+
+
+def test_a_trial_of_the_papers_recipe_takes_its_optimiser_and_rate():
+    settings = learning._own_settings("simclr", "shufflenet_v2", learning.LEVERS["paper, batch 256"])
+    recipe = learning.learner_of(learning.Trial("", "simclr", "shufflenet_v2", 0, 32, 1.0, settings)).recipe
+    assert (recipe.optimiser, recipe.peak_rate, recipe.batch, recipe.zero_residuals) == ("lars", 0.3, 256, False)
 
 
 def test_encoders_are_judged_and_their_features_timed(photos, capsys):
