@@ -16,15 +16,16 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.throughput import environment, images_per_s
+from benchmarks import throughput
 
 if TYPE_CHECKING:
     import torch
@@ -52,12 +53,15 @@ LEVERS: dict[str, dict[str, Any]] = {
     "2 small views": {"small_views": 2},
     "distilled": {"teacher": "simclr resnet18"},  # whatever the technique
     "paper, batch 256": {"recipe": "paper", "batch": 256},
+    "lightly": {"by": "lightly", "batch": 128},  # its documented recipe (extra `bench`)
 }
-OF_TRIAL = ("recipe", "batch", "teacher")  # what no technique and no network takes as an option
+OF_TRIAL = ("recipe", "batch", "teacher", "by")  # what no technique and no network takes as an option
 OF_RECIPE = ("optimiser", "zero_residuals", "muon_rate", "muon_steps")  # what a row tells of the recipe, whatever it is
 UNTIMED = ("zero_residuals", "muon_rate", "muon_steps")  # of which no step takes longer
 OF_BARE = {"squeezenet"}  # without norms: the recipe's own optimiser and rate stay
 WITHOUT_RESIDUALS = {"squeezenet", "shufflenet_v2"}
+Side = tuple[int, "Plan", Any, Callable[..., Iterator[tuple[int, float | None]]]]
+"""What trains a trial: its batch, the plan to judge by, its encoder, and what trains so many steps a part."""
 PARTS = 8  # of a training, after any of which it can be judged
 FOLDS = 5
 
@@ -150,6 +154,8 @@ def _told_in_full(technique: str, settings: dict[str, Any]) -> dict[str, Any]:
     """With what the stock network and the technique's recipe say where the lever says nothing."""
     from lilliput.training.cell import recipe_of
 
+    if "by" in settings:
+        return settings
     recipe = recipe_of(technique, settings.get("recipe", "small"))
     told = {"stem": "stock", **{name: getattr(recipe, name) for name in OF_RECIPE}, **settings}
     return {name: value for name, value in told.items() if told["optimiser"] == "muon" or "muon" not in name}
@@ -175,7 +181,7 @@ def _in_own_process(trial: Trial, options: argparse.Namespace) -> None:
     """As a command would run it, with its memory to itself; one that fails is a row, too, and costs no other."""
     words = [sys.executable, "-m", "benchmarks.learning", "--one", json.dumps(dataclasses.asdict(trial))]
     words += ["--out", options.out, "--points", *map(str, options.points), *(["--test"] if options.test else [])]
-    if subprocess.run(words, env=environment("ours")).returncode:
+    if subprocess.run(words, env=throughput.environment("ours")).returncode:
         _keep(Path(options.out), trial, {"share": 1, "failed": True})
 
 
@@ -184,18 +190,47 @@ def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) 
 
     data = open_data(trial.data, image_size=trial.size)
     speed = known_speed(trial, out)
-    learner = learner_of(trial, taught_by(trial, data.pool, out))
-    batch = learner.recipe.batch
+    sides = {"ours": _by_us, "lightly": _by_lightly}
+    batch, plan, encoder, parts = sides[trial.settings.get("by", "ours")](trial, data, out)
     steps = steps_a_part(trial, speed, batch)
     known = {"images_per_s": round(speed, 1), "steps": PARTS * steps, "batch": batch}
     began, judging = time.perf_counter(), 0.0
-    for part, loss in parts_of(learner, data.pool, steps, trial.seed, judged=points):
+    for part, loss in parts(steps, judged=points):
         spent = time.perf_counter() - began - judging
-        figures = judged(learner.technique.encoder, data.train, learner.plan)
+        figures = judged(encoder, data.train, plan)
         if test and part == PARTS:
-            figures |= on_test(learner.technique.encoder, data, learner.plan)
+            figures |= on_test(encoder, data, plan)
         judging += time.perf_counter() - began - judging - spent
         _keep(out, trial, {**known, "share": part / PARTS, "loss": loss, "spent": round(spent, 1), **figures})
+
+
+def _by_us(trial: Trial, data: "Data", out: Path) -> Side:
+    learner = learner_of(trial, taught_by(trial, data.pool, out))
+    parts = partial(parts_of, learner, data.pool, seed=trial.seed)
+    return learner.recipe.batch, learner.plan, learner.technique.encoder, parts
+
+
+def _by_lightly(trial: Trial, data: "Data", out: Path) -> Side:
+    from lilliput.system.plan import choose
+
+    steps, encoder = lightly_of(trial)
+
+    def parts(count: int, judged: list[int]) -> Iterator[tuple[int, None]]:
+        for part in range(1, PARTS + 1):
+            for _ in range(count):
+                next(steps)
+            if part in judged:
+                yield part, None
+
+    return trial.settings["batch"], choose("cpu", {"precision": "fp32"}), encoder, parts
+
+
+def lightly_of(trial: Trial) -> tuple[Iterator[int], Any]:
+    """Endless steps by its recipe on the files that ours are decoded from, and the encoder that they train."""
+    folders = [folder for name in ("train", "unlabeled") if (folder := Path(trial.data) / name).is_dir()]
+    case = throughput.Case(trial.technique, trial.backbone, trial.size, trial.settings["batch"], trial.data)
+    _, steps, encoder = throughput.lightly(case, folders=folders)
+    return steps, encoder
 
 
 def steps_a_part(trial: Trial, images_per_s: float, batch: int) -> int:
@@ -241,7 +276,7 @@ def taught_by(trial: Trial, images: "Images", out: Path) -> "Teacher | None":
     if not file.exists():
         learner = learner_of(own)
         steps = steps_a_part(own, known_speed(own, out), learner.recipe.batch)
-        list(parts_of(learner, images, steps, own.seed, judged=[]))
+        list(parts_of(learner, images, steps, seed=own.seed, judged=[]))
         file.parent.mkdir(exist_ok=True)
         told = {"technique": own.technique, "backbone": own.backbone, "image_size": own.size, "seed": own.seed}
         save_encoder(file, learner.technique.encoder, {**told, "backbone_options": {}, "epoch": PARTS})
@@ -250,23 +285,26 @@ def taught_by(trial: Trial, images: "Images", out: Path) -> "Teacher | None":
 
 def known_speed(trial: Trial, out: Path) -> float:
     """Images a second of such a trial: what speeds.json says, else what is measured now and written there."""
-    from lilliput.datasets import open_data
-
     path = out / "speeds.json"
     speeds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if trial.paced_by not in speeds:
-        images, learner = open_data(trial.data, image_size=trial.size).pool, learner_of(trial)
-        generator = learner.plan.generator(0)
-
-        def steps() -> Iterator[int]:
-            for batch in endless(images, learner, generator):
-                learner.step(batch, generator)
-                learner.technique.after_step(0.0)
-                yield len(batch)
-
-        speeds[trial.paced_by] = round(images_per_s(steps(), drained=3), 1)
+        theirs = "by" in trial.settings
+        steps = lightly_of(trial)[0] if theirs else _our_steps(trial)
+        drained = throughput.DRAINED if theirs else 3
+        speeds[trial.paced_by] = round(throughput.images_per_s(steps, drained=drained), 1)
         path.write_text(json.dumps(speeds, indent=0, sort_keys=True), encoding="utf-8")
     return speeds[trial.paced_by]
+
+
+def _our_steps(trial: Trial) -> Iterator[int]:
+    from lilliput.datasets import open_data
+
+    images, learner = open_data(trial.data, image_size=trial.size).pool, learner_of(trial)
+    generator = learner.plan.generator(0)
+    for batch in endless(images, learner, generator):
+        learner.step(batch, generator)
+        learner.technique.after_step(0.0)
+        yield len(batch)
 
 
 def endless(images: "Images", learner: "Learner", generator: "torch.Generator") -> Iterator["torch.Tensor"]:
@@ -276,7 +314,7 @@ def endless(images: "Images", learner: "Learner", generator: "torch.Generator") 
 
 
 def parts_of(
-    learner: "Learner", images: "Images", steps: int, seed: int, *, judged: list[int]
+    learner: "Learner", images: "Images", steps: int, *, seed: int, judged: list[int]
 ) -> Iterator[tuple[int, float]]:
     """Train PARTS times so many steps, however many epochs that is; (part, loss) after those to be judged."""
     from lilliput.training.loop import train

@@ -54,7 +54,7 @@ def measured(folder: str, setting: dict[str, Any]) -> dict[str, Any]:
     data = open_data(folder, image_size=setting["size"])
     own = {"weight": setting["weight"], "lr": setting["rate"] * recipe_of("sigreg", "small").lr}
     learner = learner_of(Trial(folder, "sigreg", "shufflenet_v2", setting["seed"], setting["size"], 0, own))
-    parts = parts_of(learner, data.pool, max(1, setting["steps"] // PARTS), setting["seed"], judged=[PARTS])
+    parts = parts_of(learner, data.pool, max(1, setting["steps"] // PARTS), seed=setting["seed"], judged=[PARTS])
     try:
         [(_, loss)] = parts
     except LilliputError as error:  # a loss that is no number

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -192,8 +192,8 @@ def ceiling(case: Case) -> Running:
     return brief(plan), run(), technique.encoder
 
 
-def lightly(case: Case, *, limit: int | None = None) -> Running:
-    """By its documented recipe, on the pool's images or at most `limit` of them."""
+def lightly(case: Case, *, limit: int | None = None, folders: Sequence[Path] = ()) -> Running:
+    """By its documented recipe, on the images of these folders or of the pool, or on at most `limit` of them."""
     import torch
     from lightly.data import LightlyDataset
 
@@ -209,8 +209,9 @@ def lightly(case: Case, *, limit: int | None = None) -> Running:
             layer.__class__ = torch.nn.Conv2d
     silence_dropout(network)
     transform, model, loss_of = LIGHTLY[case.technique](network, case.size)
-    images = LightlyDataset(str(Path(case.pool)), transform=transform)
-    images = torch.utils.data.Subset(images, spaced(len(images), limit).tolist())
+    parts = [LightlyDataset(str(folder), transform=transform) for folder in folders or [Path(case.pool)]]
+    whole: Any = torch.utils.data.ConcatDataset(parts)
+    images = torch.utils.data.Subset(whole, spaced(len(whole), limit).tolist())
     workers = os.cpu_count() or 1
     loader = torch.utils.data.DataLoader(
         images, batch_size=case.batch, shuffle=True, drop_last=True, num_workers=workers

@@ -143,6 +143,21 @@ def test_a_taught_trial_gives_half_of_its_seconds_to_a_teacher_that_others_share
     assert [row["backbone"] for row in rows] == ["shufflenet_v2", "squeezenet"] and all(row["knn"] > 0 for row in rows)
 
 
+def test_a_trial_by_lightly_takes_its_steps_on_the_same_files(photos, tmp_path):
+    pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, own in {"train": "labelled/train", "test": "labelled/test", "unlabeled": "pool"}.items():
+        (data / name).symlink_to(photos / own)
+    settings = learning._own_settings("moco_v2", "shufflenet_v2", {"by": "lightly", "batch": 4})
+    assert settings == {"by": "lightly", "batch": 4}
+    trial = learning.Trial(str(data), "moco_v2", "shufflenet_v2", 0, 32, 0.001, settings)
+    learning._in_this_process(trial, tmp_path, [4, 8], test=False)
+    (half, whole) = learning.rows_of(tmp_path)
+    assert (half["share"], whole["share"], whole["steps"], whole["loss"]) == (0.5, 1.0, 8, None)
+    assert half["rank"] != whole["rank"]
+
+
 def test_a_trial_of_the_papers_recipe_takes_its_optimiser_and_rate():
     settings = learning._own_settings("simclr", "shufflenet_v2", learning.LEVERS["paper, batch 256"])
     recipe = learning.learner_of(learning.Trial("", "simclr", "shufflenet_v2", 0, 32, 1.0, settings)).recipe
@@ -158,6 +173,7 @@ def test_encoders_are_judged_and_their_features_timed(photos, capsys):
     assert "2 encoders, 50 images of 32 px" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`:UserWarning")  # lightly's classifier, without one
 def test_lightly_judges_the_same_encoder(photos):
     pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
     from lilliput import catalog
