@@ -97,9 +97,9 @@ def accuracies(
     `right` on, where that is known.
 
     The seeds' part is by their spread in all cells together, or the cell's own where that is larger: by three seeds
-    alone some cell of many always seems to have next to none, and is then told apart from all others. The images' part
-    is added: seeds share their test images, so that their spread does not hold all of it (it holds some: the sum errs
-    towards too wide).
+    alone some cell of many always seems to have next to none, and is then told apart from all others; a cell of one
+    seed has that of the others. Where no cell has several, no spread is counted. The images' part is added: seeds share
+    their test images, so that their spread does not hold all of it (it holds some: the sum errs towards too wide).
     """
     seeds = [np.asarray(list(cell), dtype=float) for cell in cells]
     repeated = [cell for cell in seeds if len(cell) > 1]
@@ -110,13 +110,12 @@ def accuracies(
 
 
 def _accuracy(seeds: np.ndarray, pooled: float, degrees: int, test_images: int | None) -> Mean:
-    mean, spread, images = float(seeds.mean()), 0.0, 0.0
-    if len(seeds) > 1:
-        spread = max(pooled, float(seeds.var(ddof=1))) / len(seeds)
+    mean, own, images = float(seeds.mean()), float(seeds.var(ddof=1)) if len(seeds) > 1 else 0.0, 0.0
+    spread = max(pooled, own) / len(seeds)
     if test_images:
         low, high = wilson(mean * test_images, test_images)
         images = ((high - low) / 2 / Z) ** 2
-    elif len(seeds) < 2:
+    elif not degrees:
         images = math.nan
     of_seeds = spread, degrees or math.inf
     return Mean(mean, spread + images, _degrees(of_seeds, (images, math.inf)), of_seeds)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lilliput.reports.verdict import verdict
+from lilliput.reports.verdict import standings, verdict
 
 
 def rows(values, **costs):
@@ -46,6 +46,16 @@ def test_what_is_level_with_pixels_is_neither_better_nor_worse():
     assert "of 4 cells, beyond uncertainty, 1 better and 1 worse; level with it: 2." in said
     said = " ".join(verdict(rows({("simclr", "a"): 1.0, ("pixels", ""): 1.0}), test_images=30, seeds=1))
     assert "of 1 cell, beyond uncertainty, none better and none worse; level with it: 1." in said
+
+
+def test_what_no_chance_draws_has_no_spread_of_seeds():
+    """Pixels are judged once; a technique judged once has the spread of what was judged with several seeds."""
+    cells = {("simclr", "a"): 0.5, ("byol", "a"): 0.5, ("pixels", ""): 0.4, ("imagenet", "a"): 0.6}
+    again = rows({("simclr", "a"): 0.56}).assign(seed=1)
+    found = {s.technique: s for s in standings(pd.concat([rows(cells), again]), 1000)}
+    once = {s.technique: s for s in standings(rows(cells), 1000)}
+    assert found["pixels"].half == once["pixels"].half and found["imagenet"].half == once["imagenet"].half
+    assert found["byol"].half > found["simclr"].half > once["simclr"].half
 
 
 def test_the_best_of_many_equal_cells_is_told_apart_from_none():

@@ -95,6 +95,14 @@ def test_a_cells_spread_is_that_of_all_cells_unless_its_own_is_larger():
     assert calm.degrees == wild.degrees == pytest.approx(4)
 
 
+def test_a_cell_of_one_seed_is_no_surer_than_one_of_three():
+    three, once = statistics.accuracies([[0.4, 0.5, 0.6], [0.5]], 1000)
+    images = three.variance - 0.01 / 3
+    assert once.variance == pytest.approx(0.01 + images) and once.seeds == pytest.approx((0.01, 2))
+    assert statistics.accuracies([[0.4], [0.5]], 1000)[1].variance == pytest.approx(images)  # none tells of the spread
+    assert statistics.accuracies([[0.4, 0.6], [0.5]], None)[1].half > statistics.accuracies([[0.4, 0.6]], None)[0].half
+
+
 def test_a_difference_is_welchs():
     one, two = [0.5, 0.52, 0.57], [0.40, 0.49, 0.47]
     means = [statistics.Mean(sum(v) / 3, stats.sem(v) ** 2, 2) for v in (one, two)]
