@@ -134,13 +134,25 @@ def difference(one: Mean, two: Mean) -> Mean:
     for both cancels (Agresti, Min, Statistics in Medicine 2005: half an image more in each direction, so that it is
     never nothing). Else they are taken as independent.
     """
+    parts = _of_seeds(one, two)
     if one.right is None or two.right is None or len(one.right) != len(two.right):
-        parts = [(one.variance, one.degrees), (two.variance, two.degrees)]
+        parts += [
+            (mean.variance - mean.seeds[0], mean.degrees if math.isinf(mean.seeds[1]) else math.inf)
+            for mean in (one, two)
+        ]
     else:
         gaps, images = one.right - two.right, len(one.right)
         paired = (np.sum(gaps**2) + 1 - np.sum(gaps) ** 2 / images) / images**2
-        parts = [one.seeds, two.seeds, (float(paired), math.inf)]
+        parts.append((float(paired), math.inf))
     return Mean(one.value - two.value, sum(variance for variance, _ in parts), _degrees(*parts))
+
+
+def _of_seeds(one: Mean, two: Mean) -> list[tuple[float, float]]:
+    """The seeds' parts: two that are known by the same degrees of freedom are by one estimate, of the study's spread,
+    which is no surer for being used twice."""
+    if one.seeds[1] == two.seeds[1]:
+        return [(one.seeds[0] + two.seeds[0], one.seeds[1])]
+    return [one.seeds, two.seeds]
 
 
 def chance_of(gap: Mean) -> float:
