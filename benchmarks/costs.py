@@ -1,11 +1,11 @@
 """What each cell of a study costs alone: seconds, energy and grams of CO2, nothing else running.
 
-python -m benchmarks.costs STUDY --data DIR [--images 960]
+python -m benchmarks.costs STUDY --data DIR [--images 960] [--backbones NAME ...]
 
 A study's own figures are those of the machine as it was, with whatever ran beside. Here each of its techniques on each
-of its networks is trained by the study's recipe and plan on so many of its images for two epochs, one after another;
-the second is scaled to all images and epochs of the study. STUDY/costs.csv keeps the rows; a pair that it has is not
-measured again. Prints them as a table. Waits while the machine is at other work.
+of its networks is trained by the study's recipe on so many of its images for two epochs, one after another, by the plan
+that is fastest on this machine; the second is scaled to all images and epochs of the study. STUDY/costs.csv keeps the
+rows; a pair that it has is not measured again. Prints them as a table. Waits while the machine is at other work.
 """
 
 import argparse
@@ -21,10 +21,9 @@ import psutil
 from lilliput import api
 from lilliput.reports.words import title
 from lilliput.system.records import read_json
-from lilliput.training.record import read_log
+from lilliput.training.record import read_log, read_run
 
 IDLE, WATCHED = 5.0, 3.0  # per cent of the cores at work below which nothing runs beside, and for how many seconds
-FIXED = ("precision", "channels_last", "threads")  # of a plan
 
 
 def main() -> None:
@@ -32,11 +31,12 @@ def main() -> None:
     parser.add_argument("study", type=Path, metavar="STUDY")
     parser.add_argument("--data", required=True, help="the study's data")
     parser.add_argument("--images", type=int, default=960, help="to train on in an epoch")
+    parser.add_argument("--backbones", nargs="+", help="instead of the study's")
     options = parser.parse_args()
     study, path = read_json(options.study / "study.json"), options.study / "costs.csv"
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     known = {(row["technique"], row["backbone"]) for row in rows}
-    for pair in itertools.product(study["techniques"], study["backbones"]):
+    for pair in itertools.product(study["techniques"], options.backbones or study["backbones"]):
         if pair not in known:
             wait_until_idle()
             rows.append(cost_of(study, *pair, options.data, options.images))
@@ -54,14 +54,11 @@ def wait_until_idle() -> None:
 
 def cost_of(study: dict[str, Any], technique: str, backbone: str, data: str, images: int) -> dict[str, Any]:
     """A row: of the second epoch, and scaled to the whole pretraining."""
-    plan = study["plans"][backbone]
     settings = {name: study[name] for name in ("image_size", "batch", "recipe", "country")}
-    settings |= {"device": plan["device"], "plan": {name: plan[name] for name in FIXED}}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        first, second = read_log(
-            api.pretrain(technique, backbone, data, out, limit=images, epochs=2, every=2, **settings)
-        )
+        run = api.pretrain(technique, backbone, data, out, limit=images, epochs=2, every=2, **settings)
+        (first, second), plan = read_log(run), read_run(run)["plan"]
     seen = second["seconds"] * second["images_per_s"]
     times = study["pool_images"] * study["epochs"] / seen
     energy = {name: (second[name] - first[name]) * times for name in ("kwh", "grams_co2")}

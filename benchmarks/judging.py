@@ -97,10 +97,10 @@ def lightly(encoder: Any, folder: str, size: int, epochs: int) -> float:
     encoder = encoder.to(memory_format=torch.contiguous_format)
     with torch.no_grad():
         dim = encoder.eval()(torch.zeros(2, 3, size, size)).shape[1]
-    workers, batch = os.cpu_count() or 1, 256
     train = ImageFolder(str(Path(folder) / "train"), crop)
+    workers, batch = os.cpu_count() or 1, min(256, len(train))
     test = ImageFolder(str(Path(folder) / "test"), plain)
-    head = LinearClassifier(encoder, batch, feature_dim=dim, num_classes=len(train.classes))
+    head = LinearClassifier(encoder, batch, feature_dim=dim, num_classes=len(train.classes), topk=(1,))
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",

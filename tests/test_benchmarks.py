@@ -173,7 +173,7 @@ def test_encoders_are_judged_and_their_features_timed(photos, capsys):
     assert "2 encoders, 50 images of 32 px" in capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("ignore:You defined a `validation_step`:UserWarning")  # lightly's classifier, without one
+@pytest.mark.filterwarnings("ignore")  # pytorch_lightning's, of lightly's frozen network and of its own use of torch
 def test_lightly_judges_the_same_encoder(photos):
     pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
     from lilliput import catalog
