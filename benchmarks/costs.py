@@ -3,27 +3,30 @@
 python -m benchmarks.costs STUDY --data DIR [--images 960] [--backbones NAME ...]
 
 A study's own figures are those of the machine as it was, with whatever ran beside. Here each of its techniques on each
-of its networks is trained by the study's recipe on so many of its images for two epochs, one after another, by the plan
-that is fastest on this machine; the second is scaled to all images and epochs of the study. STUDY/costs.csv keeps the
-rows; a pair that it has is not measured again. Prints them as a table. Waits while the machine is at other work.
+of its networks is trained by the study's recipe on so many of its images for four epochs, one after another, by the
+plan that is fastest on this machine and with the command's own memory settings; the median of the last three is scaled
+to all images and epochs of the study. STUDY/costs.csv keeps the rows; a pair that it has is not measured again. Prints
+them as a table. Waits while the machine is at other work.
 """
 
 import argparse
 import itertools
+import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
 
+from benchmarks.idle import wait_until_idle
+from benchmarks.throughput import run_as_the_command
 from lilliput import api
 from lilliput.reports.words import title
 from lilliput.system.records import read_json
 from lilliput.training.record import read_log, read_run
 
-IDLE, WATCHED = 5.0, 3.0  # per cent of the cores at work below which nothing runs beside, and for how many seconds
+EPOCHS = 4  # of which the first warms up
+ENERGY = ("kwh", "grams_co2")  # counted from a run's beginning
 
 
 def main() -> None:
@@ -33,6 +36,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=960, help="to train on in an epoch")
     parser.add_argument("--backbones", nargs="+", help="instead of the study's")
     options = parser.parse_args()
+    run_as_the_command("benchmarks.costs")
     study, path = read_json(options.study / "study.json"), options.study / "costs.csv"
     rows = pd.read_csv(path).to_dict("records") if path.exists() else []
     known = {(row["technique"], row["backbone"]) for row in rows}
@@ -45,32 +49,26 @@ def main() -> None:
     print(table(rows))
 
 
-def wait_until_idle() -> None:
-    """Return once the machine's cores had nothing to do for a while."""
-    while (busy := psutil.cpu_percent(WATCHED)) > IDLE:
-        print(f"{busy:.0f} % of the cores are at work: waiting for an idle machine", flush=True)
-        time.sleep(10 * WATCHED)
-
-
 def cost_of(study: dict[str, Any], technique: str, backbone: str, data: str, images: int) -> dict[str, Any]:
-    """A row: of the second epoch, and scaled to the whole pretraining."""
+    """A row: medians of the epochs after the first, scaled to the whole pretraining."""
     settings = {name: study[name] for name in ("image_size", "batch", "recipe", "country")}
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        run = api.pretrain(technique, backbone, data, out, limit=images, epochs=2, every=2, **settings)
-        (first, second), plan = read_log(run), read_run(run)["plan"]
-    seen = second["seconds"] * second["images_per_s"]
+        run = api.pretrain(technique, backbone, data, out, limit=images, epochs=EPOCHS, every=EPOCHS, **settings)
+        log, plan = read_log(run), read_run(run)["plan"]
+    seconds = statistics.median(epoch["seconds"] for epoch in log[1:])
+    seen = log[-1]["seconds"] * log[-1]["images_per_s"]
     times = study["pool_images"] * study["epochs"] / seen
-    energy = {name: (second[name] - first[name]) * times for name in ("kwh", "grams_co2")}
+    spent = {name: [now[name] - before[name] for before, now in itertools.pairwise(log)] for name in ENERGY}
     return {
         "technique": technique,
         "backbone": backbone,
         "precision": plan["precision"],
         "threads": plan["threads"],
-        "images_per_s": second["images_per_s"],
-        "seconds": second["seconds"] * times,
-        **energy,
-        "peak_memory_mib": second["peak_memory_mib"],
+        "images_per_s": seen / seconds,
+        "seconds": seconds * times,
+        **{name: statistics.median(values) * times for name, values in spent.items()},
+        "peak_memory_mib": log[-1]["peak_memory_mib"],
     }
 
 

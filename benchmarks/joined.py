@@ -3,9 +3,9 @@
 python -m benchmarks.joined PART [PART ...] --out STUDY [--leave-out TECHNIQUE-BACKBONE-SEED ...]
 
 Their settings must be the same in all that a study may not add to. Rows, records of the runs, their logs and traces go
-into STUDY, encoders do not. A cell that several parts have is taken whole from the one that judged most of it, of equal
-ones from the last. A STUDY that is there is the first part, and no process may be at work in it. `lilliput report`
-draws it.
+into STUDY, encoders do not. A cell that several parts have is taken whole from the one that judged all that the others
+did, of equal ones from the last. A STUDY that is there is the first part, and no process may be at work in it.
+`lilliput report` draws it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ class Taken(NamedTuple):
 
     name: str
     part: Path
-    judged: int  # pairs of epoch and probe
+    judged: set[tuple[int, str]]  # epochs and probes
     rows: Any
 
 
@@ -110,7 +110,8 @@ def _check_files(record: dict[str, Any], other: dict[str, Any], part: Path) -> N
 
 
 def _cells(parts: Sequence[Path]) -> dict[str, Taken]:
-    """Name -> the part that has most of that cell or baseline."""
+    """Name -> the part that has most of that cell or baseline; BadSetting where two have each what the other lacks."""
+    from lilliput.errors import BadSetting
     from lilliput.studies import results
     from lilliput.training.cell import cell_name
 
@@ -118,10 +119,22 @@ def _cells(parts: Sequence[Path]) -> dict[str, Taken]:
     for part in parts:
         for (technique, backbone, seed), rows in results.read(part).groupby(results.CELL):
             name = cell_name(technique, backbone, seed)
-            found = Taken(name, part, len(results.done(rows)), rows)
-            if name not in taken or found.judged >= taken[name].judged:
+            found = Taken(name, part, results.done(rows), rows)
+            known = taken.setdefault(name, found)
+            if found.judged >= known.judged:
                 taken[name] = found
+            elif not known.judged >= found.judged:
+                here, there = (_first_of(a.judged - b.judged) for a, b in ((known, found), (found, known)))
+                raise BadSetting(
+                    f"{name} was judged at {here} in {known.part} alone, at {there} in {part} alone: "
+                    f"judge the rest in one of them, or give parts of which one has no such cell"
+                )
     return taken
+
+
+def _first_of(judged: set[tuple[int, str]]) -> str:
+    epoch, probe = min(judged)
+    return f"epoch {epoch} by {probe}"
 
 
 def _keep_run(run: Path, to: Path) -> None:

@@ -11,12 +11,11 @@ random crops and mirror images through the frozen network. `--lightly-epochs 0` 
 import argparse
 import os
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import throughput
+from benchmarks.throughput import run_as_the_command
 
 
 def main() -> None:
@@ -28,9 +27,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--lightly-epochs", type=int, default=90)
     options = parser.parse_args()
-    if os.environ.get("GLIBC_TUNABLES") != (wanted := throughput.environment("ours")["GLIBC_TUNABLES"]):
-        os.environ["GLIBC_TUNABLES"] = wanted  # as the command starts
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.judging", *sys.argv[1:]])
+    run_as_the_command("benchmarks.judging")
     seconds, accuracy, encoder = ours(options)
     if options.lightly_epochs:
         began = time.perf_counter()

@@ -2,12 +2,14 @@
 
 python -m benchmarks.learning --data DIR [--size 40] [--levers NAME ...] [--seconds 120] [--seeds 0]
 
-Each lever changes one thing of a cell, which may be its recipe; `distilled` gives half of the seconds to a teacher.
-Seconds become steps by the images a second of a trial, measured once and kept in speeds.json: a busy machine then
-changes the clock and not the training. Measure them on an idle machine: --speeds does this and no more. Judged by five
-folds of the labelled training images: a linear probe and k nearest neighbours by cosine. Test images are looked at with
---test alone, once, in the end. What is in <out>/trials.jsonl is not done again; every call prints the table of what is
-there.
+Each lever changes one thing of a cell, which may be its recipe; `distilled` gives half of the seconds to a teacher,
+`lightly` is the best recipe that lightly documents (benchmarks/peer.py). Seconds become steps by the images a second of
+such a training, measured once on an idle machine and kept in speeds.json with the plan by which it trains: a busy
+machine then changes the clock and not the training. --speeds measures and does no more. To write the store that ours
+reads its images from is not counted: it is done once for all trainings; lightly decodes the files as it goes. Judged in
+fp32 by five folds of the labelled training images: a linear probe and k nearest neighbours by cosine. Test images are
+looked at with --test alone, once, in the end. What is in <out>/trials.jsonl, of the same images and recipe, is not done
+again, but what failed is; every call prints the table of what is there.
 """
 
 import argparse
@@ -17,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
@@ -25,88 +26,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import throughput
+from benchmarks import peer, speeds, throughput
+from benchmarks.folds import judged, on_test
+from benchmarks.levers import LEVERS, OF_TRIAL, Trial, digest_of_images, digest_of_recipe, own_settings
+from benchmarks.speeds import Speed
 
 if TYPE_CHECKING:
     import torch
 
     from lilliput.data.store import Data, Images
-    from lilliput.system.plan import Plan
     from lilliput.training.initial import Teacher
     from lilliput.training.loop import Learner
 
-# name -> what differs from the small recipe of a technique and the stock network; `size` multiplies the given one
-LEVERS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "as it was": {"optimiser": "sgd", "zero_residuals": False},
-    "without zero residuals": {"zero_residuals": False},
-    "sgd": {"optimiser": "sgd"},
-    "muon": {"optimiser": "muon", "muon_steps": 150},
-    "muon .01": {"optimiser": "muon", "muon_rate": 0.33, "muon_steps": 0, "zero_residuals": False},
-    "muon .03": {"optimiser": "muon", "muon_rate": 1.0, "muon_steps": 0, "zero_residuals": False},
-    "half": {"stem": "half"},
-    "quarter": {"stem": "quarter"},
-    "1.6 times the size": {"size": 1.6},
-    "half, batch 64": {"stem": "half", "batch": 64},
-    "half, 2 small views": {"stem": "half", "small_views": 2},
-    "half, milder crops": {"stem": "half", "area": 0.3},
-    "2 small views": {"small_views": 2},
-    "distilled": {"teacher": "simclr resnet18"},  # whatever the technique
-    "paper, batch 256": {"recipe": "paper", "batch": 256},
-    "lightly": {"by": "lightly", "batch": 128},  # its documented recipe (extra `bench`)
-}
-OF_TRIAL = ("recipe", "batch", "teacher", "by")  # what no technique and no network takes as an option
-OF_RECIPE = ("optimiser", "zero_residuals", "muon_rate", "muon_steps")  # what a row tells of the recipe, whatever it is
-UNTIMED = ("zero_residuals", "muon_rate", "muon_steps")  # of which no step takes longer
-OF_BARE = {"squeezenet"}  # without norms: the recipe's own optimiser and rate stay
-WITHOUT_RESIDUALS = {"squeezenet", "shufflenet_v2"}
-Side = tuple[int, "Plan", Any, Callable[..., Iterator[tuple[int, float | None]]]]
-"""What trains a trial: its batch, the plan to judge by, its encoder, and what trains so many steps a part."""
+Side = tuple[int, Any, Callable[..., Iterator[tuple[int, float | None]]]]
+"""What trains a trial: its batch, its encoder, and what trains so many steps a part."""
 PARTS = 8  # of a training, after any of which it can be judged
-FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A cell that is to be trained: all that determines it, but for the number of steps."""
-
-    data: str  # a folder: train/, test/ and, if the pool is more than train/, unlabeled/
-    technique: str
-    backbone: str
-    seed: int
-    size: int
-    seconds: float
-    settings: dict[str, Any]  # those of a lever that the technique, the backbone or the recipe takes
-
-    @property
-    def key(self) -> str:
-        return json.dumps(dataclasses.asdict(self) | {"data": Path(self.data).name}, sort_keys=True)
-
-    @property
-    def own_seconds(self) -> float:
-        """Without those of its teacher."""
-        return self.seconds / 2 if "teacher" in self.settings else self.seconds
-
-    @property
-    def paced_by(self) -> str:
-        """What its images a second depend on, as a name."""
-        timed = {name: value for name, value in self.settings.items() if name not in UNTIMED}
-        return json.dumps([self.technique, self.backbone, self.size, timed], sort_keys=True)
 
 
 def main() -> None:
     options = _parsed()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    if options.one:
-        _in_this_process(Trial(**json.loads(options.one)), out, options.points, test=options.test)
+    if options.one or options.speed:
+        trial = Trial(**json.loads(options.one or options.speed))
+        if options.one:
+            _in_this_process(trial, out, options.points, test=options.test)
+        else:
+            print(json.dumps(measured_speed(trial)))
         return
     trials = {lever: list(_trials(lever, options)) for lever in options.levers}
     if options.speeds:
         for trial in chain.from_iterable(trials.values()):
-            print(trial.paced_by, known_speed(trial, out), flush=True)
+            print(trial.paced_by, known_speed(trial, out).images_per_s, flush=True)
         return
-    done = {row["key"] for row in rows_of(out) if row["share"] == 1}
+    done = {row["key"] for row in rows_of(out) if row["share"] == 1 and not row.get("failed")}
+    if options.test:
+        done &= {row["key"] for row in rows_of(out) if "test" in row}
     for lever, own in trials.items():
         for number, trial in enumerate(own, 1):
             if trial.key not in done:
@@ -130,6 +85,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--out", default="results/learning")
     parser.add_argument("--speeds", action="store_true", help="measure how fast these trials are, and no more")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--speed", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -137,63 +93,33 @@ def _trials(lever: str, options: argparse.Namespace) -> Iterator[Trial]:
     """Of each technique, backbone and seed; two levers may be one trial where a technique takes none of them."""
     settings = dict(LEVERS[lever])
     size = round(options.size * settings.pop("size", 1))
+    images = digest_of_images(str(options.data), size)
     techniques = ["distil"] if "teacher" in settings else options.techniques
     for seed in options.seeds:
         for backbone in options.backbones:
             for technique in techniques:
-                own = _own_settings(technique, backbone, settings)
-                yield Trial(str(options.data), technique, backbone, seed, size, options.seconds, own)
-
-
-def _own_settings(technique: str, backbone: str, settings: dict[str, Any]) -> dict[str, Any]:
-    told = _told_in_full(technique, settings)
-    return {name: value for name, value in told.items() if _takes(technique, backbone, name)}
-
-
-def _told_in_full(technique: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """With what the stock network and the technique's recipe say where the lever says nothing."""
-    from lilliput.training.cell import recipe_of
-
-    if "by" in settings:
-        return settings
-    recipe = recipe_of(technique, settings.get("recipe", "small"))
-    told = {"stem": "stock", **{name: getattr(recipe, name) for name in OF_RECIPE}, **settings}
-    return {name: value for name, value in told.items() if told["optimiser"] == "muon" or "muon" not in name}
-
-
-def _takes(technique: str, backbone: str, name: str) -> bool:
-    from lilliput import catalog
-
-    if name == "zero_residuals":
-        return backbone not in WITHOUT_RESIDUALS
-    if name in OF_TRIAL:
-        return True
-    if name in catalog.recipe_options():
-        return backbone not in OF_BARE
-    return any(
-        name == option.name
-        for kind, own in (("techniques", technique), ("backbones", backbone))
-        for option in catalog.entry(kind, own).options
-    )
+                own = own_settings(technique, backbone, settings)
+                recipe = digest_of_recipe(technique, own)
+                yield Trial(str(options.data), technique, backbone, seed, size, options.seconds, own, images, recipe)
 
 
 def _in_own_process(trial: Trial, options: argparse.Namespace) -> None:
     """As a command would run it, with its memory to itself; one that fails is a row, too, and costs no other."""
     words = [sys.executable, "-m", "benchmarks.learning", "--one", json.dumps(dataclasses.asdict(trial))]
     words += ["--out", options.out, "--points", *map(str, options.points), *(["--test"] if options.test else [])]
-    if subprocess.run(words, env=throughput.environment("ours")).returncode:
+    if subprocess.run(words, env=throughput.environment(trial.side)).returncode:
         _keep(Path(options.out), trial, {"share": 1, "failed": True})
 
 
 def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) -> None:
     from lilliput.datasets import open_data
+    from lilliput.system.plan import choose
 
     data = open_data(trial.data, image_size=trial.size)
     speed = known_speed(trial, out)
-    sides = {"ours": _by_us, "lightly": _by_lightly}
-    batch, plan, encoder, parts = sides[trial.settings.get("by", "ours")](trial, data, out)
-    steps = steps_a_part(trial, speed, batch)
-    known = {"images_per_s": round(speed, 1), "steps": PARTS * steps, "batch": batch}
+    batch, encoder, parts = {"ours": _by_us, "lightly": _by_lightly}[trial.side](trial, data, out, speed)
+    steps, plan = steps_a_part(trial, speed, batch), choose(None, {"precision": "fp32"})
+    known = {"images_per_s": speed.images_per_s, "plan": speed.plan, "steps": PARTS * steps, "batch": batch}
     began, judging = time.perf_counter(), 0.0
     for part, loss in parts(steps, judged=points):
         spent = time.perf_counter() - began - judging
@@ -204,16 +130,15 @@ def _in_this_process(trial: Trial, out: Path, points: list[int], *, test: bool) 
         _keep(out, trial, {**known, "share": part / PARTS, "loss": loss, "spent": round(spent, 1), **figures})
 
 
-def _by_us(trial: Trial, data: "Data", out: Path) -> Side:
-    learner = learner_of(trial, taught_by(trial, data.pool, out))
+def _by_us(trial: Trial, data: "Data", out: Path, speed: Speed) -> Side:
+    learner = learner_of(trial, taught_by(trial, data.pool, out), plan=speed.plan)
     parts = partial(parts_of, learner, data.pool, seed=trial.seed)
-    return learner.recipe.batch, learner.plan, learner.technique.encoder, parts
+    return learner.recipe.batch, learner.technique.encoder, parts
 
 
-def _by_lightly(trial: Trial, data: "Data", out: Path) -> Side:
-    from lilliput.system.plan import choose
-
-    steps, encoder = lightly_of(trial)
+def _by_lightly(trial: Trial, data: "Data", out: Path, speed: Speed) -> Side:
+    batch = trial.settings["batch"]
+    steps, encoder = lightly_of(trial, len(data.pool), steps=PARTS * steps_a_part(trial, speed, batch))
 
     def parts(count: int, judged: list[int]) -> Iterator[tuple[int, None]]:
         for part in range(1, PARTS + 1):
@@ -222,24 +147,32 @@ def _by_lightly(trial: Trial, data: "Data", out: Path) -> Side:
             if part in judged:
                 yield part, None
 
-    return trial.settings["batch"], choose("cpu", {"precision": "fp32"}), encoder, parts
+    return batch, encoder, parts
 
 
-def lightly_of(trial: Trial) -> tuple[Iterator[int], Any]:
-    """Endless steps by its recipe on the files that ours are decoded from, and the encoder that they train."""
-    folders = [folder for name in ("train", "unlabeled") if (folder := Path(trial.data) / name).is_dir()]
-    case = throughput.Case(trial.technique, trial.backbone, trial.size, trial.settings["batch"], trial.data)
-    _, steps, encoder = throughput.lightly(case, folders=folders)
-    return steps, encoder
+def lightly_of(trial: Trial, images: int, *, steps: int | None = None) -> tuple[Iterator[int], Any]:
+    """Endless steps by its recipe on the files that ours are decoded from, and the encoder that they train.
+
+    SystemExit where it reads other than so many images.
+    """
+    from lilliput.data.tree import layout_of
+
+    layout, root = layout_of(Path(trial.data), quiet=True), Path(trial.data)
+    folders = [folder for folder in (layout.train, layout.unlabelled) if folder] if layout else [root]
+    if (read := len(peer.images_of(folders, None))) != images:
+        raise SystemExit(f"lightly reads {read} images below {', '.join(map(str, folders))}, Lilliput {images}")
+    case = peer.Case(trial.technique, trial.backbone, trial.size, trial.settings["batch"], trial.data, trial.seed)
+    _, run, encoder = peer.lightly(case, peer.BENCHMARK, steps=steps, folders=folders)
+    return run, encoder
 
 
-def steps_a_part(trial: Trial, images_per_s: float, batch: int) -> int:
-    return max(1, round(trial.own_seconds * images_per_s / batch / PARTS))
+def steps_a_part(trial: Trial, speed: Speed, batch: int) -> int:
+    return max(1, round(trial.own_seconds * speed.images_per_s / batch / PARTS))
 
 
-def learner_of(trial: Trial, teacher: "Teacher | None" = None) -> "Learner":
-    """The technique as a run begins it, by the plan that is measured for its backbone; a trial that is taught has an
-    untrained teacher where none is given, which takes the same time."""
+def learner_of(trial: Trial, teacher: "Teacher | None" = None, *, plan: dict[str, Any] | None = None) -> "Learner":
+    """The technique as a run begins it, by this plan or the one that is measured for its backbone; a trial that is
+    taught has an untrained teacher where none is given, which takes the same time."""
     from lilliput.system.resources import Resources
     from lilliput.training.cell import make_cell, plan_for
     from lilliput.training.loop import Learner
@@ -249,10 +182,10 @@ def learner_of(trial: Trial, teacher: "Teacher | None" = None) -> "Learner":
     if "teacher" in trial.settings:
         settings["teacher"] = teacher or _untrained(*trial.settings["teacher"].split())
     cell = make_cell(trial.technique, trial.backbone, seed=trial.seed, epochs=PARTS, options=options, **settings)
-    plan = plan_for(cell, trial.size, Resources())
-    plan.take_effect()
+    chosen = plan_for(cell, trial.size, Resources(plan=plan or {}))
+    chosen.take_effect()
     technique = cell.build()
-    return Learner(technique, cell.recipe.suited(technique.encoder), plan)
+    return Learner(technique, cell.recipe.suited(technique.encoder), chosen)
 
 
 def _untrained(technique: str, backbone: str) -> "Teacher":
@@ -264,42 +197,52 @@ def _untrained(technique: str, backbone: str) -> "Teacher":
 
 def taught_by(trial: Trial, images: "Images", out: Path) -> "Teacher | None":
     """The teacher that a trial names, trained for the other half of its seconds and kept in <out>/teachers."""
+    from lilliput.system.records import json_digest
     from lilliput.training.encoders import save_encoder
     from lilliput.training.teacher import teacher_of
 
     if "teacher" not in trial.settings:
         return None
     technique, backbone = trial.settings["teacher"].split()
-    settings = _own_settings(technique, backbone, {})
-    own = Trial(trial.data, technique, backbone, trial.seed, trial.size, trial.own_seconds, settings)
-    file = out / "teachers" / f"{technique}-{backbone}-{own.size}px-{own.seconds:g}s-{own.seed}.safetensors"
+    own = dataclasses.replace(
+        trial,
+        technique=technique,
+        backbone=backbone,
+        seconds=trial.own_seconds,
+        settings=(settings := own_settings(technique, backbone, {})),
+        recipe_digest=digest_of_recipe(technique, settings),
+    )
+    told = {"technique": technique, "backbone": backbone, "image_size": own.size, "seed": own.seed}
+    file = out / "teachers" / f"{technique}-{backbone}-{json_digest(own.key)[:12]}.safetensors"
     if not file.exists():
-        learner = learner_of(own)
-        steps = steps_a_part(own, known_speed(own, out), learner.recipe.batch)
+        speed = known_speed(own, out)
+        learner = learner_of(own, plan=speed.plan)
+        steps = steps_a_part(own, speed, learner.recipe.batch)
         list(parts_of(learner, images, steps, seed=own.seed, judged=[]))
         file.parent.mkdir(exist_ok=True)
-        told = {"technique": own.technique, "backbone": own.backbone, "image_size": own.size, "seed": own.seed}
         save_encoder(file, learner.technique.encoder, {**told, "backbone_options": {}, "epoch": PARTS})
     return teacher_of(file)
 
 
-def known_speed(trial: Trial, out: Path) -> float:
-    """Images a second of such a trial: what speeds.json says, else what is measured now and written there."""
-    path = out / "speeds.json"
-    speeds = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if trial.paced_by not in speeds:
-        theirs = "by" in trial.settings
-        steps = lightly_of(trial)[0] if theirs else _our_steps(trial)
-        drained = throughput.DRAINED if theirs else 3
-        speeds[trial.paced_by] = round(throughput.images_per_s(steps, drained=drained), 1)
-        path.write_text(json.dumps(speeds, indent=0, sort_keys=True), encoding="utf-8")
-    return speeds[trial.paced_by]
+def known_speed(trial: Trial, out: Path) -> Speed:
+    """Images a second of such a trial on an idle machine, and its plan: known, or measured now."""
+    words = ["benchmarks.learning", "--out", str(out), "--speed", json.dumps(dataclasses.asdict(trial))]
+    return speeds.known(out / "speeds.json", trial.paced_by, words, trial.side)
 
 
-def _our_steps(trial: Trial) -> Iterator[int]:
+def measured_speed(trial: Trial) -> dict[str, Any]:
+    """As speeds.known reads it."""
     from lilliput.datasets import open_data
 
-    images, learner = open_data(trial.data, image_size=trial.size).pool, learner_of(trial)
+    images = open_data(trial.data, image_size=trial.size).pool
+    if trial.side == "lightly":
+        run, _ = lightly_of(trial, len(images))
+        return {"windows": speeds.windows(run, drained=throughput.DRAINED), "plan": {}}
+    learner = learner_of(trial)
+    return {"windows": speeds.windows(_our_steps(learner, images), drained=3), "plan": learner.plan.fixed()}
+
+
+def _our_steps(learner: "Learner", images: "Images") -> Iterator[int]:
     generator = learner.plan.generator(0)
     for batch in endless(images, learner, generator):
         learner.step(batch, generator)
@@ -328,54 +271,6 @@ def parts_of(
             yield epoch.number, epoch.loss
 
 
-def judged(encoder: Any, train: "Images", plan: "Plan") -> dict[str, float]:
-    """Accuracies of a linear probe and of nearest neighbours, each image told by what was fitted to other folds."""
-    import torch
-
-    from lilliput.probes import effective_rank, extract
-
-    was_training = encoder.training
-    features = extract(encoder, train, plan=plan, label="judging")
-    encoder.train(was_training)
-    labels = torch.as_tensor(train.labels, device=features.device)
-    told = [_told(features, labels, fold, len(train.classes)) for fold in range(FOLDS)]
-    linear, knn = (sum(right) / len(labels) for right in zip(*told, strict=True))
-    return {"linear": round(linear, 4), "knn": round(knn, 4), "rank": round(effective_rank(features), 1)}
-
-
-def _told(features: "torch.Tensor", labels: "torch.Tensor", fold: int, classes: int) -> tuple[float, float]:
-    """How many images of a fold are told right by the linear probe and by kNN; the next fold chooses the decay."""
-    from lilliput.probes.knn import vote
-    from lilliput.probes.linear import best_classifier, classifier
-
-    place = folds(labels.cpu().numpy())
-    asked, chooses, rest = place == fold, place == (fold + 1) % FOLDS, place != fold
-    fitted = rest & ~chooses
-    settings: dict[str, Any] = {"classes": classes, "steps": 200, "tolerance": 1e-4}
-    _, decay, _ = best_classifier(features[fitted], labels[fitted], features[chooses], labels[chooses], **settings)
-    classify, _ = classifier(features[rest], labels[rest], decay=decay, **settings)
-    near = vote(features[asked], features[rest], labels[rest], classes, 20)["cosine"]
-    guesses = classify(features[asked]).argmax(1), near
-    return tuple((guess == labels[asked]).sum().item() for guess in guesses)  # type: ignore[return-value]
-
-
-def folds(labels: np.ndarray) -> np.ndarray:
-    """The fold of each image: within every class in turn."""
-    place = np.zeros(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        place[members] = np.arange(len(members)) % FOLDS
-    return place
-
-
-def on_test(encoder: Any, data: "Data", plan: "Plan") -> dict[str, float]:
-    from lilliput.probes import LabelledExam, sorted_out
-    from lilliput.probes.linear import linear
-
-    figures = sorted_out(linear(LabelledExam(encoder, *data.judging, plan=plan))).figures
-    return {"test": round(dict(figures)["accuracy"], 4)}
-
-
 def rows_of(out: Path) -> list[dict[str, Any]]:
     path = out / "trials.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
@@ -383,7 +278,8 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def _keep(out: Path, trial: Trial, found: dict[str, Any]) -> None:
     row = {"key": trial.key, **dataclasses.asdict(trial), **found}
-    if any(known["key"] == trial.key and known["share"] == row["share"] for known in rows_of(out)):
+    same = [known for known in rows_of(out) if (known["key"], known["share"]) == (trial.key, row["share"])]
+    if any(found.keys() <= known.keys() for known in same):
         return  # of a training that was broken off: its first parts come out the same again
     with (out / "trials.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(row | {"data": Path(trial.data).name}) + "\n")
@@ -391,7 +287,10 @@ def _keep(out: Path, trial: Trial, found: dict[str, Any]) -> None:
 
 
 def table(trials: dict[str, list[Trial]], rows: list[dict[str, Any]]) -> str:
-    """A line for each lever and share of its time; a column for each cell: linear / kNN, means over seeds."""
+    """A line for each lever and share of its time; a column for each cell: linear / kNN, means over seeds.
+
+    A cell of which a seed is missing has no mean, a line of which a cell is missing neither.
+    """
     found = {(row["key"], row["share"]): row for row in rows if not row.get("failed")}
     cells = list(dict.fromkeys((t.technique, t.backbone) for own in trials.values() for t in own))
     lines = [
@@ -402,7 +301,7 @@ def table(trials: dict[str, list[Trial]], rows: list[dict[str, Any]]) -> str:
         for share in sorted({share for key, share in found if key in {trial.key for trial in own}}):
             means = [_mean([t for t in own if (t.technique, t.backbone) == cell], found, share) for cell in cells]
             texts = [f"{linear:.3f} / {knn:.3f}" if linear == linear else "–" for linear, knn in means]
-            mean = " / ".join(f"{value:.3f}" for value in np.nanmean(means, axis=0))
+            mean = " / ".join(f"{value:.3f}" for value in np.mean(means, axis=0)) if "–" not in texts else "–"
             seconds = own[0].seconds - own[0].own_seconds * (1 - share)
             head = f"| {Path(own[0].data).name} | {lever} | {own[0].size} | {seconds:.0f} |"
             lines.append(f"{head} {' | '.join(texts)} | {mean} |")
@@ -410,9 +309,9 @@ def table(trials: dict[str, list[Trial]], rows: list[dict[str, Any]]) -> str:
 
 
 def _mean(trials: list[Trial], found: dict[tuple[str, float], dict[str, Any]], share: float) -> tuple[float, float]:
-    """Linear and kNN accuracy over the seeds of a cell; NaN where none is there."""
-    rows = [found[trial.key, share] for trial in trials if (trial.key, share) in found]
-    linear, knn = ([row[name] for row in rows] or [float("nan")] for name in ("linear", "knn"))
+    """Linear and kNN accuracy over the seeds of a cell; NaN where one is not there."""
+    rows = [found.get((trial.key, share), {}) for trial in trials]
+    linear, knn = ([row.get(name, float("nan")) for row in rows] for name in ("linear", "knn"))
     return float(np.mean(linear)), float(np.mean(knn))
 
 

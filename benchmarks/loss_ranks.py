@@ -17,7 +17,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.learning import PARTS, Trial, judged, learner_of, parts_of
+from benchmarks.folds import judged
+from benchmarks.learning import PARTS, learner_of, parts_of
+from benchmarks.levers import Trial
 from lilliput.errors import LilliputError
 from lilliput.studies.statistics import spearman, spearman_interval
 

@@ -3,9 +3,9 @@
 python -m benchmarks.throughput --pool DIR [--sizes 96 32] [--backbones ...] [--techniques simclr moco_v2 byol]
 
 Each figure is taken in a process of its own, the sides in turn, round by round, so that a change of the machine's speed
-meets all of them. Lilliput runs by its measured plan, as the command starts it. lightly (extra `bench`) runs as in
-https://docs.lightly.ai/examples: its transforms, heads, losses and SGD, a data loader with a worker per core. Both see
-the same files, batch and networks; the ceiling is Lilliput's own step on views that are ready.
+meets all of them. Lilliput runs by its measured plan, as the command starts it. lightly (extra `bench`) runs as its
+examples do (benchmarks/peer.py), as it comes. Both see the same files, batch and networks; the ceiling is Lilliput's
+own step on views that are ready.
 """
 
 import argparse
@@ -15,11 +15,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.peer import Case, Running, lightly
 
 if TYPE_CHECKING:
     from lilliput.data.store import Images
@@ -28,20 +28,6 @@ if TYPE_CHECKING:
 SIDES = ("ours", "ceiling", "lightly")
 SECONDS, STEPS = 8.0, 3  # at least so long, and so many steps, for a figure
 DRAINED = 6  # batches that a data loader has ready before the clock starts
-
-Running = tuple[str, Iterator[int], Any]
-"""A side under way: the plan that it runs by, how many images each step learned from, without end, and its encoder."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What both sides pretrain, and on which images."""
-
-    technique: str
-    backbone: str
-    size: int  # pixels
-    batch: int
-    pool: str  # a folder of images
 
 
 def main() -> None:
@@ -106,6 +92,13 @@ def environment(side: str) -> dict[str, str]:
 
     variables = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
     return variables if side == "lightly" else {**variables, "GLIBC_TUNABLES": TUNABLES}
+
+
+def run_as_the_command(module: str) -> None:
+    """Begin `python -m` this module anew where memory is not set as the command sets it."""
+    wanted = environment("ours")
+    if os.environ.get("GLIBC_TUNABLES") != wanted["GLIBC_TUNABLES"]:
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], wanted)
 
 
 def measure(side: str, case: Case) -> dict[str, Any]:
@@ -190,109 +183,6 @@ def ceiling(case: Case) -> Running:
             yield case.batch
 
     return brief(plan), run(), technique.encoder
-
-
-def lightly(case: Case, *, limit: int | None = None, folders: Sequence[Path] = ()) -> Running:
-    """By its documented recipe, on the images of these folders or of the pool, or on at most `limit` of them."""
-    import torch
-    from lightly.data import LightlyDataset
-
-    from lilliput.backbones._surgery import silence_dropout
-    from lilliput.catalog import backbone_builder
-    from lilliput.data.store import spaced
-    from lilliput.system.seeds import seeded
-
-    with seeded(0):
-        network = backbone_builder(case.backbone)()  # the same network, with the same pooling, as plain torch layers
-    for layer in network.modules():
-        if type(layer).__name__ == "DepthwiseConv2d":
-            layer.__class__ = torch.nn.Conv2d
-    silence_dropout(network)
-    transform, model, loss_of = LIGHTLY[case.technique](network, case.size)
-    parts = [LightlyDataset(str(folder), transform=transform) for folder in folders or [Path(case.pool)]]
-    whole: Any = torch.utils.data.ConcatDataset(parts)
-    images = torch.utils.data.Subset(whole, spaced(len(whole), limit).tolist())
-    workers = os.cpu_count() or 1
-    loader = torch.utils.data.DataLoader(
-        images, batch_size=case.batch, shuffle=True, drop_last=True, num_workers=workers
-    )
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.06)
-
-    def run():
-        model.train()
-        while True:
-            for views, *_ in loader:
-                loss = loss_of(*views)
-                loss.backward()
-                optimiser.step()
-                optimiser.zero_grad()
-                yield case.batch
-
-    return "fp32", run(), network
-
-
-def lightly_simclr(network: Any, size: int) -> tuple[Any, Any, Callable]:
-    from lightly.loss import NTXentLoss
-    from lightly.models.modules import SimCLRProjectionHead
-    from lightly.transforms import SimCLRTransform
-    from torch import nn
-
-    model = nn.Sequential(network, SimCLRProjectionHead(network.dim, network.dim, 128))
-    criterion = NTXentLoss()
-    return SimCLRTransform(input_size=size), model, lambda one, two: criterion(model(one), model(two))
-
-
-def lightly_moco(network: Any, size: int) -> tuple[Any, Any, Callable]:
-    import copy
-
-    import torch
-    from lightly.loss import NTXentLoss
-    from lightly.models.modules import MoCoProjectionHead
-    from lightly.models.utils import deactivate_requires_grad, update_momentum
-    from lightly.transforms import MoCoV2Transform
-    from torch import nn
-
-    model = nn.Sequential(network, MoCoProjectionHead(network.dim, network.dim, 128))
-    key = copy.deepcopy(model)
-    deactivate_requires_grad(key)
-    criterion = NTXentLoss(memory_bank_size=(4096, 128))
-
-    def loss_of(one, two):
-        update_momentum(model, key, m=0.99)
-        with torch.no_grad():
-            keys = key(two)
-        return criterion(model(one), keys)
-
-    return MoCoV2Transform(input_size=size), model, loss_of
-
-
-def lightly_byol(network: Any, size: int) -> tuple[Any, Any, Callable]:
-    import copy
-
-    import torch
-    from lightly.loss import NegativeCosineSimilarity
-    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
-    from lightly.models.utils import deactivate_requires_grad, update_momentum
-    from lightly.transforms import BYOLTransform, BYOLView1Transform, BYOLView2Transform
-    from torch import nn
-
-    online = nn.Sequential(network, BYOLProjectionHead(network.dim, 1024, 256))
-    target = copy.deepcopy(online)
-    deactivate_requires_grad(target)
-    predict = BYOLPredictionHead(256, 1024, 256)
-    criterion = NegativeCosineSimilarity()
-
-    def loss_of(one, two):
-        update_momentum(online, target, m=0.99)
-        with torch.no_grad():
-            target_one, target_two = target(one), target(two)
-        return (criterion(predict(online(one)), target_two) + criterion(predict(online(two)), target_one)) / 2
-
-    views = BYOLTransform(BYOLView1Transform(input_size=size), BYOLView2Transform(input_size=size))
-    return views, nn.ModuleList([online, predict]), loss_of
-
-
-LIGHTLY = {"simclr": lightly_simclr, "moco_v2": lightly_moco, "byol": lightly_byol}
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Accuracy against the seconds of training: Lilliput's small recipe, and lightly's documented one.
+"""Accuracy against the seconds of training: Lilliput's small recipe, and the best that lightly documents.
 
 python -m benchmarks.time_to_accuracy --pool DIR --data DIR [--minutes 6] [--techniques simclr byol] [--backbones ...]
 
-lightly (extra `bench`) trains for the given minutes; Lilliput for a `--share` of them, told beforehand, since its rate
-falls to zero at the end. Each side is judged as it goes by the judge of `benchmarks.learning`: a linear probe and k
-nearest neighbours by cosine, on held-out folds of the labelled training images of --data; its test images are not
-looked at. Only seconds of training count: neither the start of a side nor the judging. Both see the same images at the
-same size and start from the same weights; the batch is each recipe's own. A line of JSON for every figure, then a table
-of when each first was as good as lightly at its best.
+lightly (extra `bench`, benchmarks/peer.py) trains for the given minutes by the recipe of its own benchmark; Lilliput
+for a `--share` of them. Both are told their seconds beforehand by a trial, since their rates fall to zero at the end.
+Each side is judged as it goes by benchmarks/folds.py: a linear probe and k nearest neighbours by cosine, on held-out
+folds of the labelled training images of --data; its test images are not looked at. Only seconds of training count:
+neither the start of a side nor the judging. Both see the same images at the same size and start from the same weights;
+the batch is each recipe's own. A line of JSON for every figure, then a table of when each first was as good as lightly
+at its best.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks import learning, throughput
-from benchmarks.throughput import Case
+from benchmarks import peer, throughput
+from benchmarks.folds import judged
+from benchmarks.peer import Case
 
 CHECKS = 6  # times that lightly is judged
 Course = Iterator[tuple[float, int, Any]]
@@ -42,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pool", required=True, help="a folder of images")
     parser.add_argument("--data", required=True, help="a folder with train/<class>/ and test/<class>/")
-    parser.add_argument("--techniques", nargs="+", default=["simclr", "byol"], choices=list(throughput.LIGHTLY))
+    parser.add_argument("--techniques", nargs="+", default=["simclr", "byol"], choices=list(peer.BENCHMARK.built))
     parser.add_argument("--backbones", nargs="+", default=["resnet18", "shufflenet_v2"])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=128, help="lightly's")
@@ -107,7 +109,7 @@ def curve(side: str, case: Case, budget: Budget, data: str) -> Iterator[dict[str
     plan = choose("cpu", {"precision": "fp32"})
     for seconds, images, encoder in {"ours": ours, "lightly": lightly}[side](case, budget):
         point = {"side": side, "technique": case.technique, "backbone": case.backbone, "seconds": round(seconds, 1)}
-        yield {**point, "images": images, **learning.judged(encoder, labelled, plan)}
+        yield {**point, "images": images, **judged(encoder, labelled, plan)}
 
 
 def ours(case: Case, budget: Budget) -> Course:
@@ -130,18 +132,20 @@ def ours(case: Case, budget: Budget) -> Course:
 
 
 def lightly(case: Case, budget: Budget) -> Course:
-    """Until the minutes are over, judged at even spaces of time."""
-    _, steps, encoder = throughput.lightly(case, limit=budget.limit)
+    """As many steps as fit in the minutes, judged at even spaces."""
+    _, trial, _ = peer.lightly(case, peer.BENCHMARK, limit=budget.limit)
+    rate = throughput.images_per_s(trial, drained=throughput.DRAINED)
+    trial.close()  # its loader's workers end
+    part = max(1, round(rate * budget.minutes * 60 / case.batch / CHECKS))
+    _, steps, encoder = peer.lightly(case, peer.BENCHMARK, steps=1 + CHECKS * part, limit=budget.limit)
     yield 0.0, 0, encoder
     next(steps)  # the loader's workers start
-    seconds, seen, due = 0.0, 0, 1
-    while seconds < budget.minutes * 60:
+    seconds, seen = 0.0, 0
+    for _ in range(CHECKS):
         began = time.perf_counter()
-        seen += next(steps)
+        seen += sum(next(steps) for _ in range(part))
         seconds += time.perf_counter() - began
-        if seconds >= due * budget.minutes * 60 / CHECKS:
-            due += 1
-            yield seconds, seen, encoder
+        yield seconds, seen, encoder
 
 
 if __name__ == "__main__":

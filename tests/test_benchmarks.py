@@ -1,6 +1,7 @@
 """Every benchmark runs: its core for a step or two on tiny data, so that none is left behind when the package moves."""
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -20,14 +21,19 @@ from benchmarks import (
     judging,
     large,
     learning,
+    levers,
     loss_ranks,
     memory,
+    peer,
     scaling,
+    speeds,
     streaming,
     throughput,
     time_to_accuracy,
 )
-from benchmarks.throughput import Case
+from benchmarks.levers import Trial, own_settings
+from benchmarks.peer import Case
+from benchmarks.speeds import Speed
 from lilliput.studies import results
 from lilliput.studies.engines import processes
 from lilliput.studies.engines.processes import in_turn
@@ -65,10 +71,10 @@ def case_of(photos, technique="simclr"):
 
 
 @pytest.mark.parametrize("side", throughput.SIDES)
-@pytest.mark.parametrize("technique", throughput.LIGHTLY)
+@pytest.mark.parametrize("technique", peer.EXAMPLES.built)
 def test_every_side_learns_from_images_by_the_second(side, technique, photos):
     if side == "lightly":
-        pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
+        needs_lightly()
     figure = throughput.measure(side, case_of(photos, technique))
     assert figure["images_per_s"] > 0
     assert re.match(r"(fp32|bf16)\b", figure["plan"])
@@ -106,7 +112,7 @@ def test_engines_are_timed_by_jobs_that_do_nothing_and_by_a_grid(scenes, monkeyp
 @pytest.mark.parametrize("side", ["ours", "lightly"])
 def test_both_sides_are_judged_before_and_while_they_learn(side, photos):
     if side == "lightly":
-        pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
+        needs_lightly()
     budget = time_to_accuracy.Budget(minutes=1e-6, share=1.0, limit=8, batch=4)
     untrained, *trained = time_to_accuracy.curve(side, case_of(photos), budget, str(photos / "labelled"))
     assert (untrained["seconds"], untrained["images"]) == (0.0, 0)
@@ -127,11 +133,32 @@ def test_a_row_of_time_says_when_each_side_was_as_good_as_lightly_at_its_best(ph
     assert "| not | – | 0.300 after 10 s |" in row
 
 
-def test_a_taught_trial_gives_half_of_its_seconds_to_a_teacher_that_others_share(photos, tmp_path, monkeypatch):
-    monkeypatch.setitem(learning.LEVERS, "distilled", {"teacher": "simclr squeezenet"})
-    settings = learning._own_settings("distil", "shufflenet_v2", learning.LEVERS["distilled"])
-    trial = learning.Trial(str(photos / "labelled"), "distil", "shufflenet_v2", 0, 32, 0.01, settings)
-    assert trial.own_seconds == 0.005 and learning.steps_a_part(trial, images_per_s=6400 * 8, batch=32) == 1
+@pytest.fixture
+def measured_here(monkeypatch):
+    """Speeds are measured in this process, whatever else the machine does; the words and sides of those that were."""
+    asked = []
+
+    def run(command, env, **_):
+        asked.append((command, env))
+        found = learning.measured_speed(Trial(**json.loads(command[-1])))
+        return argparse.Namespace(returncode=0, stdout=f"said before\n{json.dumps(found)}\n")
+
+    monkeypatch.setattr(speeds, "wait_until_idle", lambda: asked.append("waited"))
+    monkeypatch.setattr(speeds.subprocess, "run", run)
+    return asked
+
+
+def trial_of(photos, technique, backbone, settings, seconds=0.001, **more):
+    return Trial(str(photos / "labelled"), technique, backbone, 0, 32, seconds, settings, **more)
+
+
+def test_a_taught_trial_gives_half_of_its_seconds_to_a_teacher_that_others_share(
+    photos, tmp_path, monkeypatch, measured_here
+):
+    monkeypatch.setitem(levers.LEVERS, "distilled", {"teacher": "simclr squeezenet"})
+    settings = own_settings("distil", "shufflenet_v2", levers.LEVERS["distilled"])
+    trial = trial_of(photos, "distil", "shufflenet_v2", settings, seconds=0.01)
+    assert trial.own_seconds == 0.005 and learning.steps_a_part(trial, Speed(6400 * 8, {}), batch=32) == 1
     learning._in_this_process(trial, tmp_path, [8], test=False)
     (kept,) = (tmp_path / "teachers").iterdir()
     untrained, taught = make_cell("simclr", "squeezenet").build_encoder().state_dict(), load_encoder(kept).state_dict()
@@ -139,29 +166,152 @@ def test_a_taught_trial_gives_half_of_its_seconds_to_a_teacher_that_others_share
     written = kept.read_bytes()
     learning._in_this_process(replace(trial, backbone="squeezenet"), tmp_path, [8], test=False)
     assert kept.read_bytes() == written and len(list(kept.parent.iterdir())) == 1
+    learning._in_this_process(replace(trial, images_digest="others"), tmp_path, [8], test=False)
+    assert len(list(kept.parent.iterdir())) == 2
     rows = learning.rows_of(tmp_path)
-    assert [row["backbone"] for row in rows] == ["shufflenet_v2", "squeezenet"] and all(row["knn"] > 0 for row in rows)
+    assert [row["backbone"] for row in rows] == ["shufflenet_v2", "squeezenet", "shufflenet_v2"]
+    assert all(row["knn"] > 0 for row in rows)
 
 
-def test_a_trial_by_lightly_takes_its_steps_on_the_same_files(photos, tmp_path):
+def test_a_speed_is_the_median_of_windows_kept_with_its_plan(photos, tmp_path, measured_here, monkeypatch):
+    monkeypatch.setattr(learning, "measured_speed", lambda trial: {"windows": [9.0, 2.0, 4.0], "plan": {"threads": 1}})
+    ours, theirs = (trial_of(photos, "simclr", "squeezenet", own) for own in ({}, {"by": "lightly", "batch": 4}))
+    found = [learning.known_speed(trial, tmp_path) for trial in (ours, theirs, ours)]
+    assert found == [Speed(4.0, {"threads": 1})] * 3
+    waited, (_, environment), also, (_, as_it_comes) = measured_here
+    assert waited == also == "waited" and "GLIBC_TUNABLES" in environment and "GLIBC_TUNABLES" not in as_it_comes
+    monkeypatch.setattr(speeds, "machine", lambda: "another")
+    assert learning.known_speed(ours, tmp_path).images_per_s == 4.0
+    with pytest.raises(SystemExit, match=r"speeds\.json has the speeds of .* and this is another"):
+        learning.known_speed(replace(ours, size=48), tmp_path)
+
+
+def test_a_trial_trains_by_the_plan_of_its_speed(photos, tmp_path, measured_here, monkeypatch):
+    plan = {"precision": "fp32", "channels_last": False, "threads": 1}
+    monkeypatch.setattr(learning, "measured_speed", lambda trial: {"windows": [4.0], "plan": plan})
+    plans = []
+    parts_of = learning.parts_of
+    monkeypatch.setattr(
+        learning, "parts_of", lambda learner, *a, **k: plans.append(learner.plan) or parts_of(learner, *a, **k)
+    )
+    learning._in_this_process(trial_of(photos, "simclr", "squeezenet", {"batch": 4}), tmp_path, [8], test=False)
+    assert [plans[0].channels_last, plans[0].threads] == [False, 1]
+    assert learning.rows_of(tmp_path)[0]["plan"] == plan
+
+
+def test_a_trial_is_known_by_its_images_and_recipe_too(photos):
+    one = trial_of(photos, "simclr", "squeezenet", {}, images_digest="a", recipe_digest="b")
+    assert len({trial.key for trial in (one, replace(one, images_digest="c"), replace(one, recipe_digest="c"))}) == 3
+    digests = {levers.digest_of_recipe("simclr", own) for own in ({}, {"recipe": "paper"})}
+    assert len(digests | {levers.digest_of_recipe("byol", {})}) == 3
+    taught = {levers.digest_of_recipe("distil", {"teacher": f"{name} resnet18"}) for name in ("simclr", "byol")}
+    assert len(taught) == 2
+
+
+def test_what_failed_is_tried_again_and_has_no_mean(photos, tmp_path, monkeypatch, capsys):
+    words = ["learning", "--data", str(photos / "labelled"), "--techniques", "simclr", "--out", str(tmp_path)]
+    words += ["--backbones", "squeezenet", "shufflenet_v2", "--seeds", "0", "1", "--size", "32"]
+    tried = []
+
+    def run(command, env):
+        trial = Trial(**json.loads(command[command.index("--one") + 1]))
+        tried.append((trial.backbone, trial.seed, "--test" in command))
+        if tried.count(tried[-1]) == 1 and tried[-1] == ("squeezenet", 1, False):
+            return argparse.Namespace(returncode=1)
+        figures = {
+            "share": 1.0,
+            "linear": 0.4 + 0.2 * trial.seed,
+            "knn": 0.3,
+            **({"test": 0.5} if tried[-1][2] else {}),
+        }
+        learning._keep(tmp_path, trial, figures)
+        return argparse.Namespace(returncode=0)
+
+    monkeypatch.setattr(learning.subprocess, "run", run)
+    for more, count, line in (
+        ([], 4, "| – | 0.500 / 0.300 | – |"),
+        ([], 1, "| 0.500 / 0.300 | 0.500 / 0.300 | 0.500 / 0.300 |"),
+        (["--test"], 4, "| 0.500 / 0.300 | 0.500 / 0.300 | 0.500 / 0.300 |"),
+        (["--test"], 0, "| 0.500 / 0.300 | 0.500 / 0.300 | 0.500 / 0.300 |"),
+    ):
+        before = len(tried)
+        monkeypatch.setattr(sys, "argv", words + more)
+        learning.main()
+        assert len(tried) - before == count and line in capsys.readouterr().out
+    assert sum("test" in row for row in learning.rows_of(tmp_path)) == 4
+
+
+def needs_lightly():
     pytest.importorskip("lightly", reason="lightly is not installed (extra bench)")
+
+
+def test_a_trial_by_lightly_takes_its_steps_on_the_same_files(photos, tmp_path, measured_here):
+    needs_lightly()
     data = tmp_path / "data"
     data.mkdir()
-    for name, own in {"train": "labelled/train", "test": "labelled/test", "unlabeled": "pool"}.items():
+    for name, own in {"Training": "labelled/train", "testing": "labelled/test", "unlabelled": "pool"}.items():
         (data / name).symlink_to(photos / own)
-    settings = learning._own_settings("moco_v2", "shufflenet_v2", {"by": "lightly", "batch": 4})
+    settings = own_settings("moco_v2", "shufflenet_v2", {"by": "lightly", "batch": 4})
     assert settings == {"by": "lightly", "batch": 4}
-    trial = learning.Trial(str(data), "moco_v2", "shufflenet_v2", 0, 32, 0.001, settings)
+    trial = Trial(str(data), "moco_v2", "shufflenet_v2", 0, 32, 0.001, settings)
     learning._in_this_process(trial, tmp_path, [4, 8], test=False)
     (half, whole) = learning.rows_of(tmp_path)
     assert (half["share"], whole["share"], whole["steps"], whole["loss"]) == (0.5, 1.0, 8, None)
     assert half["rank"] != whole["rank"]
+    with pytest.raises(SystemExit, match=r"lightly reads 56 images below .*Training, .*unlabelled, Lilliput 55"):
+        learning.lightly_of(trial, 55)
+
+
+@pytest.mark.parametrize("recipes", [peer.EXAMPLES, peer.BENCHMARK], ids=["examples", "benchmark"])
+@pytest.mark.parametrize("technique", peer.EXAMPLES.built)
+def test_lightlys_network_is_shown_pixels_as_ours_is(technique, recipes, photos):
+    """It normalises them itself; normalised before, they would be trained on as they are never judged."""
+    needs_lightly()
+    network = peer.plain_network("squeezenet")
+    transform, *_ = recipes.built[technique](network, 32)
+    views = torch.stack([view for (views, *_) in peer.images_of([photos / "pool"], transform) for view in views])
+    assert views.min() >= 0 and views.max() <= 1 and views.mean() > 0.1 and views.shape == (32, 3, 32, 32)
+    inputs = []
+    network.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    network(views)
+    assert inputs[0] is views
+
+
+def test_lightlys_seed_is_the_trials(photos):
+    needs_lightly()
+
+    def trained(seed):
+        _, steps, encoder = peer.lightly(replace(case_of(photos), seed=seed), peer.BENCHMARK, steps=4)
+        next(steps)
+        next(steps)
+        steps.close()
+        return encoder.state_dict()
+
+    one, again, other = trained(0), trained(0), trained(1)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_rate_of_lightlys_benchmark_falls_to_zero(photos, monkeypatch):
+    needs_lightly()
+    rates = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: rates.append(self.param_groups[0]["lr"]) or step(self))
+    _, steps, _ = peer.lightly(case_of(photos), peer.BENCHMARK, steps=4)
+    for _ in range(4):
+        next(steps)
+    top = 0.06 * 4 / 256
+    assert rates == pytest.approx([top, top * (1 + 0.5**0.5) / 2, top / 2, top * (1 - 0.5**0.5) / 2])
 
 
 def test_a_trial_of_the_papers_recipe_takes_its_optimiser_and_rate():
-    settings = learning._own_settings("simclr", "shufflenet_v2", learning.LEVERS["paper, batch 256"])
-    recipe = learning.learner_of(learning.Trial("", "simclr", "shufflenet_v2", 0, 32, 1.0, settings)).recipe
+    def recipe_of(technique):
+        settings = own_settings(technique, "shufflenet_v2", levers.LEVERS["paper, batch 256"])
+        return learning.learner_of(Trial("", technique, "shufflenet_v2", 0, 32, 1.0, settings)).recipe
+
+    recipe = recipe_of("simclr")
     assert (recipe.optimiser, recipe.peak_rate, recipe.batch, recipe.zero_residuals) == ("lars", 0.3, 256, False)
+    assert recipe_of("rotnet").batch == 128  # the paper's own, which is smaller
 
 
 def test_encoders_are_judged_and_their_features_timed(photos, capsys):
@@ -293,18 +443,34 @@ def test_a_large_study_is_reckoned_from_passes_and_public_speeds(monkeypatch):
     assert large.passes()["simclr"] == 2 and large.passes()["moco_v2"] < 2 < large.passes()["byol"]
 
 
-def test_costs_are_those_of_the_second_epoch_scaled_to_the_study(rotnet_study, monkeypatch):
-    """The study has 48 images and three epochs: six times the 24 images of the epoch that is looked at."""
+def test_costs_are_medians_of_epochs_scaled_to_the_study(rotnet_study, monkeypatch):
+    """The study has 48 images and three epochs: six times the 24 images of the epochs that are looked at."""
     logs = []
 
     def log_of(run):
         logs.append(read_log(run))
-        alike = {"seconds": 2.0, "images_per_s": 12.0, "peak_memory_mib": 1.0}
-        return {**alike, "kwh": 0.5, "grams_co2": 5.0}, {**alike, "kwh": 0.75, "grams_co2": 9.0}
+        ends = [(9.0, 0.5, 5.0), (2.0, 0.75, 9.0), (2.0, 1.0, 13.0), (8.0, 1.5, 33.0)]
+        alike = {"peak_memory_mib": 1.0}
+        return [
+            {**alike, "seconds": s, "images_per_s": 24 / s, "kwh": kwh, "grams_co2": grams} for s, kwh, grams in ends
+        ]
 
     monkeypatch.setattr(costs, "read_log", log_of)
     study = read_study(rotnet_study)
     row = costs.cost_of(study, "rotnet", "shufflenet_v2", "scenes", 24)
-    assert [len(logs[0]), logs[0][0]["steps"]] == [2, 24 // 16]
+    assert [len(logs[0]), logs[0][0]["steps"]] == [4, 24 // 16]
     assert (row["seconds"], row["kwh"], row["grams_co2"]) == (12.0, 1.5, 24.0)  # 48 x 3 / 24 = 6 times
     assert "| RotNet | shufflenet_v2 | 12.0 | 0.2 | 1500.0 | 24.0 | 1 |" in costs.table([row])
+
+
+def test_a_module_begins_anew_with_the_commands_memory_settings(monkeypatch):
+    begun = []
+    monkeypatch.setattr(throughput.os, "execve", lambda *words: begun.append(words))
+    monkeypatch.setattr(sys, "argv", ["costs", "STUDY"])
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    throughput.run_as_the_command("benchmarks.costs")
+    ((_, words, environment),) = begun
+    assert words[1:] == ["-m", "benchmarks.costs", "STUDY"] and environment["GLIBC_TUNABLES"]
+    monkeypatch.setenv("GLIBC_TUNABLES", environment["GLIBC_TUNABLES"])
+    throughput.run_as_the_command("benchmarks.costs")
+    assert len(begun) == 1

@@ -119,3 +119,21 @@ def test_rows_outlive_a_failure_to_write(parts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     join([whole, parts[1]], Path("whole"))  # the same folder by another name
     assert "simclr" in set(results.read(whole).technique)
+
+
+def test_two_parts_that_have_each_what_the_other_lacks_are_refused(parts, tmp_path):
+    """More probes of an early epoch do not outweigh a later one, nor the other way round."""
+
+    def early(record, rows):
+        return record, rows[(rows.technique != "rotnet") | (rows.epoch <= 1)]
+
+    def poor(record, rows):
+        return record, rows[(rows.technique != "rotnet") | (rows.probe == "linear")]
+
+    both = [changed(parts[0], tmp_path / name, change) for name, change in (("early", early), ("poor", poor))]
+    told = (
+        r"rotnet-shufflenet_v2-0 was judged at epoch \d by knn in .*early alone, at epoch 2 by linear in .*poor alone"
+    )
+    with pytest.raises(BadSetting, match=told):
+        join(both, tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
