@@ -64,6 +64,8 @@ def join(parts: Sequence[Path], out: Path, *, without: Sequence[str] = ()) -> in
     with tempfile.TemporaryDirectory(dir=out) as draft:
         results.append(draft, pd.concat([cell.rows for cell in kept], ignore_index=True).to_dict("records"))
         os.replace(Path(draft) / "results.csv", out / "results.csv")
+    for name in without:
+        shutil.rmtree(out / "cells" / name, ignore_errors=True)
     for cell in kept:
         _keep_run(cell.part / "cells" / cell.name, out / "cells" / cell.name)
     for trace in (trace for part in parts for trace in part.glob("traces/*.json")):
@@ -115,19 +117,23 @@ def _cells(parts: Sequence[Path]) -> dict[str, Taken]:
     from lilliput.studies import results
     from lilliput.training.cell import cell_name
 
-    taken: dict[str, Taken] = {}
+    found: dict[str, list[Taken]] = {}
     for part in parts:
         for (technique, backbone, seed), rows in results.read(part).groupby(results.CELL):
             name = cell_name(technique, backbone, seed)
-            found = Taken(name, part, results.done(rows), rows)
-            known = taken.setdefault(name, found)
-            if found.judged >= known.judged:
-                taken[name] = found
-            elif not known.judged >= found.judged:
-                here, there = (_first_of(a.judged - b.judged) for a, b in ((known, found), (found, known)))
+            found.setdefault(name, []).append(Taken(name, part, results.done(rows), rows))
+    taken = {}
+    for name, cells in found.items():
+        most = cells[0]
+        for cell in cells[1:]:
+            most = cell if cell.judged >= most.judged else most
+        taken[name] = most
+        for cell in cells:
+            if not cell.judged <= most.judged:
+                here, there = (_first_of(a.judged - b.judged) for a, b in ((most, cell), (cell, most)))
                 raise BadSetting(
-                    f"{name} was judged at {here} in {known.part} alone, at {there} in {part} alone: "
-                    f"judge the rest in one of them, or give parts of which one has no such cell"
+                    f"{name} was judged at {here} in {most.part} and not in {cell.part}, at {there} the other way "
+                    f"round: judge the rest in one of them, or give parts of which one has no such cell"
                 )
     return taken
 

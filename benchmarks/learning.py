@@ -3,13 +3,13 @@
 python -m benchmarks.learning --data DIR [--size 40] [--levers NAME ...] [--seconds 120] [--seeds 0]
 
 Each lever changes one thing of a cell, which may be its recipe; `distilled` gives half of the seconds to a teacher,
-`lightly` is the best recipe that lightly documents (benchmarks/peer.py). Seconds become steps by the images a second of
-such a training, measured once on an idle machine and kept in speeds.json with the plan by which it trains: a busy
+`lightly` are the recipes of lightly's own benchmarks (benchmarks/peer.py). Seconds become steps by the images a second
+of such a training, measured once on an idle machine and kept in speeds.json with the plan by which it trains: a busy
 machine then changes the clock and not the training. --speeds measures and does no more. To write the store that ours
 reads its images from is not counted: it is done once for all trainings; lightly decodes the files as it goes. Judged in
 fp32 by five folds of the labelled training images: a linear probe and k nearest neighbours by cosine. Test images are
 looked at with --test alone, once, in the end. What is in <out>/trials.jsonl, of the same images and recipe, is not done
-again, but what failed is; every call prints the table of what is there.
+again, but what failed is; every call prints the table of what is there. Several calls may share <out>.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from benchmarks import peer, speeds, throughput
 from benchmarks.folds import judged, on_test
 from benchmarks.levers import LEVERS, OF_TRIAL, Trial, digest_of_images, digest_of_recipe, own_settings
 from benchmarks.speeds import Speed
+from lilliput.system.records import json_digest
 
 if TYPE_CHECKING:
     import torch
@@ -55,20 +56,25 @@ def main() -> None:
             print(json.dumps(measured_speed(trial)))
         return
     trials = {lever: list(_trials(lever, options)) for lever in options.levers}
+    for trial in chain.from_iterable(trials.values()):
+        for paced in filter(None, [trial, teacher_trial(trial)]):
+            speed = known_speed(paced, out, may_measure=True)
+            if options.speeds:
+                print(paced.paced_by, speed.images_per_s, flush=True)
     if options.speeds:
-        for trial in chain.from_iterable(trials.values()):
-            print(trial.paced_by, known_speed(trial, out).images_per_s, flush=True)
         return
-    done = {row["key"] for row in rows_of(out) if row["share"] == 1 and not row.get("failed")}
-    if options.test:
-        done &= {row["key"] for row in rows_of(out) if "test" in row}
     for lever, own in trials.items():
         for number, trial in enumerate(own, 1):
-            if trial.key not in done:
-                print(f"{lever} {number}/{len(own)}: {trial.technique} {trial.backbone} {trial.seed}", flush=True)
-                _in_own_process(trial, options)
-                done.add(trial.key)
+            with speeds.alone(out / "locks" / json_digest(trial.key)[:12], wait=False) as free:
+                if free and not _is_done(trial, out, test=options.test):
+                    print(f"{lever} {number}/{len(own)}: {trial.technique} {trial.backbone} {trial.seed}", flush=True)
+                    _in_own_process(trial, options)
     print(table(trials, rows_of(out)))
+
+
+def _is_done(trial: Trial, out: Path, *, test: bool) -> bool:
+    rows = [row for row in rows_of(out) if (row["key"], row["share"]) == (trial.key, 1)]
+    return any(not row.get("failed") and ("test" in row or not test) for row in rows)
 
 
 def _parsed() -> argparse.Namespace:
@@ -82,7 +88,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--points", nargs="+", type=int, default=[PARTS], help="of 8 parts, after which to judge")
     parser.add_argument("--test", action="store_true", help="judge what the last part leaves by the test images too")
-    parser.add_argument("--out", default="results/learning")
+    parser.add_argument("--out", default="results/equal-seconds")
     parser.add_argument("--speeds", action="store_true", help="measure how fast these trials are, and no more")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--speed", help=argparse.SUPPRESS)
@@ -162,7 +168,7 @@ def lightly_of(trial: Trial, images: int, *, steps: int | None = None) -> tuple[
     if (read := len(peer.images_of(folders, None))) != images:
         raise SystemExit(f"lightly reads {read} images below {', '.join(map(str, folders))}, Lilliput {images}")
     case = peer.Case(trial.technique, trial.backbone, trial.size, trial.settings["batch"], trial.data, trial.seed)
-    _, run, encoder = peer.lightly(case, peer.BENCHMARK, steps=steps, folders=folders)
+    _, run, encoder = peer.lightly(case, trial.settings["recipe"], steps=steps, folders=folders)
     return run, encoder
 
 
@@ -195,39 +201,47 @@ def _untrained(technique: str, backbone: str) -> "Teacher":
     return Teacher(Init("untrained", Path(), ""), make_cell(technique, backbone).build_encoder)
 
 
-def taught_by(trial: Trial, images: "Images", out: Path) -> "Teacher | None":
-    """The teacher that a trial names, trained for the other half of its seconds and kept in <out>/teachers."""
-    from lilliput.system.records import json_digest
-    from lilliput.training.encoders import save_encoder
-    from lilliput.training.teacher import teacher_of
-
+def teacher_trial(trial: Trial) -> Trial | None:
+    """That of the teacher which a trial names, if it does: it has the other half of the seconds."""
     if "teacher" not in trial.settings:
         return None
     technique, backbone = trial.settings["teacher"].split()
-    own = dataclasses.replace(
+    settings = own_settings(technique, backbone, {})
+    return dataclasses.replace(
         trial,
         technique=technique,
         backbone=backbone,
         seconds=trial.own_seconds,
-        settings=(settings := own_settings(technique, backbone, {})),
+        settings=settings,
         recipe_digest=digest_of_recipe(technique, settings),
     )
-    told = {"technique": technique, "backbone": backbone, "image_size": own.size, "seed": own.seed}
-    file = out / "teachers" / f"{technique}-{backbone}-{json_digest(own.key)[:12]}.safetensors"
-    if not file.exists():
-        speed = known_speed(own, out)
-        learner = learner_of(own, plan=speed.plan)
-        steps = steps_a_part(own, speed, learner.recipe.batch)
-        list(parts_of(learner, images, steps, seed=own.seed, judged=[]))
-        file.parent.mkdir(exist_ok=True)
-        save_encoder(file, learner.technique.encoder, {**told, "backbone_options": {}, "epoch": PARTS})
+
+
+def taught_by(trial: Trial, images: "Images", out: Path) -> "Teacher | None":
+    """The teacher that a trial names, trained once for all that name it and kept in <out>/teachers."""
+    from lilliput.training.encoders import save_encoder
+    from lilliput.training.teacher import teacher_of
+
+    own = teacher_trial(trial)
+    if own is None:
+        return None
+    told = {"technique": own.technique, "backbone": own.backbone, "image_size": own.size, "seed": own.seed}
+    file = out / "teachers" / f"{own.technique}-{own.backbone}-{json_digest(own.key)[:12]}.safetensors"
+    with speeds.alone(out / "locks" / file.stem):
+        if not file.exists():
+            speed = known_speed(own, out)
+            learner = learner_of(own, plan=speed.plan)
+            steps = steps_a_part(own, speed, learner.recipe.batch)
+            list(parts_of(learner, images, steps, seed=own.seed, judged=[]))
+            file.parent.mkdir(exist_ok=True)
+            save_encoder(file, learner.technique.encoder, {**told, "backbone_options": {}, "epoch": PARTS})
     return teacher_of(file)
 
 
-def known_speed(trial: Trial, out: Path) -> Speed:
-    """Images a second of such a trial on an idle machine, and its plan: known, or measured now."""
+def known_speed(trial: Trial, out: Path, *, may_measure: bool = False) -> Speed:
+    """Images a second of such a trial on an idle machine, and its plan: known, or measured now where it may be."""
     words = ["benchmarks.learning", "--out", str(out), "--speed", json.dumps(dataclasses.asdict(trial))]
-    return speeds.known(out / "speeds.json", trial.paced_by, words, trial.side)
+    return speeds.known(out / "speeds.json", trial.paced_by, words, trial.side, may_measure=may_measure)
 
 
 def measured_speed(trial: Trial) -> dict[str, Any]:

@@ -28,8 +28,9 @@ LEVERS: dict[str, dict[str, Any]] = {
     "2 small views": {"small_views": 2},
     "distilled": {"teacher": "simclr resnet18"},  # whatever the technique
     "paper, batch 256": {"recipe": "paper", "batch": 256},  # or the recipe's own, where that is smaller
-    "lightly": {"by": "lightly", "batch": 128},  # extra `bench`
-    "lightly, batch 32": {"by": "lightly", "batch": 32},
+    "lightly, cifar10": {"by": "lightly", "recipe": "cifar10", "batch": 128},  # extra `bench`
+    "lightly, imagenette": {"by": "lightly", "recipe": "imagenette", "batch": 128},
+    "lightly, cifar10, batch 32": {"by": "lightly", "recipe": "cifar10", "batch": 32},
 }
 OF_TRIAL = ("recipe", "batch", "teacher", "by")  # what no technique and no network takes as an option
 OF_RECIPE = ("optimiser", "zero_residuals", "muon_rate", "muon_steps")  # what a row tells of the recipe, whatever it is
@@ -67,9 +68,10 @@ class Trial:
 
     @property
     def paced_by(self) -> str:
-        """What its images a second depend on, as a name."""
+        """What its images a second depend on, as a name; lightly's on the files too, which it decodes as it goes."""
         timed = {name: value for name, value in self.settings.items() if name not in UNTIMED}
-        return json.dumps([self.technique, self.backbone, self.size, timed, self.recipe_digest], sort_keys=True)
+        files = [self.images_digest] if self.side == "lightly" else []
+        return json.dumps([self.technique, self.backbone, self.size, timed, self.recipe_digest, *files], sort_keys=True)
 
 
 @functools.cache

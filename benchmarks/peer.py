@@ -1,11 +1,11 @@
 """lightly's documented recipes (extra `bench`) on our networks, for comparison.
 
-EXAMPLES are those of https://docs.lightly.ai/examples; BENCHMARK those by which lightly's own benchmark on Imagenette
-trains ResNet-18, the best that it documents at this scale (docs/source/getting_started/benchmarks of its repository):
-its views, heads, losses and SGD, a data loader with a worker per core. Ours are: the network, with the
-same initial weights, built of plain torch layers; pixels are normalised once, by the network, as it is trained and
-judged, so the views leave that out; a cosine falls step by step, where theirs falls epoch by epoch. The momentum of the
-targets is the benchmark's in both (the examples' rises from .996 to 1).
+`examples` are those of https://docs.lightly.ai/examples; `cifar10` and `imagenette` those by which lightly's own
+benchmarks train ResNet-18 (docs/source/getting_started/benchmarks of its repository), at 32 and at 128 px: its views,
+heads, losses and SGD, a data loader with a worker per core. Ours are: the network, with the same initial weights, of
+plain torch layers; pixels are normalised once, by the network, as it is trained and judged, so the views leave that
+out; a cosine falls step by step, where theirs falls epoch by epoch. The momentum of the targets is the benchmarks' in
+all (the examples' rises from .996 to 1).
 """
 
 import copy
@@ -32,11 +32,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Recipes:
-    """Of some techniques, and the SGD that they share: rate for 256 images of a batch where it is scaled."""
+    """Of some techniques, and the SGD that they share."""
 
     built: "dict[str, Callable[[Any, int], Built]]"
-    rate: float = 0.06
-    scaled: bool = False
+    rate: float = 0.06  # for a batch of so many images as `rate_of`, in proportion; without, whatever the batch
+    rate_of: int | None = None
     momentum: float = 0.0
     weight_decay: float = 0.0
     cosine: bool = False
@@ -50,7 +50,7 @@ Built = tuple[Any, Any, Callable]
 
 def lightly(
     case: Case,
-    recipes: "Recipes | None" = None,
+    recipe: str = "examples",
     *,
     steps: int | None = None,
     limit: int | None = None,
@@ -63,7 +63,7 @@ def lightly(
     from lilliput.data.store import spaced
     from lilliput.system.seeds import seeded
 
-    recipes = recipes or EXAMPLES
+    recipes = DOCUMENTED[recipe]
     with seeded(case.seed):
         network = plain_network(case.backbone)
         transform, model, loss_of = recipes.built[case.technique](network, case.size)
@@ -75,7 +75,7 @@ def lightly(
     )
     optimiser = torch.optim.SGD(
         model.parameters(),
-        lr=recipes.rate * (case.batch / 256 if recipes.scaled else 1),
+        lr=recipes.rate * (case.batch / recipes.rate_of if recipes.rate_of else 1),
         momentum=recipes.momentum,
         weight_decay=recipes.weight_decay,
     )
@@ -97,16 +97,18 @@ def lightly(
 
 
 def plain_network(backbone: str) -> Any:
-    """Ours with its pooling, without what makes ours quicker."""
+    """Ours with its pooling, without the layers that make ours quicker."""
     import torch
 
+    from lilliput.backbones._depthwise import DepthwiseConv2d
+    from lilliput.backbones._one_place import OnePlaceConv2d
     from lilliput.backbones._surgery import silence_dropout
     from lilliput.catalog import backbone_builder
 
     network = backbone_builder(backbone)()
     for layer in network.modules():
-        if type(layer).__name__ == "DepthwiseConv2d":
-            layer.__class__ = torch.nn.Conv2d
+        if isinstance(layer, DepthwiseConv2d | OnePlaceConv2d):
+            layer.__class__ = torch.nn.Conv2d  # type: ignore[assignment]
     silence_dropout(network)
     return network
 
@@ -120,7 +122,7 @@ def images_of(folders: Sequence[Path], transform: Any) -> Any:
     return torch.utils.data.ConcatDataset(parts)
 
 
-def simclr(network: Any, size: int, *, strength: float = 1.0) -> Built:
+def simclr(network: Any, size: int, *, strength: float = 1.0, blur: float = 0.5) -> Built:
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms import SimCLRTransform
@@ -128,7 +130,7 @@ def simclr(network: Any, size: int, *, strength: float = 1.0) -> Built:
 
     model = nn.Sequential(network, SimCLRProjectionHead(network.dim, network.dim, 128))
     criterion = NTXentLoss()
-    transform = SimCLRTransform(input_size=size, cj_strength=strength, normalize=None)
+    transform = SimCLRTransform(input_size=size, cj_strength=strength, gaussian_blur=blur, normalize=None)
     return transform, model, lambda one, two: criterion(model(one), model(two))
 
 
@@ -139,6 +141,7 @@ def moco(
     hidden: int | None = None,
     temperature: float = 0.5,
     strength: float | None = None,
+    blur: float = 0.5,
     symmetric: bool = False,
 ) -> Built:
     """With the views of MoCo v2, or of SimCLR at a strength of its colours."""
@@ -165,10 +168,11 @@ def moco(
 
     if strength is None:
         return MoCoV2Transform(input_size=size, normalize=None), model, loss_of
-    return SimCLRTransform(input_size=size, cj_strength=strength, normalize=None), model, loss_of
+    transform = SimCLRTransform(input_size=size, cj_strength=strength, gaussian_blur=blur, normalize=None)
+    return transform, model, loss_of
 
 
-def byol(network: Any, size: int, *, hidden: int = 1024) -> Built:
+def byol(network: Any, size: int, *, hidden: int = 1024, blurs: tuple[float, float] = (1.0, 0.1)) -> Built:
     import torch
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
@@ -188,19 +192,33 @@ def byol(network: Any, size: int, *, hidden: int = 1024) -> Built:
             target_one, target_two = target(one), target(two)
         return (criterion(predict(online(one)), target_two) + criterion(predict(online(two)), target_one)) / 2
 
-    one, two = (view(input_size=size, normalize=None) for view in (BYOLView1Transform, BYOLView2Transform))
-    return BYOLTransform(one, two), nn.ModuleList([online, predict]), loss_of
+    views = [
+        view(input_size=size, gaussian_blur=blur, normalize=None)
+        for view, blur in zip((BYOLView1Transform, BYOLView2Transform), blurs, strict=True)
+    ]
+    return BYOLTransform(*views), nn.ModuleList([online, predict]), loss_of
 
 
-EXAMPLES = Recipes({"simclr": simclr, "moco_v2": moco, "byol": byol})
-BENCHMARK = Recipes(
-    {
-        "simclr": partial(simclr, strength=0.5),
-        "moco_v2": partial(moco, hidden=2048, temperature=0.1, strength=0.5, symmetric=True),
-        "byol": partial(byol, hidden=4096),
-    },
-    scaled=True,
-    momentum=0.9,
-    weight_decay=5e-4,
-    cosine=True,
-)
+_SGD: dict[str, Any] = {"momentum": 0.9, "weight_decay": 5e-4, "cosine": True}
+_MOCO: dict[str, Any] = {"temperature": 0.1, "strength": 0.5, "symmetric": True}
+DOCUMENTED = {
+    "examples": Recipes({"simclr": simclr, "moco_v2": moco, "byol": byol}),
+    "cifar10": Recipes(
+        {
+            "simclr": partial(simclr, strength=0.5, blur=0.0),
+            "moco_v2": partial(moco, hidden=512, blur=0.0, **_MOCO),
+            "byol": partial(byol, hidden=1024, blurs=(0.0, 0.0)),
+        },
+        rate_of=128,
+        **_SGD,
+    ),
+    "imagenette": Recipes(
+        {
+            "simclr": partial(simclr, strength=0.5),
+            "moco_v2": partial(moco, hidden=2048, **_MOCO),
+            "byol": partial(byol, hidden=4096),
+        },
+        rate_of=256,
+        **_SGD,
+    ),
+}

@@ -1,54 +1,87 @@
 """How fast trainings are on an idle machine, measured once and kept: a training of so many seconds is then one of so
 many steps, whatever else the machine does while it trains."""
 
+import fcntl
 import json
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import throughput
 from benchmarks.idle import wait_until_idle
 
-WINDOWS = 3
+LEAST, MOST, ALIKE = 3, 8, 0.97  # windows, and how near the second must come to the quickest
 
 
 class Speed(NamedTuple):
-    """Of a training: the median over windows of some seconds each, and the plan that it ran by."""
+    """Of a training: the quickest of some windows of seconds, as whatever disturbs an idle machine (other guests of its
+    host) only slows it; and the plan that it ran by."""
 
     images_per_s: float
     plan: dict[str, Any]  # as --plan takes it
 
 
 def windows(steps: Iterator[int], *, drained: int) -> list[float]:
-    """Images a second of an endless run, several times."""
-    return [throughput.images_per_s(steps, drained=0 if number else drained) for number in range(WINDOWS)]
+    """Images a second of an endless run, several times, until the two quickest agree."""
+    found = [throughput.images_per_s(steps, drained=drained)]
+    while len(found) < LEAST or (len(found) < MOST and sorted(found)[-2] < ALIKE * max(found)):
+        found.append(throughput.images_per_s(steps, drained=0))
+    return [round(rate, 1) for rate in found]
 
 
-def known(file: Path, key: str, words: list[str], side: str) -> Speed:
+def known(file: Path, key: str, words: list[str], side: str, *, may_measure: bool = True) -> Speed:
     """What the file says of this key, else what is measured now and written there.
 
     Measured by a process of its own, with the memory settings of its side: `python -m` and these words must print
-    {"windows": images a second, "plan": a plan} in its last line. SystemExit where it fails, and where the file's
-    speeds are those of another machine: seconds of two machines are not equal.
+    {"windows": images a second, "plan": a plan} in its last line. SystemExit where it fails or may not be measured, and
+    where the file's speeds are those of another machine: seconds of two machines are not equal.
     """
-    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    told = told or {"machine": machine(), "speeds": {}}
-    if key not in told["speeds"]:
+    if key not in (told := _told(file))["speeds"]:
         if told["machine"] != machine():
             raise SystemExit(f"{file} has the speeds of {told['machine']}, and this is {machine()}: another --out")
-        wait_until_idle()
-        command = [sys.executable, "-m", *words]
-        done = subprocess.run(command, env=throughput.environment(side), stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise SystemExit(f"the speed of {key} could not be measured")
-        found = json.loads(done.stdout.splitlines()[-1])
-        told["speeds"][key] = {"images_per_s": round(statistics.median(found["windows"]), 1), **found}
-        file.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    entry = told["speeds"][key]
-    return Speed(entry["images_per_s"], entry["plan"])
+        if not may_measure:
+            raise SystemExit(f"{file} has no speed of {key}: measure it first, by --speeds")
+        with alone(file.with_suffix(".lock")):  # two that measure side by side would both be slow
+            if key not in _told(file)["speeds"]:
+                wait_until_idle()
+                found = _measured(key, words, side)
+                told = _told(file)
+                told["speeds"][key] = found
+                file.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    entry = _told(file)["speeds"][key]
+    return Speed(max(entry["windows"]), entry["plan"])
+
+
+def _told(file: Path) -> dict[str, Any]:
+    told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"machine": machine(), "speeds": {}}
+    if "speeds" not in told:
+        raise SystemExit(f"{file} is of an earlier form, without machine and plans: another --out")
+    return told
+
+
+def _measured(key: str, words: list[str], side: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", *words]
+    done = subprocess.run(command, env=throughput.environment(side), stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"the speed of {key} could not be measured")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def alone(file: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock of this name among the processes of this machine; whether it is held, where it may not be waited
+    for."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def machine() -> str:

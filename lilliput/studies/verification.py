@@ -53,7 +53,7 @@ def damaged_files(folder: Path) -> tuple[int, list[str]]:
     """How many files a run or study has or should have, and of which there is something wrong: what it is."""
     kinds = ("*.safetensors", "*.json", "results.csv", "log.jsonl")
     files = sorted(path for kind in kinds for path in folder.rglob(kind) if _is_ours(path.relative_to(folder).parts))
-    wrong, lost = [], []
+    wrong, lost, published = [], [], without_encoders(folder)
     with task("checking files", len(files)) as advance:
         for path in files:
             try:
@@ -64,7 +64,7 @@ def damaged_files(folder: Path) -> tuple[int, list[str]]:
                     if path.name == "run.json" and not path.with_name("log.jsonl").exists():
                         lost.append(f"{path.with_name('log.jsonl')} is missing: the same command restores it")
                 elif path.name == "log.jsonl":
-                    lost += _lost(path.parent)
+                    lost += [] if published else _lost(path.parent)
                 elif damaged := results.damaged_lines(path):
                     wrong.append(f"{path} is damaged in {len(damaged)} lines, the first is {damaged[0]}")
                 elif torn := results.torn(results.read(path.parent)):
@@ -73,6 +73,12 @@ def damaged_files(folder: Path) -> tuple[int, list[str]]:
                 wrong.append(str(error))
             advance(1)
     return len(files) + len(lost), [*wrong, *lost]
+
+
+def without_encoders(folder: Path) -> bool:
+    """Whether this is a study of which the rows were kept and no weights, as it is published."""
+    rows, weights = (folder / "results.csv").exists(), folder.glob("cells/*/*.safetensors")
+    return (folder / "study.json").exists() and rows and not any(weights)
 
 
 def _is_ours(parts: tuple[str, ...]) -> bool:
@@ -96,6 +102,11 @@ def recomputed(
     """
     rows = results.read(folder)
     groups = [(run, own) for cell, own in rows.groupby([*results.KEY[:5], "judge"]) if (run := _run_of(folder, cell))]
+    if not groups and without_encoders(folder):
+        raise BadData(
+            f"{folder} was kept without its encoders, so no row can be computed anew from them: "
+            f"`lilliput verify {folder} --data DATA --again 5` trains five of its cells anew and compares"
+        )
     if not groups:
         raise BadData(f"{folder} has no rows of saved encoders")
     for number in np.random.default_rng(seed).permutation(len(groups))[:sample]:

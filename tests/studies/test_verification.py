@@ -1,6 +1,7 @@
 """Verification: what is so holds, what was altered, lost or damaged does not."""
 
 import os
+import re
 import shutil
 
 import numpy as np
@@ -72,6 +73,21 @@ def test_an_encoder_that_has_gone_is_named(rotnet_study, scenes, tmp_path, capsy
     assert api.study(scenes, out, **settings)[1] == ["rotnet-shufflenet_v2-0"]
     assert "encoder_002" in (run / "error.txt").read_text()
     assert set(results.read(out).query("technique == 'rotnet'").epoch) == {0, 1, 3}
+
+
+def test_a_study_kept_without_its_encoders_is_told_how_its_rows_can_be_checked(rotnet_study, scenes, tmp_path, capsys):
+    out = tmp_path / "published"
+    shutil.copytree(rotnet_study, out, ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(
+        BadData, match=r"published was kept without its encoders.*verify .*published --data DATA --again"
+    ):
+        lilliput.verify(out, scenes)
+    said = capsys.readouterr()
+    assert re.match(r"(\d+) of \1 files are what was written", said.out) and "missing" not in said.err
+    (out / "cells/rotnet-shufflenet_v2-0/log.jsonl").unlink()
+    with pytest.raises(BadData, match="without its encoders"):
+        lilliput.verify(out, scenes)
+    assert "log.jsonl is missing" in capsys.readouterr().err
 
 
 def test_a_study_of_a_device_that_is_not_here_is_verified_on_the_one_that_is(rotnet_study, scenes, tmp_path, capsys):
