@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import lilliput
+from benchmarks import published
 from lilliput import catalog
 
 ROOT = Path(lilliput.__file__).parents[1]
@@ -76,3 +77,12 @@ def test_the_words_by_which_a_document_says_a_test_is_found_are_in_the_name_of_o
     expressions = re.findall(r'-k ("[^"]+"|\w+)', document.read_text(encoding="utf-8").replace("-k WORDS", ""))
     words = {word for expression in expressions for word in expression.strip('"').split(" or ")}
     assert [word for word in words if not any(word in name for name in names_of_tests())] == []
+
+
+@pytest.mark.parametrize("name", published.DOCUMENTS)
+def test_published_tables_are_what_the_rows_say(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert published.renewed(text) == text, "`python -m benchmarks.published` writes them anew"
+    assert (
+        published.renewed(text.replace("| SimCLR |", "| somebody's |")) == text != text.replace("| SimCLR |", "| x |")
+    )
