@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from benchmarks import equal
 from lilliput.reports.words import title
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +50,7 @@ def costs(study: Path) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[Path], str]] = {"accuracy": accuracy, "costs": costs}
+TABLES: dict[str, Callable[[Path], str]] = {"accuracy": accuracy, "costs": costs, **equal.TABLES}
 
 
 if __name__ == "__main__":
