@@ -8,35 +8,42 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.levers import LEVERS, own_settings
 from lilliput.reports.words import title
 
 TESTED, Z = 3000, 1.96  # test images of the published trials; of a 95 % interval
-OURS, PAPER, VIEWS, TAUGHT, SMALLER = "small", "paper's", "2 small views", "distilled", "40 px, stem half"
+COLUMNS = ["technique", "backbone", "lever", "seconds", "seed", "test"]
+OURS, PAPER, VIEWS, TAUGHT, SMALLER = "as it is", "paper's", "2 small views", "distilled", "40 px, stem half"
+LIGHTLYS = ("cifar10", "imagenette")
+IN_TABLES = {  # name there -> the lever, and pixels
+    OURS: ("as it is", 64),
+    PAPER: ("paper, batch 256", 64),
+    VIEWS: ("2 small views", 64),
+    TAUGHT: ("distilled", 64),
+    SMALLER: ("half", 40),
+    **{name: (f"lightly, {name}", 64) for name in LIGHTLYS},
+}
 FULL = 300.0  # seconds
 
 
 def rows_of(folder: Path) -> pd.DataFrame:
-    """Technique, backbone, lever, seconds, test: of each trial the last row of its whole training."""
-    found: dict[str, dict[str, Any]] = {}
+    """Technique, backbone, lever, seconds, seed, test: of each trial the last row of its whole training."""
+    found: dict[tuple, dict[str, Any]] = {}
     for line in (folder / "trials.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        if row["share"] == 1 and "test" in row:
-            found[row["key"]] = {**row, "lever": lever_of(row)}
-    return pd.DataFrame(found.values(), columns=["technique", "backbone", "lever", "seconds", "seed", "test"])
+        if row["share"] == 1 and "test" in row and (lever := lever_of(row)):
+            row["lever"] = lever
+            found[tuple(row[name] for name in COLUMNS[:-1])] = row
+    return pd.DataFrame(found.values(), columns=COLUMNS)
 
 
-def lever_of(row: dict[str, Any]) -> str:
-    """What of a trial's settings is not the small recipe's own."""
-    settings = row["settings"]
-    if settings.get("by") == "lightly":
-        return f"lightly, {settings['recipe']}"
-    if settings.get("recipe") == "paper":
-        return PAPER
-    if "teacher" in settings:
-        return TAUGHT
-    if settings.get("small_views"):
-        return VIEWS
-    return SMALLER if settings.get("stem") == "half" else OURS
+def lever_of(row: dict[str, Any]) -> str | None:
+    """Which of the levers of the tables a trial is of; None where it is of none."""
+    for lever, (name, size) in IN_TABLES.items():
+        settings = own_settings(row["technique"], row["backbone"], LEVERS[name])
+        if row["size"] == size and row["settings"] == settings:
+            return lever
+    return None
 
 
 def paper(folder: Path) -> str:
@@ -60,23 +67,26 @@ def helps(folder: Path) -> str:
     lines = [f"| SimCLR | {' | '.join(names)} |", f"| --- |{' ---: |' * len(names)}"]
     for lever, technique in ((OURS, "simclr"), (VIEWS, "simclr"), (TAUGHT, "distil"), (SMALLER, "simclr")):
         found = [_test(rows, technique, backbone, lever) for backbone in names]
-        lines.append(f"| {'as it is' if lever == OURS else lever} | {' | '.join(map(_text, found))} |")
+        lines.append(f"| {lever} | {' | '.join(map(_text, found))} |")
     return "\n".join(lines)
 
 
 def peer(folder: Path) -> str:
     """Ours beside the better of lightly's benchmarks, cell by cell."""
     rows = rows_of(folder)
-    theirs = rows[rows.lever.str.startswith("lightly")]
     lines = [
         "| network | technique | ours | ours, 60 s | lightly's better (its benchmark) | difference |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
-    for backbone, technique, found in _cells(theirs):
-        best = found.loc[found.test.idxmax()]
+    for backbone, technique, _ in _cells(rows[rows.lever.isin(LIGHTLYS)]):
+        theirs = {name: _test(rows, technique, backbone, name) for name in LIGHTLYS}
+        best = max(theirs, key=lambda name: theirs[name])
         ours, soon = (_test(rows, technique, backbone, OURS, seconds) for seconds in (FULL, 60.0))
         cells = [backbone, title(technique), _text(ours), _text(soon)]
-        cells += [f"{_text(best.test)} ({best.lever.partition(', ')[2]})", difference(ours, best.test)]
+        if any(map(math.isnan, theirs.values())):  # of which the better is not known
+            cells += ["–", "–"]
+        else:
+            cells += [f"{_text(theirs[best])} ({best})", difference(ours, theirs[best])]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -65,10 +65,10 @@ def main() -> None:
         return
     for lever, own in trials.items():
         for number, trial in enumerate(own, 1):
-            with speeds.alone(out / "locks" / json_digest(trial.key)[:12], wait=False) as free:
-                if free and not _is_done(trial, out, test=options.test):
+            with speeds.alone(out / "locks" / json_digest(trial.key)[:12], wait=False) as lock:
+                if lock is not None and not _is_done(trial, out, test=options.test):
                     print(f"{lever} {number}/{len(own)}: {trial.technique} {trial.backbone} {trial.seed}", flush=True)
-                    _in_own_process(trial, options)
+                    _in_own_process(trial, options, lock)
     print(table(trials, rows_of(out)))
 
 
@@ -109,11 +109,11 @@ def _trials(lever: str, options: argparse.Namespace) -> Iterator[Trial]:
                 yield Trial(str(options.data), technique, backbone, seed, size, options.seconds, own, images, recipe)
 
 
-def _in_own_process(trial: Trial, options: argparse.Namespace) -> None:
+def _in_own_process(trial: Trial, options: argparse.Namespace, lock: int) -> None:
     """As a command would run it, with its memory to itself; one that fails is a row, too, and costs no other."""
     words = [sys.executable, "-m", "benchmarks.learning", "--one", json.dumps(dataclasses.asdict(trial))]
     words += ["--out", options.out, "--points", *map(str, options.points), *(["--test"] if options.test else [])]
-    if subprocess.run(words, env=throughput.environment(trial.side)).returncode:
+    if subprocess.run(words, env=throughput.environment(trial.side), pass_fds=(lock,)).returncode:
         _keep(Path(options.out), trial, {"share": 1, "failed": True})
 
 

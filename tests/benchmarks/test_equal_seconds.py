@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 import pytest
@@ -33,6 +34,7 @@ def measured_here(monkeypatch):
         return argparse.Namespace(returncode=0, stdout=f"said before\n{json.dumps(found)}\n")
 
     monkeypatch.setattr(speeds, "wait_until_idle", lambda: asked.append("waited"))
+    monkeypatch.setattr(speeds, "_busy", lambda: 0.0)
     monkeypatch.setattr(speeds.subprocess, "run", run)
     return asked
 
@@ -99,11 +101,31 @@ def test_windows_go_on_until_the_two_quickest_agree(monkeypatch):
     assert len(rates(*(2.0**number for number in range(99)))) == speeds.MOST
 
 
+def test_a_speed_beside_other_work_is_measured_once_more(photos, tmp_path, measured_here, monkeypatch, capsys):
+    """Of 10 s on the cores in each of three runs, the child had 1, 9 and 9.6."""
+    busy, own = iter([0, 10, 20, 30, 40, 50]), iter([0, 1, 1, 10, 10, 19.6])
+    monkeypatch.setattr(speeds, "_busy", lambda: next(busy))
+    monkeypatch.setattr(speeds, "_of_children", lambda: next(own))
+    learning.known_speed(trial_of(photos, "simclr", "squeezenet", {"batch": 4}), tmp_path, may_measure=True)
+    assert measured_here.count("waited") == 3 and capsys.readouterr().out.count("once more") == 2
+
+
+def test_two_that_ask_for_a_speed_measure_it_once(photos, tmp_path, measured_here):
+    trial = trial_of(photos, "simclr", "squeezenet", {"batch": 4})
+    with ThreadPoolExecutor() as pool:
+        with speeds.alone(tmp_path / "speeds.lock"):
+            asked = [pool.submit(learning.known_speed, trial, tmp_path, may_measure=True) for _ in range(2)]
+            assert wait(asked, timeout=0.5).not_done == set(asked) and measured_here == []
+            known = {"machine": speeds.machine(), "speeds": {trial.paced_by: {"windows": [5.0], "plan": {}}}}
+            (tmp_path / "speeds.json").write_text(json.dumps(known))
+        assert [future.result(60) for future in asked] == [Speed(5.0, {})] * 2 and measured_here == []
+
+
 def test_two_calls_do_not_train_one_trial_at_once(photos, tmp_path, monkeypatch, measured_here, capsys):
     words = ["learning", "--data", str(photos / "labelled"), "--techniques", "simclr", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [*words, "--backbones", "squeezenet", "--seeds", "0", "1", "--size", "32"])
     begun = []
-    monkeypatch.setattr(learning, "_in_own_process", lambda trial, options: begun.append(trial.seed))
+    monkeypatch.setattr(learning, "_in_own_process", lambda trial, options, lock: begun.append(trial.seed))
     held = learning.json_digest(next(learning._trials("as it is", learning._parsed())).key)[:12]
     with speeds.alone(tmp_path / "locks" / held):
         learning.main()
@@ -145,7 +167,7 @@ def test_what_failed_is_tried_again_and_has_no_mean(photos, tmp_path, monkeypatc
     words += ["--backbones", "squeezenet", "shufflenet_v2", "--seeds", "0", "1", "--size", "32"]
     tried = []
 
-    def run(command, env):
+    def run(command, env, pass_fds):
         trial = Trial(**json.loads(command[command.index("--one") + 1]))
         tried.append((trial.backbone, trial.seed, "--test" in command))
         if tried.count(tried[-1]) == 1 and tried[-1] == ("squeezenet", 1, False):
@@ -180,7 +202,7 @@ def test_a_trial_by_lightly_takes_its_steps_on_the_same_files(photos, tmp_path, 
     data.mkdir()
     for name, own in {"Training": "labelled/train", "testing": "labelled/test", "unlabelled": "pool"}.items():
         (data / name).symlink_to(photos / own)
-    told = {"by": "lightly", "recipe": "cifar10", "batch": 4}
+    told = {"by": "lightly", "recipe": "cifar10", "batch": 16}
     settings = own_settings("moco_v2", "shufflenet_v2", told)
     assert settings == told
     trial = Trial(str(data), "moco_v2", "shufflenet_v2", 0, 32, 0.001, settings)
@@ -223,7 +245,11 @@ def test_lightlys_benchmarks_are_as_its_repository_has_them(monkeypatch):
     from lightly import loss, transforms
 
     told = {}
-    for module, name in ((loss, "NTXentLoss"), (transforms, "SimCLRTransform"), (transforms, "BYOLView1Transform")):
+    names = {
+        "NTXentLoss": loss,
+        **dict.fromkeys(("SimCLRTransform", "BYOLView1Transform", "BYOLView2Transform"), transforms),
+    }
+    for name, module in names.items():
         kind = getattr(module, name)
 
         def build(*given, kind=kind, name=name, **named):
@@ -236,14 +262,20 @@ def test_lightlys_benchmarks_are_as_its_repository_has_them(monkeypatch):
         assert (known.momentum, known.weight_decay, known.cosine) == (0.9, 5e-4, True)
         assert known.rate / known.rate_of * 128 == (0.06 if recipe == "cifar10" else 0.03)
         for technique, hidden in (("simclr", 512), ("moco_v2", moco), ("byol", byol)):
+            told.clear()
             _, model, _ = known.built[technique](peer.plain_network("resnet18"), 64)
             widths = [layer.out_features for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-            assert widths[:2] == [hidden, 256 if technique == "byol" else 128]
+            assert widths == [hidden, 256] * 2 if technique == "byol" else widths == [hidden, 128]
+            split = {getattr(layer, "groups", 1) for layer in model.modules() if "BatchNorm2d" in type(layer).__name__}
+            assert split == ({8} if (recipe, technique) == ("cifar10", "moco_v2") else {1})
             if technique == "moco_v2":
                 assert told["NTXentLoss"] == {"temperature": 0.1, "memory_bank_size": (4096, 128)}
+            if technique == "simclr":
+                assert told["NTXentLoss"] == {}
             if technique != "byol":
                 assert (told["SimCLRTransform"]["cj_strength"], told["SimCLRTransform"]["gaussian_blur"]) == (0.5, blur)
         assert told["BYOLView1Transform"]["gaussian_blur"] == 2 * blur
+        assert told["BYOLView2Transform"]["gaussian_blur"] == blur / 5
 
 
 def test_lightlys_moco_learns_from_both_views_as_queries():
