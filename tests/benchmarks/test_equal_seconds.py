@@ -202,7 +202,7 @@ def test_a_trial_by_lightly_takes_its_steps_on_the_same_files(photos, tmp_path, 
     data.mkdir()
     for name, own in {"Training": "labelled/train", "testing": "labelled/test", "unlabelled": "pool"}.items():
         (data / name).symlink_to(photos / own)
-    told = {"by": "lightly", "recipe": "cifar10", "batch": 16}
+    told = {"by": "lightly", "recipe": "imagenette", "batch": 4}
     settings = own_settings("moco_v2", "shufflenet_v2", told)
     assert settings == told
     trial = Trial(str(data), "moco_v2", "shufflenet_v2", 0, 32, 0.001, settings)
