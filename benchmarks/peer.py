@@ -53,22 +53,19 @@ def lightly(
     recipe: str = "examples",
     *,
     steps: int | None = None,
-    limit: int | None = None,
     folders: Sequence[Path] = (),
 ) -> Running:
-    """On the images of these folders or of the pool, or on at most `limit` of them; a cosine ends after `steps`."""
+    """On the images of these folders or of the pool; a cosine ends after `steps`."""
     import torch
-    from torch.utils.data import DataLoader, Subset
+    from torch.utils.data import DataLoader
 
-    from lilliput.data.store import spaced
     from lilliput.system.seeds import seeded
 
     recipes = DOCUMENTED[recipe]
     with seeded(case.seed):
         network = plain_network(case.backbone)
         transform, model, loss_of = recipes.built[case.technique](network, case.size)
-    whole = images_of(folders or [Path(case.pool)], transform)
-    images: Any = Subset(whole, spaced(len(whole), limit).tolist())
+    images = images_of(folders or [Path(case.pool)], transform)
     draws = torch.Generator().manual_seed(case.seed)  # of the order of the images, and of the workers' seeds
     loader = DataLoader(
         images, batch_size=case.batch, shuffle=True, drop_last=True, num_workers=os.cpu_count() or 1, generator=draws

@@ -118,7 +118,7 @@ def images_per_s(steps: Iterator[int], *, drained: int) -> float:
     return images / (time.perf_counter() - began)
 
 
-def learner_of(case: Case, images: "Images", *, epochs: int, options: dict[str, Any] | None = None) -> "Learner":
+def learner_of(case: Case, images: "Images", *, epochs: int, options: dict[str, Any]) -> "Learner":
     """What a run has before its first step, by the small recipe and the plan that is measured for it."""
     from lilliput.system.resources import Resources
     from lilliput.training.cell import make_cell, plan_for
@@ -140,13 +140,12 @@ def epochs_of(learner: "Learner", images: "Images") -> Iterator["Epoch"]:
     return train(learner, batches, len(images) // batch, seed=0)
 
 
-def prepared(case: Case, *, paper_views: bool = True) -> "tuple[Images, Learner]":
+def prepared(case: Case) -> "tuple[Images, Learner]":
     """Few images of the pool, so that the ends of epochs count too, and who learns from them."""
     from lilliput.datasets import open_data
 
     images = open_data(case.pool, image_size=case.size, limit=4 * case.batch).pool
-    options = _views_of_the_paper(case.technique) if paper_views else {}
-    return images, learner_of(case, images, epochs=1000, options=options)
+    return images, learner_of(case, images, epochs=1000, options=_views_of_the_paper(case.technique))
 
 
 def _views_of_the_paper(technique: str) -> dict[str, float]:
@@ -160,8 +159,8 @@ def brief(plan: Any) -> str:
     return " ".join([plan.precision, *unusual, f"x{plan.threads}"])
 
 
-def ours(case: Case, *, paper_views: bool = True) -> Running:
-    images, learner = prepared(case, paper_views=paper_views)
+def ours(case: Case) -> Running:
+    images, learner = prepared(case)
     counts = (epoch.images for epoch in epochs_of(learner, images))
     return brief(learner.plan), counts, learner.technique.encoder
 
